@@ -1,0 +1,85 @@
+// Package detector turns flow records into findings. It imports no sockets,
+// processes or drivers: it is a function of records and of the clock that its
+// caller passes in, so a recorded hour gives the same findings as a live one.
+package detector
+
+import (
+	"net/netip"
+
+	"github.com/platelet-sdn/platelet/flowcollector/flow"
+)
+
+// Kind names what a finding is about.
+type Kind string
+
+const (
+	KindPortScan  Kind = "port-scan"  // many ports of one host (vertical)
+	KindHostSweep Kind = "host-sweep" // one port of many hosts (horizontal)
+	KindARPSweep  Kind = "arp-sweep"  // address resolution of absent hosts
+	KindSYNFlood  Kind = "syn-flood"
+	KindUDPFlood  Kind = "udp-flood"
+	KindICMPFlood Kind = "icmp-flood"
+)
+
+// State is where a finding is in its life.
+type State string
+
+const (
+	StatePending  State = "pending"  // evidence grows, not yet enough
+	StateFiring   State = "firing"   // enough evidence to act on
+	StateResolved State = "resolved" // quiet for the keep-firing duration
+)
+
+// Severity orders findings for people.
+type Severity string
+
+const (
+	SeverityLow      Severity = "low"
+	SeverityMedium   Severity = "medium"
+	SeverityHigh     Severity = "high"
+	SeverityCritical Severity = "critical"
+)
+
+// Evidence is one feature's part in a score.
+type Evidence struct {
+	Feature      string  `json:"feature"`
+	Value        float64 `json:"value"`
+	Baseline     float64 `json:"baseline"`
+	Contribution float64 `json:"contribution"` // share of the score, in [0,1]
+}
+
+// Finding is what a detector says of a host or a service.
+type Finding struct {
+	ID    string
+	Kind  Kind
+	State State
+	// Time is when the state was reached, FirstSeen when the first record
+	// of the evidence was observed; Unix nanoseconds, record time.
+	Time, FirstSeen int64
+	// Host is the attacker; invalid when the sources are spoofed, in which
+	// case InPort and Victims say where to act.
+	Host    netip.Addr
+	HostMAC flow.MAC
+	// Spoofed is true when the source addresses are not believed.
+	Spoofed bool
+	// Exporter and InPort (kernel interface index) are where the attack
+	// enters; InPort is 0 when unknown.
+	Exporter   flow.Exporter
+	InPort     uint32
+	Victims    []netip.Addr // at most 16, most recent evidence
+	Proto      uint8
+	DstPort    uint16 // 0 when many
+	Score      float64
+	Confidence float64
+	Severity   Severity
+	Technique  string // MITRE ATT&CK technique ID
+	Evidence   []Evidence
+	Records    int64 // records behind the evidence
+	// Rate is the attack's estimated packets per second, for floods.
+	Rate float64
+	// Baseline is the normal rate of the same key in packets per second.
+	Baseline float64
+	// Sequential is true when a sequential test decided, which alone may
+	// contain; everything else needs a second, agreeing detector.
+	Sequential bool
+}

@@ -1,0 +1,3 @@
+module github.com/platelet-sdn/platelet
+
+go 1.26.8

@@ -1,0 +1,81 @@
+// Package segmentation holds rule intents, the switch-neutral form of every
+// rule that Platelet enforces, and compiles containment into them. Protected
+// assets are refused here, where rules are made, whoever asked for them.
+package segmentation
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/platelet-sdn/platelet/flowcollector/flow"
+)
+
+// Tier orders rules: a rule of an earlier tier wins over all later ones.
+type Tier uint8
+
+const (
+	TierGuard     Tier = iota // protected assets, before everything
+	TierEmergency             // written by the healer; always expires
+	TierAdmin
+	TierApplication
+	TierBaseline
+)
+
+// Action is what a rule does with a matching packet.
+type Action uint8
+
+const (
+	// ActionAllow lets the packet go on behind the tier's other rules.
+	ActionAllow Action = iota + 1
+	ActionDeny
+	// ActionRateLimit lets up to Limit pass and drops the rest.
+	ActionRateLimit
+)
+
+// Limit is a token bucket.
+type Limit struct {
+	PacketsPerSecond uint32 `json:"pktps"`
+	Burst            uint32 `json:"burst"` // packets
+}
+
+// Match selects packets; zero fields match everything. A match on addresses
+// or ports needs EtherType (and Proto), as on the switch.
+type Match struct {
+	InPort    string `json:"in_port,omitempty"` // interface name
+	EtherType uint16 `json:"eth_type,omitempty"`
+	SrcMAC    flow.MAC
+	Src, Dst  netip.Prefix // IPv4, IPv6; for ARP the sender and target protocol address
+	Proto     uint8
+	SrcPort   uint16
+	DstPort   uint16
+	// TCPFlags of those in TCPFlagsMask must stand exactly so.
+	TCPFlags, TCPFlagsMask uint8
+	ARPOp                  uint16 // 1 request, 2 reply
+	// ICMPType is matched when HasICMPType is set.
+	ICMPType    uint8
+	HasICMPType bool
+	NDTarget    netip.Addr // ICMPv6 types 135 and 136
+}
+
+// Intent is one rule for one switch.
+type Intent struct {
+	// ID is unique among all intents and stable over re-compilation, for
+	// example "d-81f2/0": the object that owns it and a running number.
+	ID     string
+	Owner  string // decision or policy that the rule comes from
+	Switch string // bridge name
+	Tier   Tier
+	// Rank orders rules within a tier, lower first, below 1000.
+	Rank   uint16
+	Match  Match
+	Action Action
+	Limit  Limit // for ActionRateLimit
+	// Sample is the probability, of 65535, with which packets that meet a
+	// deny rule are still reported as flow.SignalDropped; 0 is never.
+	Sample uint16
+	// TTL is how long the switch keeps the rule without renewal, whole
+	// seconds; mandatory in TierEmergency, 0 elsewhere means for ever.
+	TTL time.Duration
+	// Why is one sentence for people.
+	Why string
+}
