@@ -1,0 +1,41 @@
+package ovs_test
+
+import (
+	"context"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/platelet-sdn/platelet/lab/ovs"
+)
+
+func TestInstanceLivesAndRestarts(t *testing.T) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	i, err := ovs.Start(ctx, t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer i.Stop()
+	if err := i.AddBridge(ctx, "plovst0", "netdev"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(i.Mgmt("plovst0")); err != nil {
+		t.Fatalf("bridge has no management socket: %v", err)
+	}
+	if err := i.KillSwitch(); err != nil {
+		t.Fatal(err)
+	}
+	if err := i.StartSwitch(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := i.Ofctl(ctx, "dump-flows", i.Mgmt("plovst0")); err != nil || out == "" {
+		t.Fatalf("bridge did not come back: %q, %v", out, err)
+	}
+	if err := i.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat("/sys/class/net/plovst0"); !os.IsNotExist(err) {
+		t.Fatalf("LOCAL interface left behind: %v", err)
+	}
+}
