@@ -3,6 +3,8 @@
 package flow
 
 import (
+	"fmt"
+	"net"
 	"net/netip"
 )
 
@@ -112,6 +114,34 @@ type Exporter struct {
 
 // MAC is an Ethernet address; the zero value means unknown.
 type MAC [6]byte
+
+// IsZero reports whether the address is unknown.
+func (m MAC) IsZero() bool { return m == MAC{} }
+
+// String is the usual form, "02:00:00:00:00:09".
+func (m MAC) String() string { return net.HardwareAddr(m[:]).String() }
+
+// MarshalText is String; the zero MAC is empty.
+func (m MAC) MarshalText() ([]byte, error) {
+	if m == (MAC{}) {
+		return nil, nil
+	}
+	return []byte(m.String()), nil
+}
+
+// UnmarshalText reads what MarshalText wrote.
+func (m *MAC) UnmarshalText(text []byte) error {
+	if len(text) == 0 {
+		*m = MAC{}
+		return nil
+	}
+	a, err := net.ParseMAC(string(text))
+	if err != nil || len(a) != len(m) {
+		return fmt.Errorf("%q is not an Ethernet address", text)
+	}
+	copy(m[:], a)
+	return nil
+}
 
 // Record is one observation of unidirectional traffic. It is a plain value
 // without owned memory, so that it can be copied and reused in batches.
