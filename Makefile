@@ -1,0 +1,53 @@
+# Two commands do everything on a bare Debian with Go: make demo, make test.
+SHELL := /bin/bash
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+GOFLAGS ?= -buildvcs=false
+export GOFLAGS
+BIN := bin/platelet
+FUZZTIME ?= 20s
+BENCHTIME ?= 1s
+
+.PHONY: demo test build bench bench-peer measure fuzz lint clean deps
+
+build:
+	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o $(BIN) ./controller/cmd/platelet
+
+deps:
+	@$(SUDO) scripts/install-deps.sh
+
+# The main job, end to end: lab, attacks, detection, containment, release.
+demo: deps build
+	$(SUDO) $(BIN) lab demo lab/first.clab.yml
+
+# Everything: static checks, unit, differential, fuzz seeds, and the tests on
+# real switches in network namespaces. Packages run one after the other: the
+# tests that measure time share the machine with their own attackers.
+test: deps build
+	@test -z "$$(gofmt -l . | tee /dev/stderr)" || { echo "gofmt: the files above are not formatted"; exit 1; }
+	go vet ./...
+	$(SUDO) env "PATH=$$PATH" GOFLAGS=$(GOFLAGS) go test -p 1 -timeout 18m ./...
+
+bench: deps
+	$(SUDO) env "PATH=$$PATH" GOFLAGS=$(GOFLAGS) go test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) -p 1 ./...
+
+# Time to contain for every attack, 20 runs each, from packet captures.
+measure: deps build
+	@for a in port-scan port-scan-silent host-sweep arp-sweep syn-flood udp-flood icmp-flood; do \
+	  $(SUDO) $(BIN) lab measure lab/first.clab.yml --attack $$a --runs 20 -o json || exit 1; done
+
+# Beside Debian's fastnetmon, on the same lab and the same flood.
+bench-peer: build
+	@$(SUDO) scripts/install-deps.sh --peer
+	$(SUDO) $(BIN) lab bench-peer lab/first.clab.yml --runs 5
+
+fuzz:
+	@set -e; for pkg in $$(go list ./...); do \
+	  for f in $$(go test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
+	    echo "== $$pkg $$f"; go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$pkg; done; done
+
+lint:
+	go vet ./...
+	go run honnef.co/go/tools/cmd/staticcheck@v0.8.2 ./...
+
+clean:
+	rm -rf bin
