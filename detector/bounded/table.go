@@ -1,0 +1,153 @@
+// Package bounded holds a hash table of fixed size that never allocates after
+// it was made and never grows: when it is full, the least worthy entry near
+// the new one makes room, or the new one is refused.
+//
+// An ordinary map with a random victim would let whoever can invent keys
+// (spoofed source addresses) wash out what is known about everybody else.
+// Here the owner says what an entry is worth, so that invented keys, which
+// are worth nothing yet, only ever replace each other.
+package bounded
+
+import (
+	"hash/maphash"
+	"math/bits"
+)
+
+// ways is the number of entries that share a hash and compete for room. Eight
+// tags are compared in one 64-bit word.
+const ways = 8
+
+const (
+	lowBits  = 0x0101010101010101
+	highBits = 0x8080808080808080
+)
+
+// Table is a set-associative hash table. Entries stay in their slot from
+// insertion to eviction, so a slot number may be kept as a weak reference:
+// verify it with Key.
+type Table[K comparable, V any] struct {
+	seed  maphash.Seed
+	mask  uint64
+	tags  []uint64 // one word per set: a byte per way, 0 when empty
+	slots []slot[K, V]
+	worth func(*V) int64
+
+	length            int
+	evicted, rejected uint64
+}
+
+type slot[K comparable, V any] struct {
+	key   K
+	value V
+}
+
+// New makes a table for at least capacity entries. worth orders entries: the
+// lowest goes first.
+func New[K comparable, V any](capacity int, worth func(*V) int64) *Table[K, V] {
+	sets := 1
+	for sets*ways < capacity {
+		sets *= 2
+	}
+	return &Table[K, V]{
+		seed:  maphash.MakeSeed(),
+		mask:  uint64(sets - 1),
+		tags:  make([]uint64, sets),
+		slots: make([]slot[K, V], sets*ways),
+		worth: worth,
+	}
+}
+
+// place returns the set of a key and its tag, which is never 0. The hash is
+// keyed by a random seed, so nobody outside can aim at one set.
+func (t *Table[K, V]) place(k K) (set uint64, tag uint64) {
+	h := maphash.Comparable(t.seed, k)
+	return h & t.mask, h>>57 | 0x80
+}
+
+// Find returns the slot and the value of k, or nil.
+func (t *Table[K, V]) Find(k K) (uint32, *V) {
+	set, tag := t.place(k)
+	return t.find(set, tag, k)
+}
+
+func (t *Table[K, V]) find(set, tag uint64, k K) (uint32, *V) {
+	// A byte of x is 0 where the tag matches; the classic test may also mark
+	// the byte above a match, which the key comparison sorts out.
+	x := t.tags[set] ^ tag*lowBits
+	for m := (x - lowBits) &^ x & highBits; m != 0; m &= m - 1 {
+		i := uint32(set*ways) + uint32(bits.TrailingZeros64(m)/8)
+		if s := &t.slots[i]; s.key == k {
+			return i, &s.value
+		}
+	}
+	return 0, nil
+}
+
+// Put finds k, or inserts it with a zero value for the caller to fill. An
+// entry of lower worth than the given one is evicted if there is no room; if
+// there is none, Put returns nil and the key is not held.
+func (t *Table[K, V]) Put(k K, worth int64) (i uint32, v *V, fresh bool) {
+	set, tag := t.place(k)
+	if i, v := t.find(set, tag, k); v != nil {
+		return i, v, false
+	}
+	way, ok := t.room(set, worth)
+	if !ok {
+		t.rejected++
+		return 0, nil, false
+	}
+	shift := 8 * way
+	t.tags[set] = t.tags[set]&^(0xff<<shift) | tag<<shift
+	i = uint32(set*ways + way)
+	s := &t.slots[i]
+	*s = slot[K, V]{key: k}
+	return i, &s.value, true
+}
+
+// room frees a way of a set for a newcomer of the given worth.
+func (t *Table[K, V]) room(set uint64, worth int64) (way uint64, ok bool) {
+	if empty := ^t.tags[set] & highBits; empty != 0 {
+		t.length++
+		return uint64(bits.TrailingZeros64(empty) / 8), true
+	}
+	least := worth
+	for w := range uint64(ways) {
+		if x := t.worth(&t.slots[set*ways+w].value); x < least {
+			least, way, ok = x, w, true
+		}
+	}
+	if ok {
+		t.evicted++
+	}
+	return way, ok
+}
+
+// At returns the value in a slot, whoever holds it now.
+func (t *Table[K, V]) At(i uint32) *V { return &t.slots[i].value }
+
+// Key returns the key in a slot, and false when the slot is empty.
+func (t *Table[K, V]) Key(i uint32) (K, bool) {
+	return t.slots[i].key, t.tags[i/ways]>>(8*(i%ways))&0xff != 0
+}
+
+// Delete removes the entry in a slot.
+func (t *Table[K, V]) Delete(i uint32) {
+	if _, ok := t.Key(i); !ok {
+		return
+	}
+	t.tags[i/ways] &^= 0xff << (8 * (i % ways))
+	t.slots[i] = slot[K, V]{}
+	t.length--
+}
+
+// Len is the number of entries held, Cap the most there can be.
+func (t *Table[K, V]) Len() int { return t.length }
+
+// Cap is the most entries that the table can hold.
+func (t *Table[K, V]) Cap() int { return len(t.slots) }
+
+// Evicted counts entries that made room for worthier ones.
+func (t *Table[K, V]) Evicted() uint64 { return t.evicted }
+
+// Rejected counts newcomers that found no room.
+func (t *Table[K, V]) Rejected() uint64 { return t.rejected }

@@ -1,0 +1,271 @@
+package detector
+
+import (
+	"math"
+
+	"github.com/platelet-sdn/platelet/detector/bounded"
+	"github.com/platelet-sdn/platelet/flowcollector/flow"
+)
+
+// Engine turns records into findings. It belongs to one goroutine; nothing in
+// it reads a clock, so that the same records and the same calls of Advance
+// give the same findings.
+type Engine struct {
+	cfg   Config
+	clock clock
+	// due is when the next deadline passes, so that Observe can tell with
+	// one comparison that none has.
+	due       int64
+	exporters exporters
+	hosts     *bounded.Table[address, host]
+	scan      *scanWatch
+	arp       *arpWatch
+	flood     *floodWatch
+	ledger    *ledger
+	stats     Stats
+}
+
+// New returns an engine, or what is wrong with its configuration.
+func New(cfg Config) (*Engine, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	e := &Engine{cfg: cfg, due: math.MaxInt64}
+	e.hosts = bounded.New[address](cfg.Limit.Hosts, func(h *host) int64 { return h.worth(e.clock.now) })
+	e.scan = newScanWatch(e)
+	e.arp = newARPWatch(e)
+	e.flood = newFloodWatch(e)
+	e.ledger = newLedger(e)
+	return e, nil
+}
+
+// Observe takes a batch of records. The batch is not kept.
+func (e *Engine) Observe(batch []flow.Record) {
+	for i := range batch {
+		e.observe(&batch[i])
+	}
+}
+
+// Advance tells the time when no record does: replies that did not come are
+// missed, credit fades, findings resolve. Live it is called every few
+// milliseconds, in replay with recorded time (Unix nanoseconds).
+func (e *Engine) Advance(now int64) {
+	e.clock.tick(now)
+	if e.clock.now >= e.due {
+		e.expire()
+	}
+	e.ledger.expire(e.clock.now)
+}
+
+// Active returns the findings that are not resolved, oldest first.
+func (e *Engine) Active() []Finding { return e.ledger.snapshots() }
+
+// Stats returns the counters.
+func (e *Engine) Stats() Stats {
+	s := e.stats
+	s.ClockSteps = e.clock.steps
+	s.HostsTracked, s.ContactsTracked = e.hosts.Len(), e.scan.contacts.Len()
+	s.ContactsPending = e.scan.packets.len() + e.scan.flows.len()
+	s.Suspects, s.Stations = e.scan.suspects.Len(), e.arp.stations.Len()
+	s.Cells, s.Active = e.flood.cells.Len(), len(e.ledger.byKey)
+	s.Shed += e.hosts.Rejected() + e.scan.contacts.Rejected() + e.scan.suspects.Rejected() +
+		e.arp.stations.Rejected() + e.flood.cells.Rejected()
+	s.Evicted = e.hosts.Evicted() + e.scan.contacts.Evicted() + e.scan.suspects.Evicted() +
+		e.arp.stations.Evicted() + e.flood.cells.Evicted()
+	return s
+}
+
+func (e *Engine) observe(r *flow.Record) {
+	e.stats.Records++
+	e.clock.record(r.Time)
+	if e.clock.now >= e.due {
+		e.expire()
+	}
+	switch r.Signal {
+	case flow.SignalARPRequest:
+		e.arp.request(r)
+		return
+	case flow.SignalARPReply:
+		e.arp.reply(r)
+		return
+	case flow.SignalDropped:
+		e.ledger.dropped(r)
+		return
+	}
+	if !r.Src.IsValid() || !r.Dst.IsValid() {
+		return
+	}
+	e.conversation(r, addressOf(r.Src), addressOf(r.Dst))
+}
+
+// conversation handles the signals that need both ends.
+func (e *Engine) conversation(r *flow.Record, src, dst address) {
+	switch r.Signal {
+	case flow.SignalAttempt:
+		e.attempt(r, src, dst)
+	case flow.SignalAccept:
+		e.accept(r, src, dst)
+	case flow.SignalRefuse:
+		e.scan.refused(r, src, dst)
+	case flow.SignalUnreachable:
+		e.scan.unreachable(r, src, dst)
+	case flow.SignalSilence:
+		e.silence(r, src, dst)
+	case flow.SignalUDP:
+		e.udp(r, src, dst)
+	case flow.SignalICMP:
+		e.icmp(r, src, dst)
+	case flow.SignalFinish:
+		e.finish(r, src, dst)
+	case flow.SignalNone:
+		e.data(r, src, dst)
+	}
+}
+
+// attempt is a TCP SYN or, in logs, the first direction of any connection.
+func (e *Engine) attempt(r *flow.Record, src, dst address) {
+	e.stats.Attempts++
+	switch r.Proto {
+	case flow.ProtoUDP:
+		e.volume(r, src, dst, classUDP)
+		e.contact(r, src, dst)
+	case flow.ProtoICMP, flow.ProtoICMPv6:
+		e.volume(r, src, dst, classICMP)
+		if isEchoRequest(r) {
+			e.contact(r, src, dst)
+		}
+	case flow.ProtoTCP:
+		e.syn(r, src, dst)
+	}
+}
+
+// syn feeds the SYN flood test, then, unless the victim is being flooded from
+// sources nobody has heard of, the random walk.
+func (e *Engine) syn(r *flow.Record, src, dst address) {
+	_, h := e.hosts.Find(src)
+	level := e.flood.syn(r, src, dst, h)
+	if level == calm || h != nil && h.contacts > 0 {
+		e.contact(r, src, dst)
+		return
+	}
+	e.stats.Gated++
+	if level != alarmed {
+		e.source(r, src) // so that it can still prove to be real
+	}
+}
+
+// contact opens a first contact if the record may prove one.
+func (e *Engine) contact(r *flow.Record, src, dst address) {
+	if !e.scan.eligible(r, src, dst) {
+		return
+	}
+	i, h := e.source(r, src)
+	if h == nil {
+		return
+	}
+	e.scan.open(r, i, h, contactKeyOf(src, dst, r.DstPort, r.Proto))
+}
+
+// accept is a SYN+ACK or, in logs, the answering direction of a connection.
+func (e *Engine) accept(r *flow.Record, src, dst address) {
+	if r.Source == flow.SourceLog {
+		switch r.Proto {
+		case flow.ProtoUDP:
+			e.volume(r, src, dst, classUDP)
+		case flow.ProtoICMP, flow.ProtoICMPv6:
+			e.volume(r, src, dst, classICMP)
+		case flow.ProtoTCP:
+			// A log only says so when the connection was established.
+			e.flood.finished(r, dst, src)
+		}
+	} else if _, h := e.source(r, src); h != nil {
+		h.prove(r.InPort)
+	}
+	e.scan.accepted(r, src, dst)
+}
+
+// silence is a log's statement that an attempt was not answered. Like every
+// outcome it comes from the responder's side; a log that keeps the
+// originator's is understood as well.
+func (e *Engine) silence(r *flow.Record, src, dst address) {
+	if !e.scan.unanswered(contactKeyOf(dst, src, r.SrcPort, r.Proto)) {
+		e.scan.unanswered(contactKeyOf(src, dst, r.DstPort, r.Proto))
+	}
+}
+
+// udp is a datagram: volume, and in unsampled telemetry an answer to a
+// contact in the other direction or a contact of its own.
+func (e *Engine) udp(r *flow.Record, src, dst address) {
+	level := e.volume(r, src, dst, classUDP)
+	if r.Rate > 1 {
+		return
+	}
+	if e.scan.answered(contactKeyOf(dst, src, r.SrcPort, r.Proto)) || isReplyPort(r) || isTraceroute(r) {
+		return
+	}
+	if level == calm {
+		e.contact(r, src, dst)
+	}
+}
+
+func (e *Engine) icmp(r *flow.Record, src, dst address) {
+	level := e.volume(r, src, dst, classICMP)
+	if r.Rate > 1 {
+		return
+	}
+	switch {
+	case isEchoReply(r):
+		e.scan.answered(contactKeyOf(dst, src, 0, r.Proto))
+	case isEchoRequest(r) && level == calm:
+		e.contact(r, src, dst)
+	}
+}
+
+// finish is a FIN: its sender completed a conversation.
+func (e *Engine) finish(r *flow.Record, src, dst address) {
+	e.flood.finished(r, src, dst)
+	e.scan.closed(contactKeyOf(src, dst, r.DstPort, r.Proto))
+}
+
+// data is traffic that neither opens nor closes: an acknowledgement shows that
+// its sender exists.
+func (e *Engine) data(r *flow.Record, src, dst address) {
+	if r.Proto != flow.ProtoTCP || r.TCPFlags&flow.ACK == 0 || r.TCPFlags&flow.RST != 0 {
+		return
+	}
+	if _, h := e.source(r, src); h != nil {
+		h.prove(r.InPort)
+	}
+	// An aggregated flow that holds a whole conversation does not say who
+	// opened it: whoever uses the higher port.
+	if r.Source == flow.SourceIPFIX && r.TCPFlags&flow.SYN != 0 && r.SrcPort > r.DstPort {
+		e.contact(r, src, dst)
+		e.scan.answered(contactKeyOf(src, dst, r.DstPort, r.Proto))
+	}
+}
+
+// volume feeds the flood test of a class, and the answers of a victim.
+func (e *Engine) volume(r *flow.Record, src, dst address, c class) level {
+	e.flood.answer(r, src, dst, c)
+	level := e.flood.packets(r, src, dst, c)
+	if level == calm {
+		e.source(r, src) // its location finds the cell its answers belong to
+	}
+	return level
+}
+
+// expire lets every passed deadline take effect and finds the next.
+func (e *Engine) expire() {
+	e.due = min(e.scan.expire(e.clock.now), e.arp.expire(e.clock.now))
+}
+
+// edge returns the ingress port if it says where traffic comes from, else 0.
+func (e *Engine) edge(inPort uint32) uint32 {
+	if inPort != 0 && e.cfg.Edge != nil && !e.cfg.Edge(inPort) {
+		return 0
+	}
+	return inPort
+}
+
+// link reports whether a port leads to another switch.
+func (e *Engine) link(inPort uint32) bool { return inPort != 0 && e.edge(inPort) == 0 }

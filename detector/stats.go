@@ -1,0 +1,39 @@
+package detector
+
+// Stats counts what the engine did with what it was given. Counters grow,
+// except those whose comment says "now".
+type Stats struct {
+	Records  uint64 `json:"records"`
+	Attempts uint64 `json:"attempts"`
+	Contacts uint64 `json:"contacts"` // first contacts opened
+
+	Successes   uint64 `json:"successes"`
+	Refused     uint64 `json:"refused"`     // failures by TCP reset
+	Unreachable uint64 `json:"unreachable"` // failures by ICMP
+	Silent      uint64 `json:"silent"`      // failures by silence
+	Late        uint64 `json:"late"`        // silences taken back by a late answer
+
+	// Abstained counts attempts that could not be judged because sampling
+	// or the exporter hides their answers; Gated those of unheard-of
+	// sources towards a victim under flood.
+	Abstained uint64 `json:"abstained"`
+	Gated     uint64 `json:"gated"`
+	// Shed counts what found no room: contacts and hosts not tracked.
+	Shed    uint64 `json:"shed"`
+	Evicted uint64 `json:"evicted"`
+	// Ignored counts findings that Config.Ignore kept back, Crowded those
+	// beyond the limit of findings at once.
+	Ignored uint64 `json:"ignored"`
+	Crowded uint64 `json:"crowded"`
+	// ClockSteps counts how often the clock was set back and followed.
+	ClockSteps uint64 `json:"clock_steps"`
+	Findings   uint64 `json:"findings"` // findings that fired
+
+	HostsTracked    int `json:"hosts_tracked"`    // now
+	ContactsTracked int `json:"contacts_tracked"` // now
+	ContactsPending int `json:"contacts_pending"` // now
+	Suspects        int `json:"suspects"`         // now
+	Stations        int `json:"stations"`         // now
+	Cells           int `json:"cells"`            // now
+	Active          int `json:"active"`           // now: findings not resolved
+}

@@ -1,0 +1,133 @@
+package detector
+
+import (
+	"math"
+	"math/bits"
+)
+
+// recentFailures is how many failed contacts of a host are remembered one by
+// one: enough to classify it, to name victims, and not to count retries.
+const recentFailures = 16
+
+// suspect is the evidence against one host.
+type suspect struct {
+	first, last int64
+	failures    uint32 // contacts in the walk, by how they failed:
+	refused     uint32
+	unreachable uint32
+	silent      uint32
+	early       uint32 // unanswered at once, when that decided
+	records     int64
+	recent      [recentFailures]target
+	filled      int
+	next        int
+	hosts       sketch
+	ports       sketch
+}
+
+type target struct {
+	dst     address
+	service uint64
+}
+
+func (s *suspect) worth() int64 { return rank(int64(min(s.failures, 7)), s.last) }
+
+// has reports whether the target is among the latest failures.
+func (s *suspect) has(t target) bool {
+	for i := range s.filled {
+		if s.recent[i] == t {
+			return true
+		}
+	}
+	return false
+}
+
+// note remembers a failed target.
+func (s *suspect) note(t target) {
+	s.recent[s.next] = t
+	s.next = (s.next + 1) % recentFailures
+	s.filled = min(s.filled+1, recentFailures)
+	s.hosts.add(mix(t.dst.hi) ^ t.dst.lo)
+	s.ports.add(t.service)
+}
+
+// drop forgets a target whose failure was taken back.
+func (s *suspect) drop(t target) {
+	for i := range s.filled {
+		if s.recent[i] == t {
+			s.filled--
+			s.recent[i] = s.recent[s.filled]
+			s.next = s.filled
+			return
+		}
+	}
+}
+
+// shape says what the latest failures look like. Scanners concentrate: many
+// ports of few hosts or few ports of many. Failures that are all over both,
+// as those of a peer-to-peer client that walks a list of departed peers, are
+// no scan however many they are.
+func (s *suspect) shape() (Kind, bool) {
+	hosts, ports := s.distinct()
+	kind := KindHostSweep
+	if ports > hosts {
+		kind = KindPortScan
+	}
+	n := s.filled
+	if hosts <= n/2 || ports <= n/2 {
+		return kind, true
+	}
+	// A scan in random order over a few hundred hosts looks scattered in
+	// the latest failures, but not in all of them.
+	h, p := s.hosts.estimate(), s.ports.estimate()
+	all := float64(s.failures) / 2
+	return kind, h <= all || p <= all
+}
+
+// distinct counts hosts and services among the latest failures.
+func (s *suspect) distinct() (hosts, ports int) {
+	for i := range s.filled {
+		newHost, newPort := true, true
+		for j := range i {
+			newHost = newHost && s.recent[j].dst != s.recent[i].dst
+			newPort = newPort && s.recent[j].service != s.recent[i].service
+		}
+		if newHost {
+			hosts++
+		}
+		if newPort {
+			ports++
+		}
+	}
+	return hosts, ports
+}
+
+// sketch estimates a number of distinct values by linear counting (Whang,
+// Vander-Zanden and Taylor, ACM TODS 15(2), 1990), good to about 1,000.
+type sketch [4]uint64
+
+func (k *sketch) add(v uint64) {
+	h := mix(v)
+	k[h>>6&3] |= 1 << (h & 63)
+}
+
+// estimate returns +Inf when the sketch is too full to tell.
+func (k *sketch) estimate() float64 {
+	const m = 256
+	ones := 0
+	for _, w := range k {
+		ones += bits.OnesCount64(w)
+	}
+	if ones >= m-4 {
+		return math.Inf(1)
+	}
+	return -m * math.Log(1-float64(ones)/m)
+}
+
+// mix is the finalizer of SplitMix64 (Steele, Lea and Flood, 2014).
+func mix(x uint64) uint64 {
+	x += 0x9e3779b97f4a7c15
+	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
+	x = (x ^ x>>27) * 0x94d049bb133111eb
+	return x ^ x>>31
+}
