@@ -1,0 +1,329 @@
+// Package config reads the controller's configuration file into a validated,
+// typed form. Every fault is reported with file, line and column.
+package config
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/platelet-sdn/platelet/controller/response"
+	"github.com/platelet-sdn/platelet/detector"
+	"github.com/platelet-sdn/platelet/flowcollector/flow"
+	"github.com/platelet-sdn/platelet/segmentation"
+	"github.com/platelet-sdn/platelet/segmentation/strictyaml"
+)
+
+// File is the configuration file. The comment of each field is its line in
+// the reference, which a test holds against this file.
+type File struct {
+	// observe, advise or autonomous
+	Mode response.Mode `yaml:"mode"`
+	// bridges to watch; empty means every bridge that OVN does not own
+	Bridges []string `yaml:"bridges"`
+	// addresses and prefixes that are never contained
+	Protected []Prefix  `yaml:"protected"`
+	OVS       OVS       `yaml:"ovs"`
+	State     State     `yaml:"state"`
+	API       API       `yaml:"api"`
+	Telemetry Telemetry `yaml:"telemetry"`
+	Detection Detection `yaml:"detection"`
+	Response  Response  `yaml:"response"`
+}
+
+// OVS says how to reach Open vSwitch.
+type OVS struct {
+	// OVSDB endpoint
+	DB string `yaml:"db"`
+	// directory of the bridges' management sockets; empty means the directory of the OVSDB socket
+	RunDir string `yaml:"run_dir"`
+	// first of the eight OpenFlow tables that Platelet owns
+	BaseTable uint8 `yaml:"base_table"`
+}
+
+// State says where decisions and templates are kept over restarts.
+type State struct {
+	// directory of the embedded JetStream server
+	Dir string `yaml:"dir"`
+	// URL of an external NATS cluster with JetStream, instead of the embedded server
+	NATS string `yaml:"nats"`
+}
+
+// API says where the command line finds the controller.
+type API struct {
+	// path of the Unix socket, mode 0600
+	Socket string `yaml:"socket"`
+}
+
+// Telemetry says what is exported by the switches and where it is received.
+type Telemetry struct {
+	// address that receives sFlow
+	SFlow netip.AddrPort `yaml:"sflow"`
+	// address that receives IPFIX, the connection tap's included
+	IPFIX netip.AddrPort `yaml:"ipfix"`
+	// one of so many packets is sampled by sFlow
+	Sampling int `yaml:"sampling"`
+	// seconds between sFlow counter samples
+	Polling int `yaml:"polling"`
+	// ID of the Flow_Sample_Collector_Set (the next free one is taken where it is in use)
+	CollectorSet uint32 `yaml:"collector_set"`
+	// replace an sFlow configuration that is not ours, and put it back at exit
+	TakeForeign bool `yaml:"take_foreign"`
+	// exporters that are listened to; empty means loopback and this machine's own addresses
+	Exporters []Prefix `yaml:"exporters"`
+	Tap       Tap      `yaml:"tap"`
+}
+
+// Tap gives the share of packets of each kind that the connection tap samples,
+// from 0 (none) to 1 (all).
+type Tap struct {
+	// TCP SYN
+	SYN float64 `yaml:"syn"`
+	// TCP SYN+ACK
+	SYNACK float64 `yaml:"syn_ack"`
+	// TCP RST
+	RST float64 `yaml:"rst"`
+	// TCP FIN
+	FIN float64 `yaml:"fin"`
+	// ICMP and ICMPv6 destination unreachable
+	Unreachable float64 `yaml:"unreachable"`
+	// UDP datagrams
+	UDP float64 `yaml:"udp"`
+	// ICMP and ICMPv6 echo
+	ICMP float64 `yaml:"icmp"`
+	// ARP and IPv6 neighbour discovery
+	ARP float64 `yaml:"arp"`
+}
+
+// Detection tunes the detectors.
+type Detection struct {
+	// how long a connection attempt may stay unanswered
+	ReplyTimeout time.Duration `yaml:"reply_timeout"`
+	// unanswered first contacts at once that decide before the timeout
+	MaxUnanswered int `yaml:"max_unanswered"`
+	// how long a finding outlives its last evidence
+	KeepFiring time.Duration `yaml:"keep_firing"`
+	// hosts that may scan (a vulnerability scanner of one's own)
+	Ignore []Prefix `yaml:"ignore"`
+	// lowest SYN rate per victim and port that can be a flood, packets/s
+	SYNFlood float64 `yaml:"syn_flood"`
+	// lowest UDP rate per victim and port that can be a flood, packets/s
+	UDPFlood float64 `yaml:"udp_flood"`
+	// lowest ICMP rate per victim and port that can be a flood, packets/s
+	ICMPFlood float64 `yaml:"icmp_flood"`
+}
+
+// Response bounds what is done.
+type Response struct {
+	// action by kind of finding: observe, alert, rate-limit or quarantine
+	Actions map[detector.Kind]response.Action `yaml:"actions"`
+	// how long the switch keeps an emergency rule that is not renewed
+	TTL time.Duration `yaml:"ttl"`
+	// least time of containment; doubles with each relapse
+	MinHold time.Duration `yaml:"min_hold"`
+	// most that it can grow to
+	MaxHold time.Duration `yaml:"max_hold"`
+	// how long a released target counts as relapsing
+	RelapseWindow time.Duration `yaml:"relapse_window"`
+	// how long an attack must be over before release
+	QuietFor time.Duration `yaml:"quiet_for"`
+	// deadline of the proof after an action
+	VerifyWithin time.Duration `yaml:"verify_within"`
+	// how long a proposal waits for approval in mode advise
+	ApprovalWithin time.Duration `yaml:"approval_within"`
+	// share of dropped packets that is still reported, 0 to 1
+	Sample     float64    `yaml:"sample"`
+	Quarantine Quarantine `yaml:"quarantine"`
+	RateLimit  RateLimit  `yaml:"rate_limit"`
+}
+
+// Quarantine bounds quarantines.
+type Quarantine struct {
+	// hosts in quarantine at once
+	Max int `yaml:"max"`
+	// containments of any kind begun within a minute
+	MaxPerMinute int `yaml:"max_per_minute"`
+	// hosts that stay reachable from quarantine
+	Remediation []netip.Addr `yaml:"remediation"`
+}
+
+// RateLimit is what a flood is limited to at its ingress port.
+type RateLimit struct {
+	// packets per second
+	PktPS uint32 `yaml:"pktps"`
+	// packets
+	Burst uint32 `yaml:"burst"`
+	// times the learned baseline, where that is more
+	Margin float64 `yaml:"margin"`
+}
+
+// Prefix is a prefix, or a single address, in a configuration file.
+type Prefix struct{ netip.Prefix }
+
+// UnmarshalText reads "10.0.0.0/8", "10.0.0.1" or "fd77::1".
+func (p *Prefix) UnmarshalText(text []byte) error {
+	if a, err := netip.ParseAddr(string(text)); err == nil {
+		p.Prefix = netip.PrefixFrom(a, a.BitLen())
+		return nil
+	}
+	x, err := netip.ParsePrefix(string(text))
+	if err != nil {
+		return fmt.Errorf("%q is neither an address nor a prefix", text)
+	}
+	p.Prefix = x.Masked()
+	return nil
+}
+
+// Default is the configuration without a file: attach to the local Open
+// vSwitch, observe, and say what would be done.
+func Default() File {
+	r, d := response.DefaultConfig(), detector.DefaultConfig()
+	return File{
+		Mode:  response.ModeObserve,
+		OVS:   OVS{DB: "unix:/var/run/openvswitch/db.sock", BaseTable: 200},
+		State: State{Dir: "/var/lib/platelet"},
+		API:   API{Socket: "/run/platelet/platelet.sock"},
+		Telemetry: Telemetry{
+			SFlow: netip.MustParseAddrPort("127.0.0.1:6343"), IPFIX: netip.MustParseAddrPort("127.0.0.1:4739"),
+			Sampling: 10, Polling: 5, CollectorSet: 20556,
+			Tap: Tap{SYN: 1, SYNACK: 1, RST: 1, FIN: 1, Unreachable: 1, UDP: 0.01, ICMP: 0.01, ARP: 1},
+		},
+		Detection: Detection{
+			ReplyTimeout: d.Scan.ReplyTimeout, MaxUnanswered: d.Scan.MaxUnanswered, KeepFiring: d.KeepFiring,
+			SYNFlood: d.SYN.Unknown.Floor, UDPFlood: d.UDP.Floor, ICMPFlood: d.ICMP.Floor,
+		},
+		Response: Response{
+			Actions: r.Actions, TTL: r.TTL, MinHold: r.MinHold, MaxHold: r.MaxHold, RelapseWindow: r.RelapseWindow,
+			QuietFor: r.QuietFor, VerifyWithin: r.VerifyWithin, ApprovalWithin: r.ApprovalWithin, Sample: 0.01,
+			Quarantine: Quarantine{Max: r.MaxQuarantines, MaxPerMinute: r.MaxActions},
+			RateLimit:  RateLimit{PktPS: r.Limit.PacketsPerSecond, Burst: r.Limit.Burst, Margin: r.Margin},
+		},
+	}
+}
+
+// Load reads and validates a file; what it leaves out has its default.
+func Load(path string) (File, error) {
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return File{}, fmt.Errorf("read configuration: %w", err)
+	}
+	return Parse(path, raw)
+}
+
+// Parse is Load for bytes; name stands in the errors.
+func Parse(name string, raw []byte) (File, error) {
+	doc, err := strictyaml.Parse(name, raw)
+	if err != nil {
+		return File{}, err
+	}
+	f := Default()
+	if err := doc.Decode(&f); err != nil {
+		return File{}, err
+	}
+	var errs strictyaml.Errors
+	f.check(func(ok bool, path, format string, args ...any) {
+		if !ok {
+			errs = append(errs, doc.Errorf(path, format, args...))
+		}
+	})
+	if len(errs) > 0 {
+		return File{}, errs
+	}
+	return f, nil
+}
+
+// check calls bad for each value that cannot work, with its path.
+func (f *File) check(want func(ok bool, path, format string, args ...any)) {
+	want(slices.Contains([]response.Mode{response.ModeObserve, response.ModeAdvise, response.ModeAutonomous}, f.Mode),
+		"mode", "%q is not observe, advise or autonomous", f.Mode)
+	for i, b := range f.Bridges {
+		want(b != "", fmt.Sprintf("bridges[%d]", i), "is empty")
+	}
+	want(f.OVS.BaseTable >= 1 && f.OVS.BaseTable <= 246, "ovs.base_table", "%d is outside 1 to 246 (eight tables, below 254)", f.OVS.BaseTable)
+	want(f.State.Dir != "" || f.State.NATS != "", "state.dir", "is empty")
+	want(f.API.Socket != "" && len(f.API.Socket) < 108, "api.socket", "needs 1 to 107 bytes")
+	t := &f.Telemetry
+	want(t.SFlow.IsValid(), "telemetry.sflow", "needs an address and port")
+	want(t.IPFIX.IsValid(), "telemetry.ipfix", "needs an address and port")
+	want(t.Sampling >= 1 && t.Sampling <= 1<<24, "telemetry.sampling", "%d is outside 1 to %d", t.Sampling, 1<<24)
+	want(t.Polling >= 0 && t.Polling <= 3600, "telemetry.polling", "%d is outside 0 to 3600 s", t.Polling)
+	for name, v := range map[string]float64{"syn": t.Tap.SYN, "syn_ack": t.Tap.SYNACK, "rst": t.Tap.RST, "fin": t.Tap.FIN,
+		"unreachable": t.Tap.Unreachable, "udp": t.Tap.UDP, "icmp": t.Tap.ICMP, "arp": t.Tap.ARP} {
+		want(v >= 0 && v <= 1, "telemetry.tap."+name, "%v is outside 0 to 1", v)
+	}
+	want(f.Response.Sample >= 0 && f.Response.Sample <= 1, "response.sample", "%v is outside 0 to 1", f.Response.Sample)
+	want(f.Response.RateLimit.Margin >= 0, "response.rate_limit.margin", "%v is negative", f.Response.RateLimit.Margin)
+	for k, a := range f.Response.Actions {
+		_, known := Default().Response.Actions[k]
+		want(known, "response.actions."+string(k), "there is no finding of this kind")
+		want(slices.Contains([]response.Action{response.ActionObserve, response.ActionAlert, response.ActionRateLimit, response.ActionQuarantine}, a),
+			"response.actions."+string(k), "%q is not observe, alert, rate-limit or quarantine", a)
+	}
+	for i, a := range f.Response.Quarantine.Remediation {
+		want(a.IsValid(), fmt.Sprintf("response.quarantine.remediation[%d]", i), "is not an address")
+	}
+	if err := f.ResponseConfig().Validate(); err != nil {
+		want(false, "response", "%v", err)
+	}
+	d := f.DetectorConfig()
+	if err := d.Validate(); err != nil {
+		want(false, "detection", "%v", err)
+	}
+}
+
+// ResponseConfig is the part that the response needs.
+func (f *File) ResponseConfig() response.Config {
+	r := &f.Response
+	return response.Config{
+		Mode: f.Mode, Actions: r.Actions, Protected: segmentation.NewProtected(prefixes(f.Protected)),
+		Remediation: r.Quarantine.Remediation, MaxQuarantines: r.Quarantine.Max, MaxActions: r.Quarantine.MaxPerMinute,
+		TTL: r.TTL, MinHold: r.MinHold, MaxHold: r.MaxHold, RelapseWindow: r.RelapseWindow, QuietFor: r.QuietFor,
+		VerifyWithin: r.VerifyWithin, ApprovalWithin: r.ApprovalWithin,
+		Limit:  segmentation.Limit{PacketsPerSecond: r.RateLimit.PktPS, Burst: r.RateLimit.Burst},
+		Margin: r.RateLimit.Margin, Sample: probability(r.Sample),
+	}
+}
+
+// DetectorConfig is the part that the detectors need.
+func (f *File) DetectorConfig() detector.Config {
+	d, c := &f.Detection, detector.DefaultConfig()
+	c.Scan.ReplyTimeout, c.Scan.MaxUnanswered, c.KeepFiring = d.ReplyTimeout, d.MaxUnanswered, d.KeepFiring
+	c.MaxKeepFiring = max(c.MaxKeepFiring, c.KeepFiring)
+	c.SYN.Unknown.Floor, c.UDP.Floor, c.ICMP.Floor = d.SYNFlood, d.UDPFlood, d.ICMPFlood
+	if len(d.Ignore) > 0 {
+		ignore := segmentation.NewProtected(prefixes(d.Ignore))
+		c.Ignore = func(a netip.Addr) bool { _, ok := ignore.Covers(a); return ok }
+	}
+	return c
+}
+
+// TapProbabilities gives each signal's sampling probability, of 65535.
+func (f *File) TapProbabilities() map[flow.Signal]uint16 {
+	t := &f.Telemetry.Tap
+	return map[flow.Signal]uint16{
+		flow.SignalAttempt: probability(t.SYN), flow.SignalAccept: probability(t.SYNACK), flow.SignalRefuse: probability(t.RST),
+		flow.SignalFinish: probability(t.FIN), flow.SignalUnreachable: probability(t.Unreachable), flow.SignalUDP: probability(t.UDP),
+		flow.SignalICMP: probability(t.ICMP), flow.SignalARPRequest: probability(t.ARP), flow.SignalARPReply: probability(t.ARP),
+	}
+}
+
+// ExporterPrefixes are the senders that the collector listens to.
+func (f *File) ExporterPrefixes() []netip.Prefix { return prefixes(f.Telemetry.Exporters) }
+
+func prefixes(in []Prefix) []netip.Prefix {
+	out := make([]netip.Prefix, len(in))
+	for i, p := range in {
+		out[i] = p.Prefix
+	}
+	return out
+}
+
+// probability turns a share into n of 65535; a share above 0 is never 0.
+func probability(share float64) uint16 {
+	if share <= 0 {
+		return 0
+	}
+	return uint16(max(1, min(float64(flow.FullProbability), share*float64(flow.FullProbability))))
+}

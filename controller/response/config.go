@@ -1,0 +1,104 @@
+package response
+
+import (
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/platelet-sdn/platelet/detector"
+	"github.com/platelet-sdn/platelet/segmentation"
+)
+
+// Config is what the operator allows.
+type Config struct {
+	Mode Mode
+	// Actions by kind of finding; a kind that is not listed raises an alert.
+	Actions map[detector.Kind]Action
+	// Protected addresses are never contained.
+	Protected segmentation.Protected
+	// Remediation hosts stay reachable from quarantine.
+	Remediation []netip.Addr
+	// MaxQuarantines is the cap on hosts in quarantine at once.
+	MaxQuarantines int
+	// MaxActions is the cap on containments begun within a minute.
+	MaxActions int
+	// TTL is how long the switch keeps a rule that is not renewed: what a
+	// dead controller leaves behind is gone by then.
+	TTL time.Duration
+	// MinHold is the least time of containment, doubled with each relapse
+	// within RelapseWindow, up to MaxHold.
+	MinHold, MaxHold, RelapseWindow time.Duration
+	// QuietFor is how long an attack must have been over before release.
+	QuietFor time.Duration
+	// VerifyWithin is the deadline of the proof.
+	VerifyWithin time.Duration
+	// ApprovalWithin is how long a proposal waits for a person.
+	ApprovalWithin time.Duration
+	// Limit of a flood; Margin times the learned baseline where that is more.
+	Limit  segmentation.Limit
+	Margin float64
+	// Sample is the thin sample in drop rules, of 65535.
+	Sample uint16
+}
+
+// DefaultConfig observes, and is ready to be told more.
+func DefaultConfig() Config {
+	return Config{
+		Mode: ModeObserve,
+		Actions: map[detector.Kind]Action{
+			detector.KindPortScan:  ActionQuarantine,
+			detector.KindHostSweep: ActionQuarantine,
+			detector.KindARPSweep:  ActionQuarantine,
+			detector.KindSYNFlood:  ActionRateLimit,
+			detector.KindUDPFlood:  ActionRateLimit,
+			detector.KindICMPFlood: ActionRateLimit,
+		},
+		MaxQuarantines: 8,
+		MaxActions:     30,
+		TTL:            60 * time.Second,
+		MinHold:        30 * time.Second,
+		MaxHold:        time.Hour,
+		RelapseWindow:  10 * time.Minute,
+		QuietFor:       15 * time.Second,
+		VerifyWithin:   3 * time.Second,
+		ApprovalWithin: 10 * time.Minute,
+		Limit:          segmentation.Limit{PacketsPerSecond: 200, Burst: 20},
+		Margin:         2,
+		Sample:         655, // 1 %
+	}
+}
+
+// Validate reports the first setting that cannot work.
+func (c Config) Validate() error {
+	switch c.Mode {
+	case ModeObserve, ModeAdvise, ModeAutonomous:
+	default:
+		return fmt.Errorf("mode %q: want observe, advise or autonomous", c.Mode)
+	}
+	for k, a := range c.Actions {
+		switch a {
+		case ActionObserve, ActionAlert, ActionRateLimit, ActionQuarantine:
+		default:
+			return fmt.Errorf("action %q for %s: want observe, alert, rate-limit or quarantine", a, k)
+		}
+	}
+	for _, d := range []struct {
+		name string
+		v    time.Duration
+	}{{"ttl", c.TTL}, {"min_hold", c.MinHold}, {"quiet_for", c.QuietFor}, {"verify_within", c.VerifyWithin}, {"approval_within", c.ApprovalWithin}} {
+		if d.v <= 0 {
+			return fmt.Errorf("%s %s: must be positive", d.name, d.v)
+		}
+	}
+	switch {
+	case c.TTL < 2*time.Second || c.TTL > 18*time.Hour:
+		return fmt.Errorf("ttl %s: want 2s to 18h (the switch keeps it as a hard timeout)", c.TTL)
+	case c.MaxHold < c.MinHold:
+		return fmt.Errorf("max_hold %s is less than min_hold %s", c.MaxHold, c.MinHold)
+	case c.MaxQuarantines < 0 || c.MaxActions < 0:
+		return fmt.Errorf("max_quarantines and max_actions must not be negative")
+	case c.Limit.PacketsPerSecond == 0:
+		return fmt.Errorf("rate_limit of 0 packets/s would be a drop")
+	}
+	return nil
+}

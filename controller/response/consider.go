@@ -1,0 +1,306 @@
+package response
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"github.com/platelet-sdn/platelet/detector"
+	"github.com/platelet-sdn/platelet/segmentation"
+	"github.com/platelet-sdn/platelet/topology"
+)
+
+// maxOwnAddresses is how many addresses a MAC may have and still be one
+// host's; a router's MAC carries many.
+const maxOwnAddresses = 4
+
+// consider takes a finding's change of state.
+func (m *Manager) consider(ctx context.Context, f detector.Finding) {
+	switch f.State {
+	case detector.StateResolved:
+		delete(m.refused, f.ID)
+		m.mu.Lock()
+		if _, ours := m.findings[f.ID]; ours {
+			m.findings[f.ID] = f.State
+		}
+		m.mu.Unlock()
+	case detector.StateFiring:
+		m.mu.Lock()
+		m.findings[f.ID] = f.State
+		m.mu.Unlock()
+		m.decide(ctx, f, time.Now())
+	}
+}
+
+// reconsider offers refused findings again while they fire: a budget may be
+// free by now, a port known, the brake off.
+func (m *Manager) reconsider(ctx context.Context, now time.Time) {
+	if now.Sub(m.reconsidered) < time.Second {
+		return
+	}
+	m.reconsidered = now
+	for _, f := range m.refused {
+		m.decide(ctx, f, now)
+	}
+}
+
+// decide takes a firing finding up the ladder, through the guards.
+func (m *Manager) decide(ctx context.Context, f detector.Finding, now time.Time) {
+	d, ok := Propose(m.cfg, f)
+	if !ok {
+		return
+	}
+	_, again := m.refused[f.ID]
+	if _, known := m.all[d.ID]; known && !again {
+		return
+	}
+	d.Created = now
+	pass := m.guardPlace(&d, f)
+	if pass && m.sameTarget(&d) {
+		delete(m.refused, f.ID)
+		return // what is wanted stands already
+	}
+	d.Relapse = m.relapses(&d, now)
+	d.Hold = min(m.cfg.MinHold<<min(d.Relapse, 16), m.cfg.MaxHold)
+	pass = pass && m.guardCompile(&d, f) && m.guardLimits(&d, now)
+	if pass {
+		delete(m.refused, f.ID)
+	}
+	switch {
+	case !pass && again:
+	case !pass:
+		if len(m.refused) < kept {
+			m.refused[f.ID] = f
+		}
+		d.State, d.Ended = StateRefused, now
+		m.change(ctx, &d, func(*Decision) {})
+		m.log.WithFields(logrus.Fields{"decision": d.ID, "target": d.Target.String(), "why": d.lastVerdict()}).Warn("containment refused by a guard")
+	case m.cfg.Mode == ModeAutonomous:
+		m.apply(ctx, &d, now)
+	case m.cfg.Mode == ModeAdvise:
+		d.State = StateAwaitingApproval
+		m.change(ctx, &d, func(*Decision) {})
+	default:
+		m.change(ctx, &d, func(*Decision) {})
+	}
+}
+
+func (d *Decision) guard(name string, pass bool, format string, args ...any) bool {
+	d.Guards = append(d.Guards, Verdict{Guard: name, Pass: pass, Why: fmt.Sprintf(format, args...)})
+	return pass
+}
+
+func (d *Decision) lastVerdict() string {
+	if len(d.Guards) == 0 {
+		return ""
+	}
+	return d.Guards[len(d.Guards)-1].Why
+}
+
+// guardPlace finds where the target attaches: only an edge port of a switch
+// that is ours to program will do.
+func (m *Manager) guardPlace(d *Decision, f detector.Finding) bool {
+	snap := m.where.Snapshot()
+	port, ok := snap.PortByIndex(f.InPort)
+	if !ok && d.Target.Host.IsValid() {
+		if h, known := snap.Host(d.Target.Host); known && h.Bound {
+			port, ok = snap.Port(h.Port)
+		}
+	}
+	if !ok {
+		return d.guard("place", false, "no switch port of ours is known for interface index %d", f.InPort)
+	}
+	d.Target.Switch, d.Target.Port = port.ID.Switch, port.ID.Port
+	switch {
+	case port.Type == topology.PortLink:
+		return d.guard("place", false, "%s leads to another switch; containment is done where traffic enters", port.ID.Port)
+	case port.Type == topology.PortLocal:
+		return d.guard("place", false, "%s is the switch's own port", port.ID.Port)
+	case snap.Switches[port.ID.Switch].OVN:
+		return d.guard("place", false, "%s belongs to OVN, which is not programmed past its database", port.ID.Switch)
+	}
+	return d.guard("place", true, "%s on %s is an edge port", port.ID.Port, port.ID.Switch)
+}
+
+// sameTarget reports whether a containment stands already that covers what is
+// asked for.
+func (m *Manager) sameTarget(d *Decision) bool {
+	for id := range m.lives {
+		if e := m.all[id]; e.covers(d) {
+			return true
+		}
+	}
+	return false
+}
+
+// covers reports whether the rules of d would add nothing to those of e.
+func (e *Decision) covers(d *Decision) bool {
+	if e.Target.Switch != d.Target.Switch || e.Target.Port != d.Target.Port {
+		return false
+	}
+	sameHost := d.Target.Host.IsValid() && e.Target.Host == d.Target.Host
+	sameMAC := !d.Target.MAC.IsZero() && e.Target.MAC == d.Target.MAC
+	if e.Action == ActionQuarantine {
+		return sameHost || sameMAC && !d.Target.Host.IsValid()
+	}
+	return d.Action == e.Action && e.Target.Host == d.Target.Host && e.Target.Victim == d.Target.Victim && e.Target.Proto == d.Target.Proto
+}
+
+// relapses counts earlier containments of the target within the window.
+func (m *Manager) relapses(d *Decision, now time.Time) int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	n := 0
+	for _, e := range m.all {
+		if e.State == StateReleased && e.Who == "playbook" && now.Sub(e.Ended) < m.cfg.RelapseWindow && e.Action == d.Action &&
+			e.Target.Host == d.Target.Host && e.Target.Victim == d.Target.Victim && e.Target.Port == d.Target.Port && e.Target.MAC == d.Target.MAC {
+			n++
+		}
+	}
+	return n
+}
+
+// guardCompile makes the rules, which is where protected assets are refused.
+func (m *Manager) guardCompile(d *Decision, f detector.Finding) bool {
+	var err error
+	switch d.Action {
+	case ActionQuarantine:
+		err = m.compileQuarantine(d)
+	case ActionRateLimit:
+		d.Intents, err = m.cfg.Protected.LimitFlood(segmentation.FloodLimit{
+			Owner: d.ID, Switch: d.Target.Switch, Port: d.Target.Port, Victim: d.Target.Victim, Proto: d.Target.Proto,
+			Source: d.Target.Host, Honest: m.honest(d), Limit: limit(m.cfg, f.Baseline), TTL: d.TTL, Why: d.Why,
+		})
+	}
+	if err != nil {
+		return d.guard("compile", false, "%v", err)
+	}
+	return d.guard("compile", true, "%d rules, no protected asset is hit", len(d.Intents))
+}
+
+// honest lists the addresses that two-way evidence binds to the port where a
+// forged flood enters.
+func (m *Manager) honest(d *Decision) []netip.Addr {
+	if d.Target.Host.IsValid() {
+		return nil
+	}
+	var out []netip.Addr
+	for _, h := range m.where.Snapshot().HostsAt(topology.PortID{Switch: d.Target.Switch, Port: d.Target.Port}) {
+		if h.Bound {
+			out = append(out, h.Addr)
+		}
+	}
+	return out
+}
+
+func (m *Manager) compileQuarantine(d *Decision) error {
+	snap := m.where.Snapshot()
+	at := topology.PortID{Switch: d.Target.Switch, Port: d.Target.Port}
+	q := segmentation.Quarantine{
+		Owner: d.ID, Switch: at.Switch, Port: at.Port, Host: d.Target.Host, MAC: d.Target.MAC,
+		Attached: true, Remediation: m.cfg.Remediation, TTL: d.TTL, Sample: m.cfg.Sample, Why: d.Why,
+	}
+	if h, ok := snap.Host(q.Host); q.Host.IsValid() && ok {
+		q.Attached = !h.Bound || h.Port == at
+		if q.MAC.IsZero() && h.Port == at {
+			q.MAC = h.MAC
+		}
+	}
+	q.ByMAC = q.Attached && !q.MAC.IsZero() && m.ownMAC(snap, at, q)
+	d.Target.MAC = q.MAC
+	var err error
+	d.Intents, err = m.cfg.Protected.Quarantine(q)
+	return err
+}
+
+// ownMAC reports whether everything that the MAC sends is this one host's:
+// few addresses behind it, none of them protected or a remediation host.
+func (m *Manager) ownMAC(snap *topology.Snapshot, at topology.PortID, q segmentation.Quarantine) bool {
+	n := 0
+	for _, h := range snap.HostsAt(at) {
+		if h.MAC != q.MAC || h.Addr.IsLinkLocalUnicast() {
+			continue
+		}
+		if _, protected := m.cfg.Protected.Covers(h.Addr); protected {
+			return false
+		}
+		n++
+	}
+	return n <= maxOwnAddresses
+}
+
+// guardLimits holds the blast-radius budgets and the brake.
+func (m *Manager) guardLimits(d *Decision, now time.Time) bool {
+	if m.Braked() {
+		return d.guard("brake", false, "the global brake is on")
+	}
+	if d.Action == ActionQuarantine {
+		n := 0
+		for id := range m.lives {
+			if m.all[id].Action == ActionQuarantine {
+				n++
+			}
+		}
+		if n >= m.cfg.MaxQuarantines {
+			return d.guard("budget", false, "%d hosts are in quarantine, at most %d may be", n, m.cfg.MaxQuarantines)
+		}
+	}
+	for len(m.recent) > 0 && now.Sub(m.recent[0]) > time.Minute {
+		m.recent = m.recent[1:]
+	}
+	if len(m.recent) >= m.cfg.MaxActions {
+		return d.guard("budget", false, "%d containments within a minute, at most %d may be", len(m.recent), m.cfg.MaxActions)
+	}
+	return d.guard("budget", true, "%d containments within a minute, at most %d", len(m.recent), m.cfg.MaxActions)
+}
+
+// apply writes the decision down, then acts on it: after a crash in between
+// the next run knows what may stand.
+func (m *Manager) apply(ctx context.Context, d *Decision, now time.Time) {
+	m.recent = append(m.recent, now)
+	d.Committed = true
+	m.mu.Lock()
+	m.all[d.ID] = d
+	m.mu.Unlock()
+	m.save(ctx, d)
+
+	actx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	r, err := m.enforce.Apply(actx, d.Target.Switch, d.ID, d.Intents)
+	fields := logrus.Fields{"decision": d.ID, "action": d.Action, "target": d.Target.String(), "why": d.Why}
+	switch {
+	case err == nil:
+		m.log.WithFields(fields).Warn("contained")
+	case errors.Is(err, ErrPending):
+		m.log.WithFields(fields).WithError(err).Warn("containment waits for the switch")
+		r.At = time.Now()
+	default:
+		m.log.WithFields(fields).WithError(err).Error("containment failed")
+		m.rollBack(ctx, d, time.Now(), fmt.Sprintf("the switch did not take it: %v", err))
+		return
+	}
+	m.begin(d, r.At)
+	m.change(ctx, d, func(d *Decision) {
+		d.State, d.Applied, d.Renewed, d.Proof.Installed = StateApplied, r.At, r.At, r.ReadBack
+	})
+}
+
+// rollBack takes the rules off and ends the decision.
+func (m *Manager) rollBack(ctx context.Context, d *Decision, now time.Time, why string) {
+	m.remove(ctx, d)
+	m.end(ctx, d, StateRolledBack, now, why)
+}
+
+// remove takes the rules off. If the switch is away they leave the wanted set
+// all the same, and go when it returns or by their TTL.
+func (m *Manager) remove(ctx context.Context, d *Decision) {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	if err := m.enforce.Remove(ctx, d.Target.Switch, d.ID); err != nil && !errors.Is(err, ErrPending) {
+		m.log.WithError(err).WithField("decision", d.ID).Error("rules could not be removed; their TTL ends them")
+	}
+}

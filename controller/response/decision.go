@@ -1,0 +1,206 @@
+// Package response decides what is done about findings, proves that it
+// worked, and undoes it. Its guards stand outside every detector and in front
+// of every enforcer.
+package response
+
+import (
+	"encoding/json"
+	"net/netip"
+	"time"
+
+	"github.com/platelet-sdn/platelet/detector"
+	"github.com/platelet-sdn/platelet/flowcollector/flow"
+	"github.com/platelet-sdn/platelet/segmentation"
+)
+
+// Action is a rung of the response ladder, from the mildest to the hardest.
+type Action string
+
+const (
+	ActionObserve    Action = "observe"
+	ActionAlert      Action = "alert"
+	ActionRateLimit  Action = "rate-limit"
+	ActionQuarantine Action = "quarantine"
+)
+
+// Contains reports whether the action changes anything on a switch.
+func (a Action) Contains() bool { return a == ActionRateLimit || a == ActionQuarantine }
+
+// Mode says how much is done without a person.
+type Mode string
+
+const (
+	// ModeObserve writes down what would be done and does nothing.
+	ModeObserve Mode = "observe"
+	// ModeAdvise asks for approval of everything; no answer is no action.
+	ModeAdvise Mode = "advise"
+	// ModeAutonomous acts within the guards.
+	ModeAutonomous Mode = "autonomous"
+)
+
+// State is where a decision is in its life.
+type State string
+
+const (
+	StateProposed         State = "proposed"
+	StateAwaitingApproval State = "awaiting-approval"
+	StateApplied          State = "applied"
+	StateVerified         State = "verified"
+	StateRolledBack       State = "rolled-back"
+	StateReleased         State = "released"
+	StateExpired          State = "expired"
+	StateRefused          State = "refused"
+)
+
+// Holds reports whether rules of a decision in this state are meant to be on
+// the switch.
+func (s State) Holds() bool { return s == StateApplied || s == StateVerified }
+
+// Target is what an action hits, and where.
+type Target struct {
+	Host   netip.Addr `json:"host,omitzero"`
+	MAC    flow.MAC   `json:"mac,omitzero"`
+	Switch string     `json:"switch,omitempty"`
+	Port   string     `json:"port,omitempty"`
+	// Victim and Proto narrow a rate limit; Host is then the only sender
+	// that is limited, or invalid where sources are forged.
+	Victim netip.Addr `json:"victim,omitzero"`
+	Proto  uint8      `json:"proto,omitempty"`
+}
+
+// String names the target for people: the host, else what is protected.
+func (t Target) String() string {
+	switch {
+	case t.Host.IsValid():
+		return t.Host.String()
+	case t.Victim.IsValid():
+		return "forged sources at " + t.Port + " towards " + t.Victim.String()
+	default:
+		return t.MAC.String()
+	}
+}
+
+// Verdict is one guard's answer.
+type Verdict struct {
+	Guard string `json:"guard"`
+	Pass  bool   `json:"pass"`
+	Why   string `json:"why"`
+}
+
+// Proof is what was seen after an action.
+type Proof struct {
+	// Installed: the rules were read back from the switch.
+	Installed bool `json:"installed"`
+	// Effective: the attack is dropped, and none of it passes any more.
+	Effective bool `json:"effective"`
+	// Harmless: known-good conversations of others go on.
+	Harmless bool `json:"harmless"`
+	// Dropped and Passed are attack packets since the rules stand.
+	Dropped uint64 `json:"dropped"`
+	Passed  uint64 `json:"passed"`
+	Why     string `json:"why,omitempty"`
+}
+
+// Decision is what is done about a finding, by whom and why.
+type Decision struct {
+	ID      string
+	Finding string        // finding ID; empty for an operator's own
+	Kind    detector.Kind // of the finding
+	Action  Action
+	Target  Target
+	State   State
+	Why     string
+	Who     string // "playbook", or an operator's name
+	Guards  []Verdict
+	Proof   Proof
+	TTL     time.Duration
+	// Hold is the least time of containment; it doubles with each relapse.
+	Hold time.Duration
+	// Until ends an operator's containment; zero means when it has healed.
+	Until time.Time
+	// When each step was reached; zero when it was not.
+	FirstSeen, Detected, Created, Applied, Verified, Ended time.Time
+	// Renewed is when the switch last took the TTL.
+	Renewed time.Time
+	Relapse int
+	// Committed is set before the switch is touched and cleared when the
+	// decision has ended: its rules may stand.
+	Committed bool
+	Intents   []segmentation.Intent
+}
+
+// stored is a decision in the store: every field, unlike the printed line.
+type stored Decision
+
+func encode(d *Decision) ([]byte, error) { return json.Marshal((*stored)(d)) }
+
+func decode(raw []byte) (*Decision, error) {
+	var s stored
+	if err := json.Unmarshal(raw, &s); err != nil {
+		return nil, err
+	}
+	return (*Decision)(&s), nil
+}
+
+type decisionJSON struct {
+	Type      string        `json:"type"`
+	ID        string        `json:"id"`
+	Time      time.Time     `json:"time"`
+	Finding   string        `json:"finding,omitempty"`
+	Kind      detector.Kind `json:"kind,omitempty"`
+	Action    Action        `json:"action"`
+	Target    string        `json:"target"`
+	At        Target        `json:"at"`
+	TTL       int64         `json:"ttl_s"`
+	Why       string        `json:"why"`
+	State     State         `json:"state"`
+	Who       string        `json:"who"`
+	Guards    []Verdict     `json:"guards,omitempty"`
+	Proof     *Proof        `json:"proof,omitempty"`
+	FirstSeen time.Time     `json:"first_seen,omitzero"`
+	Detected  time.Time     `json:"detected,omitzero"`
+	Applied   time.Time     `json:"applied,omitzero"`
+	Verified  time.Time     `json:"verified,omitzero"`
+	Ended     time.Time     `json:"ended,omitzero"`
+	Until     time.Time     `json:"until,omitzero"`
+	Relapse   int           `json:"relapse,omitempty"`
+	Rules     []string      `json:"rules,omitempty"`
+}
+
+// Time is when the decision reached its present state.
+func (d *Decision) Time() time.Time {
+	switch {
+	case !d.Ended.IsZero():
+		return d.Ended
+	case d.State == StateVerified:
+		return d.Verified
+	case d.State == StateApplied:
+		return d.Applied
+	default:
+		return d.Created
+	}
+}
+
+// MarshalJSON writes the line that replay, watch and the API print.
+func (d Decision) MarshalJSON() ([]byte, error) {
+	out := decisionJSON{
+		Type: "decision", ID: d.ID, Time: d.Time().UTC(), Finding: d.Finding, Kind: d.Kind, Action: d.Action,
+		Target: d.Target.String(), At: d.Target, TTL: int64(d.TTL / time.Second), Why: d.Why, State: d.State, Who: d.Who,
+		Guards: d.Guards, FirstSeen: utc(d.FirstSeen), Detected: utc(d.Detected), Applied: utc(d.Applied),
+		Verified: utc(d.Verified), Ended: utc(d.Ended), Until: utc(d.Until), Relapse: d.Relapse,
+	}
+	if !d.Applied.IsZero() {
+		out.Proof = &d.Proof
+	}
+	for _, in := range d.Intents {
+		out.Rules = append(out.Rules, in.ID)
+	}
+	return json.Marshal(out)
+}
+
+func utc(t time.Time) time.Time {
+	if t.IsZero() {
+		return t
+	}
+	return t.UTC()
+}

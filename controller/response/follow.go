@@ -1,0 +1,216 @@
+package response
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"github.com/platelet-sdn/platelet/detector"
+	"github.com/platelet-sdn/platelet/segmentation"
+)
+
+const (
+	// enforcementLag is how long after the barrier packets may still pass
+	// (11 ms were measured on the userspace datapath).
+	enforcementLag = 50 * time.Millisecond
+	// settle is the least time over which a proof is taken: flow counters
+	// move every 500 ms, the thin sample and meters at once.
+	settle = 200 * time.Millisecond
+	// harmWatch is how long after an action harm rolls it back.
+	harmWatch = 10 * time.Second
+	// harmAttempts is the least number of known-good attempts that says
+	// anything, and harmShare the part of the earlier success that must be
+	// left.
+	harmAttempts = 10
+	harmShare    = 0.5
+)
+
+// tick follows every containment through proof, renewal and release.
+func (m *Manager) tick(ctx context.Context, now time.Time) {
+	m.expireApprovals(ctx, now)
+	m.reconsider(ctx, now)
+	for id, l := range m.lives {
+		d := m.all[id]
+		every := 500 * time.Millisecond
+		if d.State == StateApplied {
+			every = 100 * time.Millisecond
+		}
+		if now.Sub(l.polled) < every {
+			continue
+		}
+		l.polled = now
+		m.follow(ctx, d, l, now)
+	}
+}
+
+func (m *Manager) expireApprovals(ctx context.Context, now time.Time) {
+	m.mu.Lock()
+	var late []*Decision
+	for _, d := range m.all {
+		if d.State == StateAwaitingApproval && now.Sub(d.Created) > m.cfg.ApprovalWithin {
+			late = append(late, d)
+		}
+	}
+	m.mu.Unlock()
+	for _, d := range late {
+		m.end(ctx, d, StateExpired, now, fmt.Sprintf("nobody answered within %s: no action", m.cfg.ApprovalWithin))
+	}
+}
+
+// follow is one look at one containment.
+func (m *Manager) follow(ctx context.Context, d *Decision, l *life, now time.Time) {
+	cctx, cancel := context.WithTimeout(ctx, 500*time.Millisecond)
+	counters, err := m.enforce.Counters(cctx, d.Target.Switch, d.ID)
+	cancel()
+	if err != nil {
+		// The switch is away; its rules heal when it returns. Quiet cannot
+		// be told from blindness, so nothing is released meanwhile.
+		l.activity = now
+		m.renew(ctx, d, now)
+		return
+	}
+	m.measure(d, l, counters, now)
+	if now.Sub(d.Applied) < harmWatch && m.harmful(d, now) {
+		m.rollBack(ctx, d, now, d.Proof.Why)
+		m.log.WithField("decision", d.ID).Error("containment rolled back: it hurt others")
+		return
+	}
+	if d.State == StateApplied {
+		m.prove(ctx, d, l, now)
+	}
+	if m.over(d, l, now) {
+		m.remove(ctx, d)
+		m.end(ctx, d, StateReleased, now, "")
+		m.log.WithFields(logrus.Fields{"decision": d.ID, "target": d.Target.String()}).Info("released: the attack is over")
+		return
+	}
+	m.renew(ctx, d, now)
+}
+
+// measure brings proof and activity up to date.
+func (m *Manager) measure(d *Decision, l *life, counters []Counter, now time.Time) {
+	var matched, dropped uint64
+	for _, c := range counters {
+		if c.Action == segmentation.ActionAllow {
+			continue
+		}
+		matched += c.Packets
+		dropped += c.Dropped
+	}
+	passed := l.w.passed.Load()
+	if d.Action == ActionRateLimit {
+		passed = matched - min(dropped, matched)
+	}
+	// A restarted switch counts from zero again.
+	newDrops := dropped - min(l.dropped, dropped)
+	if newDrops > 0 || now.Sub(time.Unix(0, l.w.last.Load())) < time.Second {
+		l.activity = now
+	}
+	m.mu.Lock()
+	d.Proof.Dropped = max(d.Proof.Dropped+newDrops, l.w.dropped.Load())
+	d.Proof.Passed = passed
+	m.mu.Unlock()
+	l.dropped, l.matched = dropped, matched
+}
+
+// harmful compares how known-good conversations of others fare before and
+// after; the attack itself may hurt them too, which is no reason to let go.
+func (m *Manager) harmful(d *Decision, now time.Time) bool {
+	_, before := m.watch.success(d.Applied.Add(-harmWatch), d.Applied)
+	n, after := m.watch.success(d.Applied.Add(enforcementLag), now.Add(-enforcementLag))
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	d.Proof.Harmless = n < harmAttempts || after >= before*harmShare
+	if !d.Proof.Harmless {
+		d.Proof.Why = fmt.Sprintf("known-good connections of others succeed at %.0f %% (%d tried), %.0f %% before", after*100, n, before*100)
+	}
+	return !d.Proof.Harmless
+}
+
+// prove decides whether the containment holds.
+func (m *Manager) prove(ctx context.Context, d *Decision, l *life, now time.Time) {
+	since := now.Sub(l.applied)
+	if since < settle {
+		return
+	}
+	passes := d.Proof.Passed > 0
+	if d.Action == ActionRateLimit {
+		passes = float64(d.Proof.Passed) > allowed(d.Intents, since)
+	}
+	seen := d.Proof.Dropped > 0
+	ended := since > time.Second && now.Sub(l.activity) > time.Second
+	effective := !passes && (seen || ended)
+	switch {
+	case effective && d.Proof.Installed:
+		m.change(ctx, d, func(d *Decision) {
+			d.State, d.Verified, d.Proof.Effective, d.Proof.Why = StateVerified, now, true, ""
+			if ended && !seen {
+				d.Proof.Why = "the attack had ended when the rules stood"
+			}
+		})
+		m.log.WithFields(logrus.Fields{"decision": d.ID, "dropped": d.Proof.Dropped}).Info("containment verified")
+	case since > m.cfg.VerifyWithin && !l.retried:
+		m.retry(ctx, d, l, now)
+	}
+}
+
+// allowed is how many packets a rate limit may have let through by now.
+func allowed(intents []segmentation.Intent, since time.Duration) float64 {
+	n := 0.0
+	for _, in := range intents {
+		if in.Action == segmentation.ActionRateLimit {
+			n += float64(in.Limit.Burst) + 1.2*float64(in.Limit.PacketsPerSecond)*(since.Seconds()+1)
+		}
+	}
+	return n
+}
+
+// retry installs once more what could not be proven, and says so.
+func (m *Manager) retry(ctx context.Context, d *Decision, l *life, now time.Time) {
+	l.retried, l.applied = true, now
+	m.log.WithFields(logrus.Fields{"decision": d.ID, "passed": d.Proof.Passed, "dropped": d.Proof.Dropped}).Error("containment not proven in time; installed once more")
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	r, err := m.enforce.Apply(ctx, d.Target.Switch, d.ID, d.Intents)
+	l.w.since = now.Add(enforcementLag).UnixNano()
+	l.w.passed.Store(0)
+	m.change(ctx, d, func(d *Decision) {
+		d.Proof.Installed = err == nil && r.ReadBack
+		d.Proof.Why = fmt.Sprintf("not proven within %s: %d attack packets passed, %d dropped; installed once more", m.cfg.VerifyWithin, d.Proof.Passed, d.Proof.Dropped)
+		if err == nil {
+			d.Renewed = r.At
+		}
+	})
+}
+
+// over reports whether the host may go: its time is up, or the attack has
+// been over for long enough and the finding is resolved.
+func (m *Manager) over(d *Decision, l *life, now time.Time) bool {
+	if !d.Until.IsZero() {
+		return !now.Before(d.Until)
+	}
+	m.mu.Lock()
+	state, known := m.findings[d.Finding]
+	m.mu.Unlock()
+	return (!known || state == detector.StateResolved) && now.Sub(l.activity) >= m.cfg.QuietFor && now.Sub(d.Applied) >= d.Hold
+}
+
+// renew restarts the switch's timeout when a third of it is gone.
+func (m *Manager) renew(ctx context.Context, d *Decision, now time.Time) {
+	if now.Sub(d.Renewed) < d.TTL/3 {
+		return
+	}
+	rctx, cancel := context.WithTimeout(ctx, 500*time.Millisecond)
+	defer cancel()
+	if err := m.enforce.Renew(rctx, d.Target.Switch, d.ID, d.TTL); err != nil && !errors.Is(err, ErrPending) {
+		m.log.WithError(err).WithField("decision", d.ID).Error("containment could not be renewed")
+		return
+	}
+	m.mu.Lock()
+	d.Renewed = now
+	m.mu.Unlock()
+	m.save(ctx, d)
+}

@@ -1,0 +1,177 @@
+package response
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/platelet-sdn/platelet/detector"
+)
+
+// ErrNotFound is wrapped when no decision has the given ID.
+var ErrNotFound = errors.New("no such decision")
+
+// ErrState is wrapped when a decision is not in a state that allows what was
+// asked.
+var ErrState = errors.New("not possible now")
+
+// do runs f on Run's goroutine and waits for its result.
+func (m *Manager) do(ctx context.Context, f func(context.Context) error) error {
+	done := make(chan error, 1)
+	select {
+	case m.inbox <- func(ctx context.Context) { done <- f(ctx) }:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (m *Manager) find(id string) (*Decision, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	d, ok := m.all[id]
+	if !ok {
+		return nil, fmt.Errorf("%w: %s", ErrNotFound, id)
+	}
+	return d, nil
+}
+
+// Approve acts on a decision that awaits approval, through the same guards
+// as everything else.
+func (m *Manager) Approve(ctx context.Context, id, who string) error {
+	return m.do(ctx, func(ctx context.Context) error {
+		d, err := m.find(id)
+		if err != nil {
+			return err
+		}
+		if d.State != StateAwaitingApproval {
+			return fmt.Errorf("approve %s: it is %s: %w", id, d.State, ErrState)
+		}
+		now := time.Now()
+		asked := *d
+		pass := m.guardLimits(&asked, now)
+		m.mu.Lock()
+		d.Who, d.Guards = who, asked.Guards
+		m.mu.Unlock()
+		if !pass {
+			m.end(ctx, d, StateRefused, now, d.lastVerdict())
+			return fmt.Errorf("approve %s: %s: %w", id, d.lastVerdict(), ErrState)
+		}
+		m.apply(ctx, d, now)
+		return nil
+	})
+}
+
+// Reject ends a decision that awaits approval.
+func (m *Manager) Reject(ctx context.Context, id, who string) error {
+	return m.do(ctx, func(ctx context.Context) error {
+		d, err := m.find(id)
+		if err != nil {
+			return err
+		}
+		if d.State != StateAwaitingApproval {
+			return fmt.Errorf("reject %s: it is %s: %w", id, d.State, ErrState)
+		}
+		m.end(ctx, d, StateRefused, time.Now(), "rejected by "+who)
+		return nil
+	})
+}
+
+// Release takes a containment off at once.
+func (m *Manager) Release(ctx context.Context, id, who string) error {
+	return m.do(ctx, func(ctx context.Context) error {
+		d, err := m.find(id)
+		if err != nil {
+			return err
+		}
+		if !d.State.Holds() {
+			return fmt.Errorf("release %s: it is %s: %w", id, d.State, ErrState)
+		}
+		m.remove(ctx, d)
+		m.end(ctx, d, StateReleased, time.Now(), "released by "+who)
+		return nil
+	})
+}
+
+// Quarantine contains a host at an operator's word, within the same guards,
+// for the given time. The host must have been seen.
+func (m *Manager) Quarantine(ctx context.Context, host netip.Addr, who string, ttl time.Duration) (id string, err error) {
+	err = m.do(ctx, func(ctx context.Context) error {
+		now := time.Now()
+		h, ok := m.where.Snapshot().Host(host)
+		if !ok {
+			return fmt.Errorf("quarantine %s: the host has not been seen: %w", host, ErrState)
+		}
+		if ttl <= 0 {
+			ttl = m.cfg.MinHold
+		}
+		d := &Decision{
+			ID: decisionID(host.String(), who, now.String()), Action: ActionQuarantine, State: StateProposed, Who: who,
+			Why: "asked for by " + who, Target: Target{Host: host, MAC: h.MAC}, TTL: m.cfg.TTL, Created: now, Until: now.Add(ttl),
+		}
+		pass := m.guardPlaceOf(d) && !m.sameTarget(d) && m.guardCompile(d, detector.Finding{}) && m.guardLimits(d, now)
+		if !pass {
+			return fmt.Errorf("quarantine %s: %s: %w", host, d.lastVerdict(), ErrState)
+		}
+		id = d.ID
+		m.apply(ctx, d, now)
+		return nil
+	})
+	return id, err
+}
+
+// guardPlaceOf is guardPlace for a host without a finding.
+func (m *Manager) guardPlaceOf(d *Decision) bool {
+	snap := m.where.Snapshot()
+	h, _ := snap.Host(d.Target.Host)
+	port, _ := snap.Port(h.Port)
+	return m.guardPlace(d, detector.Finding{InPort: port.IfIndex})
+}
+
+// SetBrake turns the global brake on or off. While it is on nothing new is
+// done and what stands stays; release also takes everything off at once.
+func (m *Manager) SetBrake(ctx context.Context, on, release bool, who string) error {
+	return m.do(ctx, func(ctx context.Context) error {
+		m.mu.Lock()
+		m.brake = on
+		m.mu.Unlock()
+		m.log.WithField("who", who).Warnf("global brake: on=%v release=%v", on, release)
+		state := "off"
+		if on {
+			state = brakeOn
+		}
+		if err := m.store.Put(ctx, brakeKey, []byte(state)); err != nil {
+			return fmt.Errorf("the brake holds, but would not survive a restart: %w", err)
+		}
+		if !release {
+			return nil
+		}
+		for id := range m.lives {
+			d := m.all[id]
+			m.remove(ctx, d)
+			m.end(ctx, d, StateReleased, time.Now(), "released by the brake of "+who)
+		}
+		return nil
+	})
+}
+
+// Expired tells that the switch has dropped the rules of a decision because
+// their TTL ran out.
+func (m *Manager) Expired(owner string) {
+	select {
+	case m.inbox <- func(ctx context.Context) {
+		if d, err := m.find(owner); err == nil && d.State.Holds() {
+			m.end(ctx, d, StateExpired, time.Now(), "the TTL ran out on the switch")
+		}
+	}:
+	default:
+		m.overrun.Add(1)
+	}
+}

@@ -1,0 +1,94 @@
+package response
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/platelet-sdn/platelet/detector"
+	"github.com/platelet-sdn/platelet/segmentation"
+)
+
+// Propose says what the ladder asks for on a finding, before any guard and
+// wherever the target attaches; ok is false where the answer is to do
+// nothing but tell. It is a pure function, so that replay proposes what a
+// live controller would.
+func Propose(cfg Config, f detector.Finding) (d Decision, ok bool) {
+	action := cfg.Actions[f.Kind]
+	if !action.Contains() {
+		return Decision{}, false
+	}
+	if f.Spoofed && action == ActionQuarantine {
+		action = ActionRateLimit // never ban an address that did not send
+	}
+	d = Decision{
+		Finding: f.ID, Kind: f.Kind, Action: action, State: StateProposed, Who: "playbook", Why: why(f),
+		TTL: cfg.TTL, Hold: cfg.MinHold,
+		FirstSeen: time.Unix(0, f.FirstSeen), Detected: time.Unix(0, f.Time), Created: time.Unix(0, f.Time),
+	}
+	if !f.Spoofed {
+		d.Target.Host, d.Target.MAC = f.Host, f.HostMAC
+	}
+	if action == ActionRateLimit {
+		if len(f.Victims) == 0 {
+			return Decision{}, false
+		}
+		d.Target.Victim, d.Target.Proto = f.Victims[0], f.Proto
+	}
+	d.ID = decisionID(f.ID, string(action))
+	return d, true
+}
+
+// decisionID is derived, so that the same finding replayed gives the same ID.
+func decisionID(parts ...string) string {
+	sum := sha256.Sum256([]byte(strings.Join(parts, "|")))
+	return "d-" + hex.EncodeToString(sum[:6])
+}
+
+// why says in one sentence what carried the finding.
+func why(f detector.Finding) string {
+	who := "forged sources"
+	switch {
+	case f.Host.IsValid():
+		who = f.Host.String()
+	case !f.Spoofed:
+		who = f.HostMAC.String()
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s by %s", f.Kind, who)
+	if len(f.Victims) > 0 {
+		fmt.Fprintf(&b, " against %s", f.Victims[0])
+		if n := len(f.Victims) - 1; n > 0 {
+			fmt.Fprintf(&b, " and %d more", n)
+		}
+	}
+	top := slices.Clone(f.Evidence)
+	slices.SortStableFunc(top, func(a, b detector.Evidence) int {
+		switch {
+		case a.Contribution > b.Contribution:
+			return -1
+		case a.Contribution < b.Contribution:
+			return 1
+		}
+		return 0
+	})
+	sep := ": "
+	for _, e := range top[:min(2, len(top))] {
+		fmt.Fprintf(&b, "%s%s %.4g against a normal %.3g", sep, e.Feature, e.Value, e.Baseline)
+		sep = ", "
+	}
+	return b.String()
+}
+
+// limit is the configured limit, or the margin over what is normal here.
+func limit(cfg Config, baseline float64) segmentation.Limit {
+	l := cfg.Limit
+	if normal := baseline * cfg.Margin; normal > float64(l.PacketsPerSecond) && normal < 1<<30 {
+		l.Burst = uint32(float64(l.Burst) * normal / float64(l.PacketsPerSecond))
+		l.PacketsPerSecond = uint32(normal)
+	}
+	return l
+}

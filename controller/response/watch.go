@@ -1,0 +1,207 @@
+package response
+
+import (
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/platelet-sdn/platelet/flowcollector/flow"
+)
+
+// Watch counts, behind the enforcement point, what still passes of contained
+// traffic, and whether known-good conversations of everyone else go on. The
+// tap stands behind the emergency rules, so a record of the tap is a packet
+// that passed; a record with SignalDropped is one that did not.
+type Watch struct {
+	set atomic.Pointer[watchSet]
+
+	mu     sync.Mutex
+	health health
+}
+
+// NewWatch returns a watch that follows nothing yet.
+func NewWatch() *Watch {
+	w := &Watch{health: newHealth()}
+	w.set.Store(&watchSet{})
+	return w
+}
+
+// watchSet is replaced as a whole, so that the receive threads read it
+// without a lock.
+type watchSet struct {
+	bySource map[netip.Addr]*watched
+	byMAC    map[flow.MAC]*watched
+	byVictim map[netip.Addr]*watched
+}
+
+type watched struct {
+	target  Target
+	ifIndex uint32
+	since   int64 // Unix nanoseconds; records before it do not count
+	passed  atomic.Uint64
+	dropped atomic.Uint64
+	last    atomic.Int64 // time of the last record of the attack
+}
+
+// Observe counts a batch of records; it is called by the receive threads.
+func (w *Watch) Observe(batch []flow.Record) {
+	set := w.set.Load()
+	follow := len(set.bySource)+len(set.byMAC)+len(set.byVictim) > 0
+	for i := range batch {
+		r := &batch[i]
+		if follow && set.count(r) {
+			continue
+		}
+		switch r.Signal {
+		case flow.SignalAttempt, flow.SignalAccept, flow.SignalFinish:
+			w.mu.Lock()
+			w.health.observe(r)
+			w.mu.Unlock()
+		}
+	}
+}
+
+// count attributes a record to the containment that it belongs to.
+func (s *watchSet) count(r *flow.Record) bool {
+	t := s.bySource[r.Src]
+	if t == nil && len(s.byMAC) > 0 {
+		t = s.byMAC[r.SrcMAC]
+	}
+	if t == nil {
+		if t = s.byVictim[r.Dst]; t != nil && (t.target.Proto != r.Proto || r.Signal == flow.SignalNone || r.Signal == flow.SignalFinish) {
+			t = nil
+		}
+	}
+	if t == nil || r.InPort != t.ifIndex || r.Time < t.since {
+		return t != nil
+	}
+	switch {
+	case r.Signal == flow.SignalDropped || r.Verdict == flow.VerdictDropped:
+		t.dropped.Add(uint64(r.ScaledPackets()))
+	case r.Source == flow.SourceSFlow:
+		return true // samples stand before our rules: they prove nothing
+	case r.Signal == flow.SignalARPReply:
+		return true // kept on purpose
+	default:
+		t.passed.Add(uint64(r.ScaledPackets()))
+	}
+	t.last.Store(r.Time)
+	return true
+}
+
+// follow replaces what is watched. Counters of targets that stay are kept.
+func (w *Watch) follow(list []*watched) {
+	set := &watchSet{bySource: map[netip.Addr]*watched{}, byMAC: map[flow.MAC]*watched{}, byVictim: map[netip.Addr]*watched{}}
+	for _, t := range list {
+		switch {
+		case t.target.Host.IsValid():
+			set.bySource[t.target.Host] = t
+		case t.target.Victim.IsValid():
+			set.byVictim[t.target.Victim] = t
+		default:
+			set.byMAC[t.target.MAC] = t
+		}
+	}
+	w.set.Store(set)
+}
+
+// success returns how many known-good conversations were attempted within
+// the given times, and which share of them was answered.
+func (w *Watch) success(from, to time.Time) (attempts int, share float64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.health.success(from.UnixNano(), to.UnixNano())
+}
+
+// pair is a service that a client uses.
+type pair struct {
+	client, server netip.Addr
+	port           uint16
+}
+
+const (
+	healthPairs   = 4096
+	healthSlots   = 256
+	healthSlotLen = int64(100 * time.Millisecond)
+)
+
+// health knows which services clients have used to the end lately, and counts,
+// in slots of 100 ms, attempts on those and answers to them. Only a FIN makes a
+// pair known: what scans and floods attempt is never finished, so that they
+// neither fill the map nor look like harm.
+type health struct {
+	good   map[pair]int64 // time of the last use
+	forgot int64
+	slots  [healthSlots]healthSlot
+}
+
+type healthSlot struct {
+	at                int64 // number of the slot since the epoch
+	attempts, accepts int
+}
+
+func newHealth() health { return health{good: map[pair]int64{}} }
+
+func (h *health) observe(r *flow.Record) {
+	switch r.Signal {
+	case flow.SignalFinish:
+		h.learn(r)
+	case flow.SignalAttempt:
+		p := pair{r.Src, r.Dst, r.DstPort}
+		if _, ok := h.good[p]; ok {
+			h.good[p] = r.Time
+			h.slot(r.Time).attempts++
+		}
+	case flow.SignalAccept:
+		if _, ok := h.good[pair{r.Dst, r.Src, r.SrcPort}]; ok {
+			h.slot(r.Time).accepts++
+		}
+	}
+}
+
+func (h *health) slot(t int64) *healthSlot {
+	n := t / healthSlotLen
+	s := &h.slots[n%healthSlots]
+	if s.at != n {
+		s.at, s.attempts, s.accepts = n, 0, 0
+	}
+	return s
+}
+
+// learn takes the lower port for the service's: a FIN comes from both sides.
+func (h *health) learn(r *flow.Record) {
+	p := pair{r.Src, r.Dst, r.DstPort}
+	if r.SrcPort < r.DstPort {
+		p = pair{r.Dst, r.Src, r.SrcPort}
+	}
+	if _, known := h.good[p]; !known && len(h.good) >= healthPairs {
+		if r.Time-h.forgot < int64(time.Second) {
+			return
+		}
+		h.forgot = r.Time
+		for q, t := range h.good {
+			if r.Time-t > int64(time.Minute) {
+				delete(h.good, q)
+			}
+		}
+		if len(h.good) >= healthPairs {
+			return
+		}
+	}
+	h.good[p] = r.Time
+}
+
+func (h *health) success(from, to int64) (attempts int, share float64) {
+	accepts := 0
+	for i := range h.slots {
+		if at := h.slots[i].at * healthSlotLen; at >= from && at < to {
+			attempts += h.slots[i].attempts
+			accepts += h.slots[i].accepts
+		}
+	}
+	if attempts == 0 {
+		return 0, 1
+	}
+	return attempts, min(1, float64(accepts)/float64(attempts))
+}
