@@ -32,8 +32,8 @@ func Parse(file string, data []byte, lookup func(string) (string, bool)) (*Topol
 		return nil, err
 	}
 	t := r.topology()
-	if len(r.faults) > 0 {
-		return nil, r.faults
+	if err := r.faults.Err(); err != nil {
+		return nil, err
 	}
 	return t, nil
 }

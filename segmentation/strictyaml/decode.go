@@ -41,7 +41,7 @@ func (n Node) Decode(out any) error {
 	sub := &decoder{file: n.dec.file, budget: n.dec.budget}
 	sub.value(n.node, v.Elem(), n.path, n.depth+1)
 	n.dec.budget = sub.budget
-	return sub.errs.orNil()
+	return sub.errs.Err()
 }
 
 // Errorf makes a fault at the node.

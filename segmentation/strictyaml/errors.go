@@ -48,8 +48,9 @@ func (e Errors) Unwrap() []error {
 	return out
 }
 
-// orNil sorts the faults and returns a nil error when there are none.
-func (e Errors) orNil() error {
+// Err sorts the faults by position and returns them as an error, which is
+// nil when there are none.
+func (e Errors) Err() error {
 	if len(e) == 0 {
 		return nil
 	}

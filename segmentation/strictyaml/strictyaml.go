@@ -84,7 +84,7 @@ func (d *Doc) Decode(out any) error {
 	}
 	dec := &decoder{file: d.file, budget: d.size*aliasFactor + aliasFloor}
 	dec.value(d.root, v.Elem(), "", 0)
-	return dec.errs.orNil()
+	return dec.errs.Err()
 }
 
 // File is the name given to Parse.

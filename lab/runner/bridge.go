@@ -1,0 +1,241 @@
+package runner
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/vishvananda/netlink"
+)
+
+// vsctl runs ovs-vsctl against the lab's database.
+func (s *state) vsctl(ctx context.Context, timeout int, args ...string) (string, error) {
+	args = append([]string{"--db=" + s.DB, fmt.Sprintf("--timeout=%d", timeout), "--no-syslog"}, args...)
+	cmd := exec.CommandContext(ctx, "ovs-vsctl", args...)
+	var out, errOut bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errOut
+	// It dies with us (with the thread that started it, to be exact):
+	// otherwise it could finish its work after a crash of ours, behind the
+	// back of whoever is already taking the lab down.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	if err := cmd.Run(); err != nil {
+		return "", fmt.Errorf("ovs-vsctl: %w: %s", err, lastLine(errOut.String()))
+	}
+	return strings.TrimSpace(out.String()), nil
+}
+
+func lastLine(text string) string {
+	text = strings.TrimSpace(text)
+	return text[strings.LastIndexByte(text, '\n')+1:]
+}
+
+// findBridges marks the bridges that are not there yet as ours to make, and
+// refuses those that another lab made: two labs on one bridge would be one.
+func (s *state) findBridges(ctx context.Context, h *netlink.Handle) error {
+	for i := range s.Bridges {
+		b := &s.Bridges[i]
+		if !b.OVS {
+			l, err := h.LinkByName(b.Name)
+			var missing netlink.LinkNotFoundError
+			switch {
+			case errors.As(err, &missing):
+				b.Made = true
+			case err != nil:
+				return fmt.Errorf("bridge %s: %w", b.Name, err)
+			case l.Type() != "bridge":
+				return fmt.Errorf("bridge %s: there is an interface of the name, a %s", b.Name, l.Type())
+			}
+			continue
+		}
+		owner, err := s.vsctl(ctx, 10, "--if-exists", "get", "bridge", b.Name, "external_ids:"+markKey)
+		if err != nil && !strings.Contains(err.Error(), "no key") {
+			return fmt.Errorf("bridge %s: is Open vSwitch running at %s? %w", b.Name, s.DB, err)
+		}
+		if owner = strings.Trim(owner, `"`); owner != "" {
+			return fmt.Errorf("bridge %s belongs to lab %s: take that down first", b.Name, owner)
+		}
+		exists, err := s.vsctl(ctx, 10, "--columns=name", "--bare", "find", "bridge", "name="+quote(b.Name))
+		if err != nil {
+			return fmt.Errorf("bridge %s: %w", b.Name, err)
+		}
+		b.Made = exists == ""
+	}
+	return nil
+}
+
+// makeBridges makes the missing bridges and attaches every port, all of Open
+// vSwitch in one transaction.
+func (s *state) makeBridges(ctx context.Context, h *netlink.Handle) error {
+	var ovs []string
+	for _, b := range s.Bridges {
+		if !b.OVS {
+			if err := s.makeLinuxBridge(h, b); err != nil {
+				return err
+			}
+			continue
+		}
+		if b.Made {
+			ovs = append(ovs, "--", "add-br", b.Name, "--", "set", "bridge", b.Name,
+				"datapath_type="+datapathType(), "external_ids:"+markKey+"="+quote(s.Lab))
+		}
+		for _, l := range s.Links {
+			ovs = append(ovs, s.portArgs(b, l.A, l.B)...)
+			ovs = append(ovs, s.portArgs(b, l.B, l.A)...)
+		}
+	}
+	if len(ovs) == 0 {
+		return nil
+	}
+	if _, err := s.vsctl(ctx, 20, ovs...); err != nil {
+		return fmt.Errorf("make bridges: %w", err)
+	}
+	return s.checkPorts(ctx)
+}
+
+// portArgs adds one end as a port. A stale row of the name goes first, in
+// case a crash of another kind left one. The node's labels go along, so that
+// the controller can group hosts by them.
+func (s *state) portArgs(b bridge, port, peer end) []string {
+	if port.Bridge != b.Name {
+		return nil
+	}
+	args := []string{"--", "--if-exists", "del-port", port.Name, "--", "add-port", b.Name, port.Name, "--", "set", "interface", port.Name,
+		"external_ids:" + markKey + "=" + quote(s.Lab), "external_ids:platelet-node=" + quote(peer.Node)}
+	if n, err := s.node(peer.Node); err == nil {
+		for _, k := range slices.Sorted(maps.Keys(n.Labels)) {
+			args = append(args, "external_ids:"+quote(k)+"="+quote(n.Labels[k]))
+		}
+	}
+	return args
+}
+
+// checkPorts turns a port that Open vSwitch could not open, which it only
+// notes in a column, into an error.
+func (s *state) checkPorts(ctx context.Context) error {
+	out, err := s.vsctl(ctx, 10, "--columns=name,error", "--format=csv", "--no-headings", "find", "interface",
+		"external_ids:"+markKey+"="+quote(s.Lab), "error!=[]")
+	if err != nil {
+		return fmt.Errorf("check ports: %w", err)
+	}
+	if out != "" {
+		return fmt.Errorf("open vswitch refused a port: %s", out)
+	}
+	return nil
+}
+
+func (s *state) makeLinuxBridge(h *netlink.Handle, b bridge) error {
+	if b.Made {
+		attrs := netlink.NewLinkAttrs()
+		attrs.Name = b.Name
+		if err := h.LinkAdd(&netlink.Bridge{LinkAttrs: attrs}); err != nil {
+			return fmt.Errorf("make bridge %s: %w", b.Name, err)
+		}
+		if err := up(h, b.Name, markKey+"="+s.Lab); err != nil {
+			return err
+		}
+	}
+	master, err := h.LinkByName(b.Name)
+	if err != nil {
+		return fmt.Errorf("bridge %s: %w", b.Name, err)
+	}
+	for _, l := range s.Links {
+		for _, e := range []end{l.A, l.B} {
+			if e.Bridge != b.Name {
+				continue
+			}
+			port, err := h.LinkByName(e.Name)
+			if err != nil {
+				return fmt.Errorf("bridge %s: %w", b.Name, err)
+			}
+			if err := h.LinkSetMaster(port, master); err != nil {
+				return fmt.Errorf("attach %s to bridge %s: %w", e.Name, b.Name, err)
+			}
+		}
+	}
+	return nil
+}
+
+// removeBridges removes the bridges that the lab made, and its ports from
+// the others.
+func (s *state) removeBridges(ctx context.Context, h *netlink.Handle) error {
+	var errs []error
+	ovs := false
+	for _, b := range s.Bridges {
+		switch {
+		case b.OVS:
+			ovs = true
+		case b.Made:
+			errs = append(errs, removeLinuxBridge(h, b))
+		}
+	}
+	if ovs {
+		errs = append(errs, s.removeOVS(ctx))
+	}
+	return errors.Join(errs...)
+}
+
+// removeOVS removes what carries the lab's mark, in one transaction.
+func (s *state) removeOVS(ctx context.Context) error {
+	if socket, ok := strings.CutPrefix(s.DB, "unix:"); ok {
+		if _, err := os.Stat(filepath.Dir(socket)); errors.Is(err, os.ErrNotExist) {
+			return nil // a private instance that is gone with all it had
+		}
+	}
+	var args []string
+	for _, what := range []struct{ table, remove string }{{"interface", "del-port"}, {"bridge", "del-br"}} {
+		names, err := s.vsctl(ctx, 10, "--columns=name", "--bare", "find", what.table, "external_ids:"+markKey+"="+quote(s.Lab))
+		if err != nil {
+			return fmt.Errorf("find the lab's bridges: is Open vSwitch running at %s? %w", s.DB, err)
+		}
+		for _, name := range strings.Fields(names) {
+			args = append(args, "--", "--if-exists", what.remove, name)
+		}
+	}
+	if len(args) == 0 {
+		return nil
+	}
+	if _, err := s.vsctl(ctx, 10, args...); err != nil {
+		return fmt.Errorf("remove bridges: %w", err)
+	}
+	return nil
+}
+
+func removeLinuxBridge(h *netlink.Handle, b bridge) error {
+	l, err := h.LinkByName(b.Name)
+	var missing netlink.LinkNotFoundError
+	if errors.As(err, &missing) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("bridge %s: %w", b.Name, err)
+	}
+	if err := h.LinkDel(l); err != nil {
+		return fmt.Errorf("remove bridge %s: %w", b.Name, err)
+	}
+	return nil
+}
+
+// datapathType is the kernel's datapath where the kernel has it. Asking for
+// the family also loads the module, where modules are loaded on demand.
+func datapathType() string {
+	if _, err := netlink.GenlFamilyGet("ovs_datapath"); err == nil {
+		return "system"
+	}
+	return "netdev"
+}
+
+// quote writes a word as OVSDB strings are written.
+func quote(word string) string {
+	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(word) + `"`
+}

@@ -1,0 +1,90 @@
+package runner
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/platelet-sdn/platelet/lab/namespace"
+)
+
+// Container is one running node in the shape of `containerlab inspect`.
+type Container struct {
+	LabName     string `json:"lab_name" yaml:"lab_name"`
+	LabPath     string `json:"labPath" yaml:"labPath"`
+	AbsLabPath  string `json:"absLabPath" yaml:"absLabPath"`
+	Name        string `json:"name" yaml:"name"`
+	ContainerID string `json:"container_id" yaml:"container_id"`
+	Image       string `json:"image" yaml:"image"`
+	Kind        string `json:"kind" yaml:"kind"`
+	State       string `json:"state" yaml:"state"`
+	Status      string `json:"status" yaml:"status"`
+	IPv4Address string `json:"ipv4_address" yaml:"ipv4_address"`
+	IPv6Address string `json:"ipv6_address" yaml:"ipv6_address"`
+}
+
+// List lists the running labs and their nodes by lab name.
+func List(o Options) (map[string][]Container, error) {
+	o = o.withDefaults()
+	names, err := labs(o.StateDir)
+	if err != nil {
+		return nil, err
+	}
+	out := make(map[string][]Container, len(names))
+	for _, name := range names {
+		lab, err := Open(name, o)
+		if err != nil {
+			return nil, err
+		}
+		out[name] = lab.containers()
+	}
+	return out, nil
+}
+
+func (l *Lab) containers() []Container {
+	path := l.state.Topology
+	if wd, err := os.Getwd(); err == nil {
+		if rel, err := filepath.Rel(wd, path); err == nil {
+			path = rel
+		}
+	}
+	out := make([]Container, 0, len(l.state.Nodes))
+	for _, n := range l.state.Nodes {
+		c := Container{
+			LabName: l.state.Lab, LabPath: path, AbsLabPath: l.state.Topology,
+			Name: n.LongName, ContainerID: n.Namespace, Image: n.Image, Kind: n.Kind,
+			State: "running", Status: "Up " + time.Since(l.state.Created).Round(time.Second).String(),
+			IPv4Address: "N/A", IPv6Address: "N/A",
+		}
+		if n.Namespace == "" {
+			// Bridges and the host go by their own names, without a
+			// container's.
+			c.Name, c.Image, c.ContainerID = n.Name, "N/A", "N/A"
+		} else if !namespace.Exists(n.Namespace) {
+			c.State, c.Status = "exited", "Exited"
+		} else {
+			l.fillAddresses(&c, n.Name)
+		}
+		out = append(out, c)
+	}
+	return out
+}
+
+// fillAddresses shows a node's first addresses; one that cannot be asked
+// just has none to show.
+func (l *Lab) fillAddresses(c *Container, node string) {
+	addrs, err := l.addrs(node, "")
+	if err != nil {
+		c.Status = fmt.Sprintf("%s (%v)", c.Status, err)
+		return
+	}
+	for _, a := range addrs {
+		switch {
+		case a.Addr().Is4() && c.IPv4Address == "N/A":
+			c.IPv4Address = a.String()
+		case a.Addr().Is6() && c.IPv6Address == "N/A":
+			c.IPv6Address = a.String()
+		}
+	}
+}

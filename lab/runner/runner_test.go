@@ -1,0 +1,440 @@
+package runner_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/platelet-sdn/platelet/lab/clab"
+	"github.com/platelet-sdn/platelet/lab/namespace"
+	"github.com/platelet-sdn/platelet/lab/ovs"
+	"github.com/platelet-sdn/platelet/lab/runner"
+)
+
+const first = "../first.clab.yml"
+
+// TestMain lets the test binary be the process that a crash test kills.
+func TestMain(m *testing.M) {
+	if db := os.Getenv("PLATELET_TEST_UP_DB"); db != "" {
+		topo, err := clab.Load(first)
+		if err == nil {
+			_, err = runner.Up(context.Background(), topo, runner.Options{
+				Name: os.Getenv("PLATELET_TEST_UP_NAME"), DB: db, StateDir: os.Getenv("PLATELET_TEST_UP_STATE")})
+		}
+		fmt.Println("up:", err)
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+// env is a private Open vSwitch and a private record of labs.
+type env struct {
+	ovs     *ovs.Instance
+	options runner.Options
+}
+
+func setUp(t *testing.T, ctx context.Context, name string) env {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "plrun")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	i, err := ovs.Start(ctx, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := i.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	return env{i, runner.Options{Name: fmt.Sprintf("%s%d", name, os.Getpid()), DB: i.DB, StateDir: filepath.Join(dir, "labs")}}
+}
+
+func load(t *testing.T, file string) *clab.Topology {
+	t.Helper()
+	topo, err := clab.Load(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return topo
+}
+
+func timeout(t *testing.T) context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// traces lists whatever of a lab is still there.
+func (e env) traces(t *testing.T, ctx context.Context, lab string) []string {
+	t.Helper()
+	var out []string
+	names, _ := filepath.Glob(namespace.Path("clab-" + lab + "-*"))
+	out = append(out, names...)
+	ifs, err := net.Interfaces()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, i := range ifs {
+		alias, _ := os.ReadFile("/sys/class/net/" + i.Name + "/ifalias")
+		if strings.TrimSpace(string(alias)) == "platelet-lab="+lab {
+			out = append(out, "interface "+i.Name)
+		}
+	}
+	for _, table := range []string{"bridge", "interface"} {
+		rows, err := e.ovs.Ctl(ctx, "--columns=name", "--bare", "find", table, "external_ids:platelet-lab="+lab)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if rows != "" {
+			out = append(out, table+" "+rows)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(e.options.StateDir, lab+".json")); err == nil {
+		out = append(out, "record")
+	}
+	return out
+}
+
+func run(t *testing.T, ctx context.Context, lab *runner.Lab, node, program string, args ...string) {
+	t.Helper()
+	cmd, err := lab.Command(ctx, node, program, args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%s in %s: %v\n%s", program, node, err, out)
+	}
+}
+
+func TestUpConnectsAndDownLeavesNothing(t *testing.T) {
+	ctx := timeout(t)
+	e := setUp(t, ctx, "updown")
+	start := time.Now()
+	lab, err := runner.Up(ctx, load(t, first), e.options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lab.Down(context.Background())
+	took := time.Since(start)
+	t.Logf("up in %v", took.Round(time.Millisecond))
+	if took > 2*time.Second {
+		t.Errorf("up took %v, the budget is 2 s", took)
+	}
+	run(t, ctx, lab, "h5", "ping", "-c", "1", "-W", "10", "10.77.0.11")
+	run(t, ctx, lab, "h3", "ping", "-c", "1", "-W", "10", "fd77::1")
+	checkTCP(t, ctx, lab)
+	checkPort(t, ctx, e, lab)
+
+	if _, err := runner.Up(ctx, load(t, first), e.options); err == nil {
+		t.Error("the same lab came up twice")
+	}
+	listed, err := runner.List(e.options)
+	if err != nil || len(listed[lab.Name()]) != 8 {
+		t.Fatalf("listed %v, %v", listed, err)
+	}
+	if h1 := listed[lab.Name()][2]; h1.IPv4Address != "10.77.0.11/24" || h1.IPv6Address != "fd77::11/64" || h1.State != "running" || h1.Name != "clab-"+lab.Name()+"-h1" {
+		t.Errorf("listed %+v", h1)
+	}
+	// A process that nobody ends must not keep the lab alive.
+	stray, err := lab.Command(context.Background(), "h4", "sleep", "600")
+	if err != nil || stray.Start() != nil {
+		t.Fatal(err)
+	}
+	if err := lab.Down(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := stray.Wait(); err == nil {
+		t.Error("a node's process outlived the lab")
+	}
+	if left := e.traces(t, ctx, lab.Name()); len(left) > 0 {
+		t.Errorf("left behind: %q", left)
+	}
+	if err := runner.Down(ctx, lab.Name(), e.options); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("down of nothing: %v", err)
+	}
+}
+
+// checkTCP moves a few megabytes, which hang when checksums are wrong.
+func checkTCP(t *testing.T, ctx context.Context, lab *runner.Lab) {
+	t.Helper()
+	var l net.Listener
+	if err := lab.Do("h1", func() (err error) {
+		l, err = net.Listen("tcp4", "10.77.0.11:80")
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	const size = 4 << 20
+	go func() {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		defer c.Close()
+		_, _ = c.Write(make([]byte, size))
+	}()
+	var c net.Conn
+	if err := lab.Do("h3", func() (err error) {
+		c, err = net.DialTimeout("tcp4", "10.77.0.11:80", 10*time.Second)
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	deadline, _ := ctx.Deadline()
+	_ = c.SetDeadline(deadline)
+	got, buf := 0, make([]byte, 1<<16)
+	for {
+		n, err := c.Read(buf)
+		got += n
+		if err != nil {
+			break
+		}
+	}
+	if got != size {
+		t.Errorf("%d of %d bytes arrived", got, size)
+	}
+}
+
+// checkPort checks what the controller sees of a node at the switch.
+func checkPort(t *testing.T, ctx context.Context, e env, lab *runner.Lab) {
+	t.Helper()
+	port, err := lab.HostSide("h1", "eth1")
+	if err != nil || len(port) > 15 {
+		t.Fatalf("switch side %q, %v", port, err)
+	}
+	bridge, err := lab.Bridge("pl-first")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if on, err := e.ovs.Ctl(ctx, "port-to-br", port); err != nil || on != bridge {
+		t.Errorf("%s is on %q, %v", port, on, err)
+	}
+	ids, err := e.ovs.Ctl(ctx, "get", "interface", port, "external_ids")
+	if err != nil || !strings.Contains(ids, "app=web") || !strings.Contains(ids, "platelet-node=h1") {
+		t.Errorf("external_ids of %s: %s, %v", port, ids, err)
+	}
+	mac, err := lab.MAC("h1", "eth1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := lab.Do("h1", func() error {
+		i, err := net.InterfaceByName("eth1")
+		if err == nil && i.HardwareAddr.String() != mac.String() {
+			err = fmt.Errorf("has %s, planned %s", i.HardwareAddr, mac)
+		}
+		return err
+	}); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestLabsRunSideBySide(t *testing.T) {
+	ctx := timeout(t)
+	e := setUp(t, ctx, "par")
+	labs := make([]*runner.Lab, 2)
+	for i := range labs {
+		o := e.options
+		o.Name = fmt.Sprintf("%s-%d", o.Name, i)
+		var err error
+		if labs[i], err = runner.Up(ctx, load(t, first), o); err != nil {
+			t.Fatal(err)
+		}
+		defer labs[i].Down(context.Background())
+	}
+	for _, lab := range labs {
+		run(t, ctx, lab, "h6", "ping", "-c", "1", "-W", "10", "10.77.0.12")
+	}
+	if err := labs[0].Down(ctx); err != nil {
+		t.Fatal(err)
+	}
+	run(t, ctx, labs[1], "h6", "ping", "-c", "1", "-W", "10", "10.77.0.12")
+	if err := runner.DownAll(ctx, e.options); err != nil {
+		t.Fatal(err)
+	}
+	for _, lab := range labs {
+		if left := e.traces(t, ctx, lab.Name()); len(left) > 0 {
+			t.Errorf("left behind: %q", left)
+		}
+	}
+}
+
+// TestDownAfterCrash kills the process at different moments while it brings
+// the lab up, and expects down to find everything.
+func TestDownAfterCrash(t *testing.T) {
+	ctx := timeout(t)
+	e := setUp(t, ctx, "crash")
+	for _, after := range []time.Duration{10, 25, 40, 55, 70, 90, 120, 160} {
+		cmd := exec.CommandContext(ctx, os.Args[0])
+		cmd.Env = append(os.Environ(), "PLATELET_TEST_UP_DB="+e.options.DB, "PLATELET_TEST_UP_NAME="+e.options.Name,
+			"PLATELET_TEST_UP_STATE="+e.options.StateDir)
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		time.AfterFunc(after*time.Millisecond, func() { _ = cmd.Process.Kill() })
+		killed := cmd.Wait() != nil
+		t.Logf("after %d ms: killed %v, left %d things", after, killed, len(e.traces(t, ctx, e.options.Name)))
+		if err := runner.Down(ctx, e.options.Name, e.options); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			t.Fatal(err)
+		}
+		if left := e.traces(t, ctx, e.options.Name); len(left) > 0 {
+			t.Fatalf("after %d ms left behind: %q", after, left)
+		}
+	}
+	if lab, err := runner.Up(ctx, load(t, first), e.options); err != nil {
+		t.Errorf("does not come up after the crashes: %v", err)
+	} else if err := lab.Down(ctx); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestDownWithoutRecord(t *testing.T) {
+	ctx := timeout(t)
+	e := setUp(t, ctx, "norec")
+	lab, err := runner.Up(ctx, load(t, first), e.options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(e.options.StateDir, lab.Name()+".json")); err != nil {
+		t.Fatal(err)
+	}
+	if err := runner.Down(ctx, lab.Name(), e.options); err != nil {
+		t.Fatal(err)
+	}
+	if left := e.traces(t, ctx, lab.Name()); len(left) > 0 {
+		t.Errorf("left behind: %q", left)
+	}
+}
+
+func TestForeignBridgeStays(t *testing.T) {
+	ctx := timeout(t)
+	e := setUp(t, ctx, "foreign")
+	topo, err := clab.Parse("t.yml", []byte(`
+name: foreign
+topology:
+  nodes:
+    plfor0: {kind: ovs-bridge}
+    h: {kind: linux}
+  links:
+  - endpoints: [h:eth1, plfor0:plfor0-h]
+`), os.LookupEnv)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := e.ovs.AddBridge(ctx, "plfor0", "netdev"); err != nil {
+		t.Fatal(err)
+	}
+	e.options.Name = ""
+	lab, err := runner.Up(ctx, topo, e.options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := lab.Down(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if bridges, err := e.ovs.Ctl(ctx, "list-br"); err != nil || bridges != "plfor0" {
+		t.Errorf("bridges %q, %v", bridges, err)
+	}
+	if ports, err := e.ovs.Ctl(ctx, "list-ports", "plfor0"); err != nil || ports != "" {
+		t.Errorf("ports %q, %v", ports, err)
+	}
+}
+
+func TestFailedUpLeavesNothing(t *testing.T) {
+	ctx := timeout(t)
+	e := setUp(t, ctx, "failed")
+	topo, err := clab.Parse("t.yml", []byte(`
+name: failed
+topology:
+  nodes:
+    br: {kind: bridge}
+    a: {kind: linux, cmd: sleep 600, env: {X: from-env}, exec: [sh -c 'test $X = from-env']}
+    b: {kind: linux, sysctls: {net.ipv4.ip_forward: 1}, exec: ["false"]}
+  links:
+  - endpoints: [a:eth1, br:p1]
+  - endpoints: [b:eth1, host:p2]
+`), os.LookupEnv)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = runner.Up(ctx, topo, e.options)
+	if err == nil || !strings.Contains(err.Error(), `node b: exec "false"`) {
+		t.Fatalf("got %v", err)
+	}
+	if left := e.traces(t, ctx, e.options.Name); len(left) > 0 {
+		t.Errorf("left behind: %q", left)
+	}
+}
+
+func TestNodesAndLinuxBridge(t *testing.T) {
+	ctx := timeout(t)
+	e := setUp(t, ctx, "nodes")
+	topo, err := clab.Parse("t.yml", []byte(`
+name: nodes
+topology:
+  nodes:
+    br: {kind: bridge}
+    a:
+      kind: linux
+      cmd: sh -c 'echo "$GREETING $CLAB_LABEL_MY_LABEL $CLAB_INTFS"; exec sleep 600'
+      env: {GREETING: hello}
+      labels: {my-label: x}
+      exec: [ip addr add 10.78.0.1/24 dev eth1]
+    b:
+      kind: linux
+      sysctls: {net.ipv4.ip_forward: 1}
+      exec: [ip addr add 10.78.0.2/24 dev eth1, grep -q 1 /proc/sys/net/ipv4/ip_forward]
+  links:
+  - {endpoints: [a:eth1, br:p1], mtu: 1400}
+  - type: veth
+    endpoints: [{node: b, interface: eth1, mac: "02:00:00:00:00:07"}, {node: br, interface: p2}]
+  - {type: host, host-interface: p3, endpoint: {node: b, interface: eth2}}
+`), os.LookupEnv)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lab, err := runner.Up(ctx, topo, e.options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lab.Down(context.Background())
+	run(t, ctx, lab, "a", "ping", "-c", "1", "-W", "10", "10.78.0.2")
+	if err := lab.Do("a", func() error {
+		i, err := net.InterfaceByName("eth1")
+		if err == nil && i.MTU != 1400 {
+			err = fmt.Errorf("MTU %d", i.MTU)
+		}
+		return err
+	}); err != nil {
+		t.Error(err)
+	}
+	log := filepath.Join(e.options.StateDir, lab.Name()+".logs", "a.log")
+	for got := ""; got != "hello x 1\n"; {
+		data, err := os.ReadFile(log)
+		if err != nil || ctx.Err() != nil {
+			t.Fatalf("log of the command: %q, %v", data, err)
+		}
+		got = string(data)
+	}
+	if side, err := lab.HostSide("b", "eth2"); err != nil || !strings.HasPrefix(side, "p3-") {
+		t.Errorf("host side %q, %v", side, err)
+	}
+	if err := lab.Down(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if left := e.traces(t, ctx, lab.Name()); len(left) > 0 {
+		t.Errorf("left behind: %q", left)
+	}
+}
