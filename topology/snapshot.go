@@ -4,6 +4,7 @@ package topology
 
 import (
 	"net/netip"
+	"sync"
 
 	"github.com/platelet-sdn/platelet/flowcollector/flow"
 )
@@ -36,6 +37,9 @@ type Port struct {
 	MAC     flow.MAC
 	Labels  map[string]string // Interface external_ids
 	LinkUp  bool
+	// Peer is the interface at the other end of a patch port; empty for
+	// other ports.
+	Peer string
 }
 
 // Switch is one OVS bridge.
@@ -46,6 +50,8 @@ type Switch struct {
 	OVN        bool   // owned by OVN: no OpenFlow is ever written there
 	TapDomain  uint32 // observation domain of its tap
 	Ports      map[string]Port
+	// Controllers are the OpenFlow controllers configured by others, sorted.
+	Controllers []string
 }
 
 // Host is an address seen behind a port.
@@ -64,7 +70,13 @@ type Host struct {
 type Snapshot struct {
 	// Switches by bridge name.
 	Switches map[string]Switch
-	byIndex  map[uint32]Port
+	// Hosts by address, as far as they were learned.
+	Hosts   map[netip.Addr]Host
+	byIndex map[uint32]Port
+
+	hostIndex sync.Once
+	byPort    map[PortID][]Host
+	byMAC     map[flow.MAC]Host
 }
 
 // NewSnapshot builds a snapshot and its indices. The maps must not be changed
@@ -91,4 +103,9 @@ func (s *Snapshot) PortByIndex(ifIndex uint32) (Port, bool) {
 func (s *Snapshot) Port(id PortID) (Port, bool) {
 	p, ok := s.Switches[id.Switch].Ports[id.Port]
 	return p, ok
+}
+
+// sameSwitches is a new snapshot of the same switches, without hosts.
+func (s *Snapshot) sameSwitches() *Snapshot {
+	return &Snapshot{Switches: s.Switches, byIndex: s.byIndex}
 }
