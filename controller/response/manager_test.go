@@ -335,7 +335,7 @@ func TestBrake(t *testing.T) {
 		return len(all) == 1 && all[0].State == StateRefused
 	})
 	again := newRig(t, testConfig())
-	again.store.m = r.store.m
+	again.store.m, _ = r.store.All(ctx)
 	if err := again.Load(ctx, time.Now()); err != nil || !again.Braked() {
 		t.Errorf("the brake did not survive a restart: %v", err)
 	}
