@@ -1,6 +1,8 @@
 package sflow
 
 import (
+	"encoding/binary"
+
 	"github.com/platelet-sdn/platelet/flowcollector/flow"
 	"github.com/platelet-sdn/platelet/flowcollector/packet"
 )
@@ -8,6 +10,7 @@ import (
 const (
 	flowSampleLen         = 32
 	expandedFlowSampleLen = 44
+	countLen              = 4 // the number of records, which ends both
 
 	// Flow record formats of enterprise 0.
 	recordRawHeader = 1
@@ -87,23 +90,27 @@ func sampleHeader(c *cursor, expanded bool, r *flow.Record) (records int, err er
 	if err := c.need(length, KindSample); err != nil {
 		return 0, err
 	}
-	c.skip(4) // sequence number of the source
+	// Sequence number, source (two words if expanded), rate, pool, drops,
+	// input and output (two words each if expanded), number of records.
+	b := c.b
+	var in, out port
 	if expanded {
-		c.skip(4)
-	}
-	c.skip(4) // source
-	r.Rate = float64(max(c.uint32(), 1))
-	c.skip(8) // pool, drops
-	in, out := port{}, port{}
-	if expanded {
-		in, out = port{c.uint32(), c.uint32()}, port{c.uint32(), c.uint32()}
+		r.Rate = rate(b[12:])
+		in, out = port{word(b[24:]), word(b[28:])}, port{word(b[32:]), word(b[36:])}
 	} else {
-		in, out = compactPort(c.uint32()), compactPort(c.uint32())
+		r.Rate = rate(b[8:])
+		in, out = compactPort(word(b[20:])), compactPort(word(b[24:]))
 	}
+	c.skip(length - countLen)
 	r.InPort, _ = in.resolve()
 	r.OutPort, r.Verdict = out.resolve()
 	return c.count(KindRecordCount)
 }
+
+func word(b []byte) uint32 { return binary.BigEndian.Uint32(b) }
+
+// rate reads a sampling rate. Agents that do not know theirs send 0.
+func rate(b []byte) float64 { return float64(max(word(b), 1)) }
 
 // port is an interface with the format of its number.
 type port struct{ format, value uint32 }
@@ -136,17 +143,16 @@ func (d *Decoder) rawHeader(c cursor, r *flow.Record) (ok bool, err error) {
 	if err := c.need(rawHeaderLen, KindRecord); err != nil {
 		return false, err
 	}
-	protocol, frame, stripped := c.uint32(), c.uint32(), c.uint32()
-	at := c.offset
-	length := c.uint32()
-	if uint64(length) > uint64(len(c.b)) {
-		return false, &Error{Kind: KindRecord, Offset: at}
+	protocol, frame, stripped, length := word(c.b), word(c.b[4:]), word(c.b[8:]), word(c.b[12:])
+	b := c.b[rawHeaderLen:]
+	if uint64(length) > uint64(len(b)) {
+		return false, &Error{Kind: KindRecord, Offset: c.offset}
 	}
 	if frame > stripped {
 		r.Bytes = uint64(frame - stripped)
 	}
 	var parseErr error
-	switch sampled := c.b[:length]; protocol {
+	switch sampled := b[:length]; protocol {
 	case headerEthernet:
 		parseErr = packet.Parse(sampled, r)
 	case headerIPv4, headerIPv6:
