@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -147,7 +148,7 @@ func sFlowOf(t *ovsdb.Tables, b *ovsdb.Bridge) *ovsdb.SFlow {
 }
 
 func describe(targets []string, sampling *int) string {
-	s := "exports to " + strings.Join(targets, ", ")
+	s := "exports to " + strings.Join(slices.Sorted(slices.Values(targets)), ", ")
 	if sampling != nil {
 		s += fmt.Sprintf(", 1 in %d", *sampling)
 	}
