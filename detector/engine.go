@@ -143,15 +143,21 @@ func (e *Engine) attempt(r *flow.Record, src, dst address) {
 // sources nobody has heard of, the random walk.
 func (e *Engine) syn(r *flow.Record, src, dst address) {
 	_, h := e.hosts.Find(src)
-	level := e.flood.syn(r, src, dst, h)
-	if level == calm || h != nil && h.contacts > 0 {
-		e.contact(r, src, dst)
+	newcomer := h == nil || h.contacts == 0
+	trusted := e.flood.trusted(h)
+	level := e.flood.syn(r, src, dst, trusted)
+	if newcomer && level == alarmed {
+		e.stats.Gated++
 		return
 	}
-	e.stats.Gated++
-	if level != alarmed {
-		e.source(r, src) // so that it can still prove to be real
+	if _, h = e.source(r, src); h != nil && !trusted && h.unproven < math.MaxUint16 {
+		h.unproven++ // taken back should it prove to be real
 	}
+	if newcomer && level != calm {
+		e.stats.Gated++
+		return
+	}
+	e.contact(r, src, dst)
 }
 
 // contact opens a first contact if the record may prove one.

@@ -155,7 +155,7 @@ func (w *floodWatch) pass(x *cell, c class, now int64) {
 }
 
 // syn counts a connection attempt towards dst.
-func (w *floodWatch) syn(r *flow.Record, src, dst address, h *host) level {
+func (w *floodWatch) syn(r *flow.Record, src, dst address, trusted bool) level {
 	if w.e.link(r.InPort) || !dst.unicast() {
 		return calm
 	}
@@ -169,10 +169,7 @@ func (w *floodWatch) syn(r *flow.Record, src, dst address, h *host) level {
 	}
 	x.count += packets
 	lvl := w.add(x, testAll, &w.e.cfg.SYN.All, packets, r, src)
-	if !w.trusted(h) {
-		if h != nil && h.unproven < 1<<16-1 {
-			h.unproven++
-		}
+	if !trusted {
 		lvl = max(lvl, w.add(x, testUnknown, &w.e.cfg.SYN.Unknown, packets, r, src))
 	}
 	w.report(x, lvl, r, dst, classSYN)

@@ -101,7 +101,9 @@ func (l *ledger) raise(k findingKey, state State, first int64, who address) (a *
 			l.e.stats.Ignored++
 			return nil, false
 		}
-		a = &active{key: k, last: now}
+		// What it took to raise the finding is the first guess at its pace:
+		// about four pieces of evidence.
+		a = &active{key: k, last: now, pace: float64(now-first) / 4}
 		a.finding = Finding{Kind: k.kind, FirstSeen: l.e.clock.outside(first)}
 		a.finding.ID = identify(k, a.finding.FirstSeen, l.e.exporters.at(k.exporter))
 		l.byKey[k] = a
@@ -139,20 +141,30 @@ func (l *ledger) expire(now int64) {
 	}
 	const every = int64(50e6)
 	l.next = now + every
-	for k, a := range l.byKey {
-		keep := min(max(int64(paceFactor*a.pace), int64(l.e.cfg.KeepFiring)), int64(l.e.cfg.MaxKeepFiring))
-		if now-a.last < keep {
-			continue
-		}
-		delete(l.byKey, k)
+	for _, a := range l.quiet(now) {
+		delete(l.byKey, a.key)
 		fired := a.finding.State == StateFiring
 		a.finding.State = StateResolved
 		a.finding.Time = l.e.clock.outside(now)
 		if fired {
-			l.e.resolved(k)
+			l.e.resolved(a.key)
 		}
 		l.emit(a)
 	}
+}
+
+// quiet lists the findings whose evidence has ceased, in a fixed order, so that
+// a replay tells the same story twice.
+func (l *ledger) quiet(now int64) []*active {
+	var list []*active
+	for _, a := range l.byKey {
+		keep := min(max(int64(paceFactor*a.pace), int64(l.e.cfg.KeepFiring)), int64(l.e.cfg.MaxKeepFiring))
+		if now-a.last >= keep {
+			list = append(list, a)
+		}
+	}
+	slices.SortFunc(list, func(a, b *active) int { return cmp.Compare(a.finding.ID, b.finding.ID) })
+	return list
 }
 
 // dropped keeps findings alive by what our own rules drop: it is evidence that

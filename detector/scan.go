@@ -28,7 +28,7 @@ func newScanWatch(e *Engine) *scanWatch {
 	w := &scanWatch{
 		e:         e,
 		contacts:  bounded.New[contactKey](e.cfg.Limit.Contacts, func(c *contact) int64 { return c.worth(e.clock.now) }),
-		suspects:  bounded.New[address](e.cfg.Limit.Suspects, (*suspect).worth),
+		suspects:  bounded.New[address](e.cfg.Limit.Suspects, func(s *suspect) int64 { return s.worth(e.clock.now) }),
 		packets:   newDeadlines(e.cfg.Limit.Pending),
 		flows:     newDeadlines(e.cfg.Limit.Pending),
 		up:        math.Log((1 - c.Theta1) / (1 - c.Theta0)),

@@ -116,6 +116,10 @@ func clientAddr(n int) netip.Addr {
 	return netip.AddrFrom4([4]byte{100, 64 + byte(n>>16&63), byte(n >> 8), byte(n)})
 }
 
+func addressFrom(b [16]byte) netip.Addr { return netip.AddrFrom16(b) }
+
+func mustAddr(s string) netip.Addr { return netip.MustParseAddr(s) }
+
 func macOf(a netip.Addr) flow.MAC {
 	b := a.As4()
 	return flow.MAC{2, 0, b[0], b[1], b[2], b[3]}

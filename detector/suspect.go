@@ -30,7 +30,14 @@ type target struct {
 	service uint64
 }
 
-func (s *suspect) worth() int64 { return rank(int64(min(s.failures, 7)), s.last) }
+// worth orders suspects for eviction. A single failure is no more than every
+// invented source has; old evidence makes room for new.
+func (s *suspect) worth(now int64) int64 {
+	if s.failures < 2 || now-s.last > contactIdle {
+		return rank(0, s.last)
+	}
+	return rank(int64(min(s.failures, 7)), s.last)
+}
 
 // has reports whether the target is among the latest failures.
 func (s *suspect) has(t target) bool {
