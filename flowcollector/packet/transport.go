@@ -37,9 +37,13 @@ func transport(b []byte, h *ipHeader, r *flow.Record) error {
 	case flow.ProtoSCTP:
 		err = ports(b, h, r)
 	case flow.ProtoICMP:
-		err = icmp(b, h, r)
+		if h.src.Is4() { // no host takes it in the other IP version
+			err = icmp(b, h, r)
+		}
 	case flow.ProtoICMPv6:
-		err = icmp6(b, h, r)
+		if h.src.Is6() {
+			err = icmp6(b, h, r)
+		}
 	}
 	if err != 0 {
 		return err
