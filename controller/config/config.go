@@ -117,7 +117,7 @@ type Detection struct {
 
 // Response bounds what is done.
 type Response struct {
-	// action by kind of finding: observe, alert, rate-limit or quarantine
+	// action by kind of finding: observe, alert, rate-limit or quarantine; a kind left out keeps its default
 	Actions map[detector.Kind]response.Action `yaml:"actions"`
 	// how long the switch keeps an emergency rule that is not renewed
 	TTL time.Duration `yaml:"ttl"`
@@ -221,6 +221,14 @@ func Parse(name string, raw []byte) (File, error) {
 	f := Default()
 	if err := doc.Decode(&f); err != nil {
 		return File{}, err
+	}
+	for kind, action := range Default().Response.Actions {
+		if f.Response.Actions == nil { // actions: null
+			f.Response.Actions = map[detector.Kind]response.Action{}
+		}
+		if _, named := f.Response.Actions[kind]; !named {
+			f.Response.Actions[kind] = action
+		}
 	}
 	var errs strictyaml.Errors
 	f.check(func(ok bool, path, format string, args ...any) {

@@ -1,0 +1,187 @@
+package config_test
+
+import (
+	"errors"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"net/netip"
+	"os"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"gopkg.in/yaml.v3"
+
+	"github.com/platelet-sdn/platelet/controller/config"
+	"github.com/platelet-sdn/platelet/controller/response"
+	"github.com/platelet-sdn/platelet/detector"
+	"github.com/platelet-sdn/platelet/flowcollector/flow"
+	"github.com/platelet-sdn/platelet/segmentation/strictyaml"
+)
+
+func TestParse(t *testing.T) {
+	f, err := config.Parse("c.yaml", []byte(`
+mode: autonomous
+protected: [10.77.0.1, "fd77::/64"]
+telemetry: {sampling: 64, tap: {udp: 0.5}}
+response:
+  ttl: 20s
+  actions: {port-scan: alert}
+  quarantine: {remediation: [10.77.0.1]}
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f.Mode != response.ModeAutonomous || f.Telemetry.Sampling != 64 || f.Response.TTL != 20*time.Second {
+		t.Errorf("got %+v", f)
+	}
+	if f.Telemetry.Polling != config.Default().Telemetry.Polling {
+		t.Error("a setting that the file leaves out lost its default")
+	}
+	if got := f.TapProbabilities()[flow.SignalUDP]; got != 32767 {
+		t.Errorf("tap of UDP: %d of 65535, want half", got)
+	}
+	r := f.ResponseConfig()
+	if r.Actions[detector.KindPortScan] != response.ActionAlert || r.Actions[detector.KindSYNFlood] != response.ActionRateLimit {
+		t.Errorf("actions %v", r.Actions)
+	}
+	for _, a := range []string{"10.77.0.1", "fd77::5"} {
+		if _, ok := r.Protected.Covers(mustAddr(a)); !ok {
+			t.Errorf("%s is not protected", a)
+		}
+	}
+}
+
+func TestFaultsHaveAPlace(t *testing.T) {
+	for _, c := range []struct{ in, want string }{
+		{"mode: automatic\n", "c.yaml:1:7: "},
+		{"response:\n  tll: 5s\n", "c.yaml:2:3: "},
+		{"response:\n  ttl: soon\n", "c.yaml:2:8: "},
+		{"response:\n  actions: {port-scam: alert}\n", "c.yaml:2:24: "},
+		{"telemetry:\n  tap:\n    syn: 2\n", "c.yaml:3:10: "},
+		{"protected: [10.0.0.0/8, nonsense]\n", "c.yaml:1:25: "},
+		{"ovs: {base_table: 250}\n", "c.yaml:1:19: "},
+		{"mode: [\n", "c.yaml:"},
+	} {
+		_, err := config.Parse("c.yaml", []byte(c.in))
+		var faults strictyaml.Errors
+		if !errors.As(err, &faults) || !strings.HasPrefix(err.Error(), c.want) {
+			t.Errorf("%q: got %v, want a fault at %s", c.in, err, c.want)
+		}
+	}
+}
+
+func TestDefaultIsValid(t *testing.T) {
+	if _, err := config.Parse("empty", nil); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add([]byte("mode: advise\n"))
+	f.Add([]byte("response: {ttl: 5s, actions: {port-scan: quarantine}}\n"))
+	f.Add([]byte("a: &a [*a]\n"))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		c, err := config.Parse("fuzz", raw)
+		if err != nil {
+			return
+		}
+		if err := c.ResponseConfig().Validate(); err != nil {
+			t.Fatalf("accepted, but the response refuses it: %v", err)
+		}
+		d := c.DetectorConfig()
+		if err := d.Validate(); err != nil {
+			t.Fatalf("accepted, but the detectors refuse it: %v", err)
+		}
+	})
+}
+
+// The reference is made from the struct and its comments:
+//
+//	UPDATE=1 go test ./controller/config -run TestReference
+func TestReference(t *testing.T) {
+	const path = "REFERENCE.md"
+	var b strings.Builder
+	b.WriteString("# Configuration reference\n\nMade from the code by a test; `platelet check FILE` checks a file against it. Every key may be left out.\n\n| key | default | meaning |\n|---|---|---|\n")
+	docs := comments(t)
+	def := config.Default()
+	rows(t, &b, docs, reflect.ValueOf(def), "")
+	b.WriteString("\nKinds of findings: `port-scan`, `host-sweep`, `arp-sweep`, `syn-flood`, `udp-flood`, `icmp-flood`.\n")
+	if os.Getenv("UPDATE") != "" {
+		if err := os.WriteFile(path, []byte(b.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	have, err := os.ReadFile(path)
+	if err != nil || string(have) != b.String() {
+		t.Errorf("%s is not what the code says (%v); run the command above this test", path, err)
+	}
+}
+
+func rows(t *testing.T, b *strings.Builder, docs map[string]string, v reflect.Value, prefix string) {
+	t.Helper()
+	for i := range v.NumField() {
+		f := v.Type().Field(i)
+		key := prefix + f.Tag.Get("yaml")
+		if f.Tag.Get("yaml") == "" {
+			t.Errorf("%s has no key", f.Name)
+		}
+		if f.Type.Kind() == reflect.Struct && strings.HasSuffix(f.Type.PkgPath(), "/config") {
+			rows(t, b, docs, v.Field(i), key+".")
+			continue
+		}
+		doc := docs[v.Type().Name()+"."+f.Name]
+		if doc == "" {
+			t.Errorf("%s has no comment", key)
+		}
+		raw, err := yaml.Marshal(inline(v.Field(i).Interface()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.WriteString("| `" + key + "` | `" + strings.TrimSpace(string(raw)) + "` | " + doc + " |\n")
+	}
+}
+
+// inline is a value as one line of YAML.
+func inline(v any) any {
+	n := &yaml.Node{}
+	if d, ok := v.(time.Duration); ok {
+		v = d.String()
+	}
+	if err := n.Encode(v); err != nil {
+		return v
+	}
+	n.Style |= yaml.FlowStyle
+	return n
+}
+
+// comments reads the comment above each field.
+func comments(t *testing.T) map[string]string {
+	t.Helper()
+	file, err := parser.ParseFile(token.NewFileSet(), "config.go", nil, parser.ParseComments)
+	if err != nil {
+		t.Fatal(err)
+	}
+	docs := map[string]string{}
+	ast.Inspect(file, func(n ast.Node) bool {
+		spec, ok := n.(*ast.TypeSpec)
+		if !ok {
+			return true
+		}
+		st, ok := spec.Type.(*ast.StructType)
+		if !ok {
+			return true
+		}
+		for _, f := range st.Fields.List {
+			for _, name := range f.Names {
+				docs[spec.Name.Name+"."+name.Name] = strings.Join(strings.Fields(f.Doc.Text()), " ")
+			}
+		}
+		return true
+	})
+	return docs
+}
+
+func mustAddr(s string) netip.Addr { return netip.MustParseAddr(s) }
