@@ -277,6 +277,18 @@ func TestBenignTraceroute(t *testing.T) {
 	s.quiet()
 }
 
+// A device answers discovery queries, sent to a group from ever new ports.
+func TestBenignDiscoveryReplies(t *testing.T) {
+	s := newSim(t)
+	for i := range 200 {
+		r := udp(hostAddr(1), 1900, hostAddr(2), uint16(50_000+i), 1)
+		r.Source = flow.SourcePacket
+		s.at(int64(i)*10*sec, r)
+	}
+	s.run(2100 * sec)
+	s.quiet()
+}
+
 // A resolver in a capture that begins in the middle: its answers to unseen
 // queries, some to ports that are closed by now, are no contacts of its own.
 func TestBenignLateResolver(t *testing.T) {

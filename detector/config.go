@@ -114,14 +114,16 @@ type SYNConfig struct {
 	Unknown, All FloodConfig
 }
 
-// LimitConfig bounds every table. Capacities are rounded up to powers of two.
+// LimitConfig bounds every table, in entries. Capacities are rounded up to
+// powers of two and allocated at once, but memory that was never written to
+// costs address space only.
 type LimitConfig struct {
-	Hosts    int // source hosts, about 160 bytes each
-	Contacts int // first contacts, about 72 bytes each
-	Pending  int // contacts waiting for an answer, 24 bytes each
-	Suspects int // hosts with failures, about 600 bytes each
-	MACs     int // stations that ask for addresses, about 800 bytes each
-	Cells    int // victim, port and protocol, about 400 bytes each
+	Hosts    int // source hosts, 128 bytes each
+	Contacts int // first contacts, 64 bytes each
+	Pending  int // of each kind of contact waiting for an answer, 16 bytes each
+	Suspects int // hosts with failures, 528 bytes each
+	MACs     int // stations that ask for addresses, 1.9 kB each
+	Cells    int // victim, port, protocol and telemetry, 480 bytes each
 	Findings int // findings at once
 }
 

@@ -81,14 +81,14 @@ func (w *scanWatch) eligible(r *flow.Record, src, dst address) bool {
 		w.e.stats.Abstained++
 		return false
 	}
-	return r.Proto != flow.ProtoUDP || !isTraceroute(r)
+	return r.Proto != flow.ProtoUDP || r.DstPort < ephemeral
 }
 
-// isTraceroute reports whether a datagram goes to the ports that traceroute
-// probes one by one (IANA: 33434), expecting no service there.
-func isTraceroute(r *flow.Record) bool {
-	return r.Proto == flow.ProtoUDP && r.DstPort >= 33434 && r.DstPort <= 33534
-}
+// ephemeral is the first port that hosts take for themselves (Linux from 32768,
+// IANA from 49152). UDP to one is no question to a service but the answer to
+// an unseen one (SSDP replies to a multicast query), media, a peer, or
+// traceroute from 33434 on, and rarely answered.
+const ephemeral = 32768
 
 // isReplyPort reports whether a datagram comes from a well-known port to one
 // of the others: the answer to a query that was not seen.

@@ -206,7 +206,7 @@ func (e *Engine) udp(r *flow.Record, src, dst address) {
 	if r.Rate > 1 {
 		return
 	}
-	if e.scan.answered(contactKeyOf(dst, src, r.SrcPort, r.Proto)) || isReplyPort(r) || isTraceroute(r) {
+	if e.scan.answered(contactKeyOf(dst, src, r.SrcPort, r.Proto)) || isReplyPort(r) {
 		return
 	}
 	if level == calm {

@@ -1,6 +1,3 @@
-// Package detector turns flow records into findings. It imports no sockets,
-// processes or drivers: it is a function of records and of the clock that its
-// caller passes in, so a recorded hour gives the same findings as a live one.
 package detector
 
 import (
