@@ -1,0 +1,468 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/platelet-sdn/platelet/controller/openflow"
+	"github.com/platelet-sdn/platelet/segmentation"
+)
+
+// ErrUnknownOwner says that an owner has no rules here.
+var ErrUnknownOwner = errors.New("no rules of this owner")
+
+// opTimeout bounds an operation whose context has no deadline.
+const opTimeout = 5 * time.Second
+
+// Receipt says what an operation did on the switch.
+type Receipt struct {
+	// Installed is the number of the owner's rules on the switch.
+	Installed int
+	// Waiting lists the intents whose port is not on the switch; they are
+	// installed when it appears.
+	Waiting []string
+	// Barrier is the time from the call to the switch's barrier reply. The
+	// datapath may take some 10 ms more until it enforces.
+	Barrier time.Duration
+	// ReadBack is true when the rules were read from the switch afterwards
+	// and were right.
+	ReadBack bool
+	// Pending is true when the switch is not connected; see ErrNotConnected.
+	Pending bool
+}
+
+// Adopt sets an owner's rules before Run, for a controller that restarts: what
+// the switch still holds of them is kept, without a gap and with its
+// counters; the rest is installed on connect, and rules that no owner adopts
+// are removed.
+func (b *Bridge) Adopt(owner string, intents []segmentation.Intent) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	next, err := b.rules.build(b.cfg.Name, owner, intents, b.now())
+	if err != nil {
+		return err
+	}
+	b.rules.replace(owner, next)
+	return nil
+}
+
+// Apply replaces the owner's rules by those of the intents, on the switch in
+// one transaction, and reads them back. An intent that was there before, by
+// its ID, goes on counting; a TTL begins anew. When the switch refuses, the
+// old rules stay and the error (a *openflow.TxError) names the member and the
+// reason. When the switch is not connected the new rules are kept and
+// installed on connect: the error wraps ErrNotConnected and the receipt is
+// Pending. Where the outcome is unknown (openflow.ErrUncertain) the new rules
+// are kept too and the bridge brings the switch in accord with them.
+func (b *Bridge) Apply(ctx context.Context, owner string, intents []segmentation.Intent) (Receipt, error) {
+	start := time.Now()
+	ctx, cancel := withTimeout(ctx)
+	defer cancel()
+	if err := b.lock(ctx); err != nil {
+		return Receipt{}, err
+	}
+	defer b.unlock()
+	b.mu.Lock()
+	next, err := b.rules.build(b.cfg.Name, owner, intents, b.now())
+	b.mu.Unlock()
+	if err != nil {
+		return Receipt{}, err
+	}
+	return b.change(ctx, start, owner, next)
+}
+
+// Remove takes the owner's rules off the switch in one transaction and reads
+// back that they are gone. Not connected, it is as with Apply.
+func (b *Bridge) Remove(ctx context.Context, owner string) (Receipt, error) {
+	return b.Apply(ctx, owner, nil)
+}
+
+// Renew lets the owner's rules that have a TTL live for ttl from now on, or
+// for their intents' own TTL if ttl is 0. Their counters go on: Open vSwitch
+// keeps them, and starts the hard timeout anew, when a flow is added over
+// itself. A rule whose time had just ended comes back.
+func (b *Bridge) Renew(ctx context.Context, owner string, ttl time.Duration) (Receipt, error) {
+	start := time.Now()
+	ctx, cancel := withTimeout(ctx)
+	defer cancel()
+	if err := b.lock(ctx); err != nil {
+		return Receipt{}, err
+	}
+	defer b.unlock()
+	b.mu.Lock()
+	var intents []segmentation.Intent
+	for _, r := range b.rules.owners[owner] {
+		in := r.intent
+		if in.TTL > 0 && ttl > 0 {
+			in.TTL = ttl
+		}
+		intents = append(intents, in)
+	}
+	next, err := b.rules.build(b.cfg.Name, owner, intents, b.now())
+	b.mu.Unlock()
+	if err != nil {
+		return Receipt{}, err
+	}
+	if len(next) == 0 {
+		return Receipt{}, fmt.Errorf("%w: %q", ErrUnknownOwner, owner)
+	}
+	return b.change(ctx, start, owner, next)
+}
+
+// plan is a change of one owner's rules, ready to be sent.
+type plan struct {
+	tx      openflow.Tx
+	place   map[*rule]*openflow.Flow // what each new rule is on the switch
+	gone    []openflow.Flow
+	waiting []string
+}
+
+// change carries out the replacement of an owner's rules. The caller holds
+// the operation lock.
+func (b *Bridge) change(ctx context.Context, start time.Time, owner string, next []*rule) (Receipt, error) {
+	conn, ready := b.current()
+	if !ready {
+		return b.keep(ctx, start, owner, next, conn)
+	}
+	if err := b.giveMeters(ctx, conn, next); err != nil {
+		return Receipt{}, err
+	}
+	p, err := b.plan(owner, next)
+	if err != nil {
+		return Receipt{}, err
+	}
+	if err := conn.Commit(ctx, p.tx); err != nil {
+		if keep, err := b.commitFailed(conn, err); !keep {
+			return Receipt{}, err
+		} else if err != nil {
+			b.accept(owner, next, &p)
+			b.heedDrift()
+			return Receipt{Pending: true}, err
+		}
+	}
+	receipt := Receipt{Barrier: time.Since(start), Installed: len(p.place), Waiting: p.waiting}
+	b.accept(owner, next, &p)
+	if err := b.readBack(ctx, conn, &p); err != nil {
+		b.heedDrift()
+		return receipt, err
+	}
+	receipt.ReadBack = true
+	return receipt, nil
+}
+
+// commitFailed judges a failed transaction. keep says that the new rules are
+// to be kept: either they are in force all the same (no error), or what became
+// of them has to be seen.
+func (b *Bridge) commitFailed(conn *openflow.Conn, err error) (keep bool, _ error) {
+	var refused *openflow.TxError
+	switch {
+	case errors.As(err, &refused) && refused.Committed:
+		b.log.WithError(err).Warn("old meters stay until the next check")
+		return true, nil
+	case errors.As(err, &refused):
+		return false, err
+	case conn.Err() != nil:
+		return true, fmt.Errorf("%w: %w", ErrNotConnected, err)
+	}
+	return errors.Is(err, openflow.ErrUncertain), err
+}
+
+// current returns the connection; ready is false when it is not connected or
+// when our frame is not there.
+func (b *Bridge) current() (conn *openflow.Conn, ready bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.conn, b.conn != nil && b.attached
+}
+
+// keep sets the rules aside for a switch that is not connected. On one that
+// is, but where RemoveAll took our frame away, it brings everything back.
+func (b *Bridge) keep(ctx context.Context, start time.Time, owner string, next []*rule, conn *openflow.Conn) (Receipt, error) {
+	b.mu.Lock()
+	b.rules.replace(owner, next)
+	b.attached = b.attached || len(next) > 0
+	attached, last := b.attached, b.status.LastError
+	b.mu.Unlock()
+	if conn == nil {
+		if last != "" {
+			return Receipt{Pending: true}, fmt.Errorf("%w: %s", ErrNotConnected, last)
+		}
+		return Receipt{Pending: true}, ErrNotConnected
+	}
+	if !attached {
+		return Receipt{ReadBack: true}, nil // nothing of ours is there
+	}
+	if _, err := b.heal(ctx, conn); err != nil {
+		b.heedDrift()
+		return Receipt{}, err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	receipt := Receipt{Barrier: time.Since(start), ReadBack: true}
+	for _, r := range next {
+		if r.placed == nil {
+			receipt.Waiting = append(receipt.Waiting, r.intent.ID)
+			continue
+		}
+		receipt.Installed++
+	}
+	return receipt, nil
+}
+
+// giveMeters allocates meters for the rules that need a new one. It asks the
+// switch which IDs are taken.
+func (b *Bridge) giveMeters(ctx context.Context, conn *openflow.Conn, next []*rule) error {
+	need := slices.ContainsFunc(next, func(r *rule) bool {
+		return r.intent.Action == segmentation.ActionRateLimit && r.meter.ID == 0
+	})
+	if !need {
+		return nil
+	}
+	list, err := conn.Meters(ctx)
+	if err != nil {
+		return err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	taken := map[uint32]bool{}
+	for _, m := range list {
+		taken[m.ID] = true
+	}
+	for _, r := range b.rules.objects {
+		taken[r.meter.ID] = true
+	}
+	for _, r := range next {
+		if r.intent.Action != segmentation.ActionRateLimit || r.meter.ID != 0 {
+			continue
+		}
+		if r.meter, err = b.meters.allocate(r.intent.Limit, taken); err != nil {
+			return fmt.Errorf("intent %q: %w", r.intent.ID, err)
+		}
+		taken[r.meter.ID] = true
+		r.metered.restart()
+	}
+	return nil
+}
+
+// plan compares an owner's old and new rules.
+func (b *Bridge) plan(owner string, next []*rule) (plan, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	p := plan{place: map[*rule]*openflow.Flow{}}
+	oldMeters, keys := map[uint32]bool{}, map[openflow.FlowKey]uint64{}
+	for _, r := range b.rules.owners[owner] {
+		if r.meter.ID != 0 {
+			oldMeters[r.meter.ID] = true
+		}
+	}
+	var adds []openflow.FlowMod
+	for _, r := range next {
+		f, ok, err := r.compile(b.now(), b.placement(), b.ports.number)
+		if err != nil {
+			return p, err
+		}
+		if m := r.meter; m.ID != 0 {
+			if !oldMeters[m.ID] {
+				p.tx.AddMeters = append(p.tx.AddMeters, m)
+			}
+			delete(oldMeters, m.ID)
+		}
+		if !ok {
+			p.waiting = append(p.waiting, r.intent.ID)
+			continue
+		}
+		p.place[r] = &f
+		keys[f.Key()] = f.Cookie
+		if r.placed == nil || f.HardTimeout != 0 || r.placed.Key() != f.Key() || !same(r.placed, &f) {
+			adds = append(adds, openflow.FlowMod{Command: openflow.Add, Flow: f})
+		}
+	}
+	for _, r := range b.rules.owners[owner] {
+		if r.placed == nil {
+			continue
+		}
+		if c, again := keys[r.placed.Key()]; !again || c != r.placed.Cookie {
+			p.gone = append(p.gone, *r.placed)
+			p.tx.Flows = append(p.tx.Flows, remove(r.placed))
+		}
+	}
+	p.tx.Flows = append(p.tx.Flows, adds...)
+	for id := range oldMeters {
+		p.tx.DeleteMeters = append(p.tx.DeleteMeters, id)
+	}
+	return p, nil
+}
+
+// accept makes the planned rules the owner's.
+func (b *Bridge) accept(owner string, next []*rule, p *plan) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, r := range b.rules.owners[owner] {
+		if r.placed != nil {
+			b.flowCount--
+		}
+	}
+	for _, r := range next {
+		r.put(p.place[r])
+		if r.placed != nil {
+			b.flowCount++
+		}
+	}
+	b.rules.replace(owner, next)
+}
+
+// readBackSingly is up to how many rules are asked for one by one; the switch
+// finds a flow by its whole cookie at once.
+const readBackSingly = 32
+
+// readBack reads the planned flows and compares.
+func (b *Bridge) readBack(ctx context.Context, conn *openflow.Conn, p *plan) error {
+	expect := make(map[openflow.FlowKey]*openflow.Flow, len(p.place))
+	cookies := map[uint64]bool{}
+	for _, f := range p.place {
+		expect[f.Key()] = f
+		cookies[f.Cookie] = true
+	}
+	gone := map[openflow.FlowKey]uint64{}
+	for i := range p.gone {
+		gone[p.gone[i].Key()] = p.gone[i].Cookie
+		cookies[p.gone[i].Cookie] = true
+	}
+	have, err := b.flowsByCookie(ctx, conn, cookies)
+	if err != nil {
+		return err
+	}
+	for i := range have {
+		f := &have[i].Flow
+		key := f.Key()
+		if want := expect[key]; want != nil && same(f, want) {
+			delete(expect, key)
+		}
+		if c, found := gone[key]; found && c == f.Cookie {
+			return fmt.Errorf("%w: still there: %s", errDrift, f.String())
+		}
+	}
+	for _, f := range expect {
+		return fmt.Errorf("%w: missing: %s", errDrift, f.String())
+	}
+	return nil
+}
+
+// flowsByCookie reads flows of ours: by each cookie if there are few, all of
+// them otherwise.
+func (b *Bridge) flowsByCookie(ctx context.Context, conn *openflow.Conn, cookies map[uint64]bool) ([]openflow.FlowStats, error) {
+	if len(cookies) == 0 {
+		return nil, nil
+	}
+	if len(cookies) > readBackSingly {
+		return conn.Flows(ctx, openflow.FlowFilter{Table: openflow.TableAll, Cookie: cookieOwner, CookieMask: cookieOwnerMask})
+	}
+	var filters []openflow.FlowFilter
+	for c := range cookies {
+		filters = append(filters, openflow.FlowFilter{Table: openflow.TableAll, Cookie: c, CookieMask: ^uint64(0)})
+	}
+	return conn.Flows(ctx, filters...)
+}
+
+// SetTap replaces the connection tap. Not connected, it is as with Apply.
+func (b *Bridge) SetTap(ctx context.Context, t TapConfig) error {
+	if err := t.Validate(); err != nil {
+		return err
+	}
+	return b.reframe(ctx, func() { b.tap, b.attached = t, true })
+}
+
+// LowerTap samples part of a signal with another probability until
+// RestoreTap. Not connected, it is as with Apply.
+func (b *Bridge) LowerTap(ctx context.Context, o TapOverride) error {
+	return b.reframe(ctx, func() { b.overrides[o.key()] = o })
+}
+
+// RestoreTap ends an override; Probability is ignored.
+func (b *Bridge) RestoreTap(ctx context.Context, o TapOverride) error {
+	return b.reframe(ctx, func() { delete(b.overrides, o.key()) })
+}
+
+func (o TapOverride) key() tapKey {
+	k := tapKey{signal: o.Signal, inPort: o.InPort}
+	if o.Dst.IsValid() {
+		k.dst = o.Dst.Masked().String()
+	}
+	return k
+}
+
+func (b *Bridge) overrideList() []TapOverride {
+	out := make([]TapOverride, 0, len(b.overrides))
+	for _, o := range b.overrides {
+		out = append(out, o)
+	}
+	return out
+}
+
+// reframe changes the frame around the rules and heals; if the switch refuses
+// the change it is taken back.
+func (b *Bridge) reframe(ctx context.Context, edit func()) error {
+	ctx, cancel := withTimeout(ctx)
+	defer cancel()
+	if err := b.lock(ctx); err != nil {
+		return err
+	}
+	defer b.unlock()
+	b.mu.Lock()
+	tap, attached, overrides := b.tap, b.attached, b.overrides
+	b.overrides = make(map[tapKey]TapOverride, len(overrides)+1)
+	for k, o := range overrides {
+		b.overrides[k] = o
+	}
+	edit()
+	conn := b.conn
+	b.mu.Unlock()
+	if conn == nil {
+		return ErrNotConnected
+	}
+	_, err := b.heal(ctx, conn)
+	var refused *openflow.TxError
+	if errors.As(err, &refused) && !refused.Committed {
+		b.mu.Lock()
+		b.tap, b.attached, b.overrides = tap, attached, overrides
+		b.mu.Unlock()
+	}
+	return err
+}
+
+// RemoveAll takes everything of ours off the switch, rules, tap and hook, and
+// nothing else, and reads back that it is gone. All owners' rules are
+// forgotten. The next Apply or SetTap brings the frame and the tap back. Not
+// connected, it is as with Apply.
+func (b *Bridge) RemoveAll(ctx context.Context) error {
+	ctx, cancel := withTimeout(ctx)
+	defer cancel()
+	if err := b.lock(ctx); err != nil {
+		return err
+	}
+	defer b.unlock()
+	b.mu.Lock()
+	b.rules, b.attached = newRuleSet(), false
+	b.overrides = map[tapKey]TapOverride{}
+	conn := b.conn
+	b.mu.Unlock()
+	if conn == nil {
+		return ErrNotConnected
+	}
+	_, err := b.heal(ctx, conn)
+	if errors.Is(err, ErrConflict) {
+		return nil // what is foreign is not ours to remove
+	}
+	return err
+}
+
+// withTimeout gives a context a deadline if it has none.
+func withTimeout(ctx context.Context) (context.Context, context.CancelFunc) {
+	if _, ok := ctx.Deadline(); ok {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeout(ctx, opTimeout)
+}

@@ -1,0 +1,278 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"github.com/platelet-sdn/platelet/controller/openflow"
+	"github.com/platelet-sdn/platelet/flowcollector/flow"
+)
+
+// ErrNotConnected says that the switch cannot be reached at the moment, or
+// that it is refused because of a conflict. What was asked for is kept, and
+// carried out as soon as the switch is connected.
+var ErrNotConnected = errors.New("switch not connected; kept for when it is")
+
+// Config configures a Bridge.
+type Config struct {
+	// Name is the bridge's name, as intents give it in Switch.
+	Name string
+	// Target is its OpenFlow target, unix:PATH of its management socket or
+	// tcp:HOST:PORT of a passive one. An active controller connection would
+	// flush everybody's flows.
+	Target string
+	// Layout places our tables; the zero value is DefaultBase.
+	Layout Layout
+	// Dialer holds connection settings.
+	Dialer openflow.Dialer
+	// Check is how often the switch is compared with what we want, beside
+	// its own reports of changes. Default 1 s.
+	Check time.Duration
+	// Expired, if set, is called once for each owner that lost rules
+	// because nobody renewed them. It must not call the Bridge.
+	Expired func(owner string)
+	// Changed, if set, is called whenever the connection's state changes. It
+	// must not call the Bridge.
+	Changed func(Status)
+	// Log may be nil.
+	Log logrus.FieldLogger
+}
+
+// Bridge enforces rule intents on one bridge. Apply, Remove and the others
+// may be called at any time from any goroutine; Run keeps the switch in
+// accord with what they asked for.
+type Bridge struct {
+	cfg  Config
+	log  logrus.FieldLogger
+	now  func() time.Time
+	kick chan struct{} // asks for a heal
+	// op is held by who talks to the switch, so that one conversation (read,
+	// compare, change, read back) is over before the next begins. mu guards
+	// everything below it and is never held while waiting for the switch.
+	op chan struct{}
+
+	mu        sync.Mutex
+	conn      *openflow.Conn // nil while not connected
+	ports     *ports
+	meters    meterRange
+	rules     *ruleSet
+	tap       TapConfig
+	overrides map[tapKey]TapOverride
+	attached  bool // false after RemoveAll
+	waiting   []string
+	flowCount int // flows that belong on the switch
+	status    Status
+}
+
+// New returns a bridge that does nothing until Run.
+func New(cfg Config) (*Bridge, error) {
+	if cfg.Layout == (Layout{}) {
+		cfg.Layout.Base = DefaultBase
+	}
+	if err := cfg.Layout.Validate(); err != nil {
+		return nil, err
+	}
+	if cfg.Check <= 0 {
+		cfg.Check = time.Second
+	}
+	if cfg.Log == nil {
+		quiet := logrus.New()
+		quiet.SetOutput(io.Discard)
+		cfg.Log = quiet
+	}
+	return &Bridge{
+		cfg: cfg, log: cfg.Log.WithField("bridge", cfg.Name), now: time.Now,
+		kick: make(chan struct{}, 1), op: make(chan struct{}, 1),
+		ports: newPorts(nil), rules: newRuleSet(), overrides: map[tapKey]TapOverride{}, attached: true,
+		status: Status{Name: cfg.Name, Target: cfg.Target, State: StateConnecting, Since: time.Now()},
+	}, nil
+}
+
+// tapKey is what a tap override is about.
+type tapKey struct {
+	signal flow.Signal
+	inPort string
+	dst    string
+}
+
+// lock takes the operation lock.
+func (b *Bridge) lock(ctx context.Context) error {
+	select {
+	case b.op <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("wait for another operation on the switch: %w", ctx.Err())
+	}
+}
+
+func (b *Bridge) unlock() { <-b.op }
+
+// heedDrift asks Run for a heal soon.
+func (b *Bridge) heedDrift() {
+	select {
+	case b.kick <- struct{}{}:
+	default: // one is due already
+	}
+}
+
+// Reconnection: eager right after a loss, because a switch that restarts is
+// back within a second or two, then with back-off. A management socket costs
+// nothing to try, so it is always tried within the recovery budget.
+const (
+	eagerRetry   = 20 * time.Millisecond
+	eagerPeriod  = 10 * time.Second
+	backoffFirst = 100 * time.Millisecond
+	backoffLocal = 500 * time.Millisecond
+	backoffMax   = 5 * time.Second
+)
+
+// retryDelay is how long to wait before the n-th attempt in a row.
+func retryDelay(n int, sinceLoss time.Duration, local bool) time.Duration {
+	if sinceLoss < eagerPeriod && local {
+		return eagerRetry
+	}
+	limit := backoffMax
+	if local {
+		limit = backoffLocal
+	}
+	d := limit
+	if n < 16 {
+		d = min(limit, backoffFirst<<n)
+	}
+	return d/2 + rand.N(d/2) // jitter: many bridges must not dial in step
+}
+
+// Run connects to the switch and keeps it in accord with what is wanted until
+// the context ends. On every connect, on every change that somebody else
+// makes, and on a timer it reads the switch, compares and heals. Rules stay
+// on the switch when Run returns; RemoveAll takes them away.
+func (b *Bridge) Run(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, b.heedDrift)
+	defer stop()
+	defer b.setState(StateStopped, nil)
+	var expiring sync.WaitGroup
+	expiring.Add(1)
+	go func() { defer expiring.Done(); b.expireLoop(ctx) }()
+	defer expiring.Wait()
+	lost := b.now()
+	for attempt := 0; ctx.Err() == nil; attempt++ {
+		was := b.Status().Connects
+		err := b.session(ctx)
+		if ctx.Err() != nil {
+			break
+		}
+		if b.Status().Connects != was {
+			attempt, lost = 0, b.now()
+		}
+		b.failed(err)
+		local, refused := strings.HasPrefix(b.cfg.Target, "unix:"), errors.Is(err, ErrConflict)
+		if refused {
+			lost = time.Time{} // a conflict does not end by asking faster
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(retryDelay(attempt, b.now().Sub(lost), local)):
+		}
+	}
+	return ctx.Err()
+}
+
+// failed records why there is no connection; only the first time in a row it
+// is worth a warning.
+func (b *Bridge) failed(err error) {
+	state := StateConnecting
+	if errors.Is(err, ErrConflict) {
+		state = StateRefused
+	}
+	before := b.Status()
+	b.setState(state, err)
+	if err != nil && (before.State != state || before.LastError != err.Error()) {
+		b.log.WithError(err).Warn("switch not connected")
+	}
+}
+
+// session is one connection from dial to loss.
+func (b *Bridge) session(ctx context.Context) error {
+	conn, err := b.cfg.Dialer.Dial(ctx, b.cfg.Target)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if err := b.connect(ctx, conn); err != nil {
+		return err
+	}
+	defer b.disconnect()
+	return b.watch(ctx, conn)
+}
+
+// connect subscribes to changes, learns the switch, refuses it if others use
+// our places, and heals it.
+func (b *Bridge) connect(ctx context.Context, conn *openflow.Conn) error {
+	if err := b.lock(ctx); err != nil {
+		return err
+	}
+	defer b.unlock()
+	if err := conn.SetAsync(ctx, openflow.Async{FlowRemoved: true, PortStatus: true}); err != nil {
+		return fmt.Errorf("ask for asynchronous messages: %w", err)
+	}
+	if err := conn.Monitor(ctx, b.cfg.Layout.filters()...); err != nil {
+		return fmt.Errorf("monitor flows: %w", err)
+	}
+	features, err := conn.MeterFeatures(ctx)
+	if err != nil {
+		return err
+	}
+	list, err := conn.Ports(ctx)
+	if err != nil {
+		return err
+	}
+	p, err := look(ctx, conn, b.cfg.Layout)
+	if err != nil {
+		return err
+	}
+	if err := p.conflict(b.cfg.Layout); err != nil {
+		return err
+	}
+	b.mu.Lock()
+	b.ports, b.meters = newPorts(list), newMeterRange(features)
+	b.mu.Unlock()
+	if _, err := b.heal(ctx, conn); err != nil {
+		return fmt.Errorf("bring the switch up to date: %w", err)
+	}
+	b.connected(conn)
+	return nil
+}
+
+func (b *Bridge) disconnect() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.conn = nil
+}
+
+// watch follows the switch until the connection ends.
+func (b *Bridge) watch(ctx context.Context, conn *openflow.Conn) error {
+	tick := time.NewTicker(b.cfg.Check)
+	defer tick.Stop()
+	for n := 1; ; n++ {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-conn.Done():
+			return conn.Err()
+		case m := <-conn.Async():
+			b.onAsync(m)
+		case <-b.kick:
+			b.healNow(ctx, conn)
+		case <-tick.C:
+			b.check(ctx, conn, n%fullCheck == 0)
+		}
+	}
+}

@@ -1,0 +1,184 @@
+package pipeline
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/platelet-sdn/platelet/controller/openflow"
+	"github.com/platelet-sdn/platelet/segmentation"
+)
+
+// RuleCounter is what a rule has counted since it was first applied, over
+// renewals and restarts of the switch.
+type RuleCounter struct {
+	Intent string `json:"intent"`
+	Owner  string `json:"owner"`
+	// Packets and Bytes matched the rule. A rate limit's packets come from
+	// its meter and are exact at once; others move every 500 ms.
+	Packets uint64 `json:"packets"`
+	Bytes   uint64 `json:"bytes"`
+	// Dropped is how many of the packets were dropped.
+	Dropped  uint64        `json:"dropped"`
+	Duration time.Duration `json:"duration"`
+	// Installed is false while the rule waits for its port or the switch.
+	Installed bool `json:"installed"`
+}
+
+// Counters reads what the owner's rules have counted.
+func (b *Bridge) Counters(ctx context.Context, owner string) ([]RuleCounter, error) {
+	ctx, cancel := withTimeout(ctx)
+	defer cancel()
+	if err := b.lock(ctx); err != nil {
+		return nil, err
+	}
+	defer b.unlock()
+	conn, cookies, meters, err := b.countersOf(owner)
+	if err != nil {
+		return nil, err
+	}
+	flows, err := b.flowsByCookie(ctx, conn, cookies)
+	if err != nil {
+		return nil, err
+	}
+	var metered []openflow.MeterCounters
+	if len(meters) > 0 {
+		if metered, err = conn.MeterCounters(ctx, meters...); err != nil {
+			return nil, err
+		}
+	}
+	return b.count(owner, flows, metered), nil
+}
+
+// countersOf returns what to ask the switch for.
+func (b *Bridge) countersOf(owner string) (conn *openflow.Conn, cookies map[uint64]bool, meters []uint32, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	rules, ok := b.rules.owners[owner]
+	if !ok {
+		return nil, nil, nil, fmt.Errorf("%w: %q", ErrUnknownOwner, owner)
+	}
+	if b.conn == nil {
+		return nil, nil, nil, ErrNotConnected
+	}
+	cookies = map[uint64]bool{}
+	for _, r := range rules {
+		if r.placed == nil {
+			continue
+		}
+		cookies[r.placed.Cookie] = true
+		if r.meter.ID != 0 {
+			meters = append(meters, r.meter.ID)
+		}
+	}
+	return b.conn, cookies, meters, nil
+}
+
+// count takes the readings and returns the owner's counters.
+func (b *Bridge) count(owner string, flows []openflow.FlowStats, metered []openflow.MeterCounters) []RuleCounter {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for i := range flows {
+		f := &flows[i]
+		r := b.rules.objects[cookieObject(f.Cookie)]
+		if r != nil && r.owner == owner && ruleCategory(cookieCategory(f.Cookie)) {
+			r.flow.observe(f.Packets, f.Bytes)
+		}
+	}
+	byMeter := map[uint32]openflow.MeterCounters{}
+	for _, m := range metered {
+		byMeter[m.ID] = m
+	}
+	var out []RuleCounter
+	for _, r := range b.rules.owners[owner] {
+		if m, ok := byMeter[r.meter.ID]; ok {
+			r.metered.observe(m.Packets, m.DroppedPackets)
+		}
+		out = append(out, r.counter(b.now()))
+	}
+	return out
+}
+
+func (r *rule) counter(now time.Time) RuleCounter {
+	c := RuleCounter{Intent: r.intent.ID, Owner: r.owner, Duration: now.Sub(r.since), Installed: r.placed != nil}
+	c.Packets, c.Bytes = r.flow.total()
+	switch r.intent.Action {
+	case segmentation.ActionDeny:
+		c.Dropped = c.Packets
+	case segmentation.ActionRateLimit:
+		c.Packets, c.Dropped = r.metered.total()
+	}
+	return c
+}
+
+// PassCounters reads how many packets and bytes we have let pass since the
+// hook was installed.
+func (b *Bridge) PassCounters(ctx context.Context) (packets, bytes uint64, err error) {
+	ctx, cancel := withTimeout(ctx)
+	defer cancel()
+	conn, _ := b.current()
+	if conn == nil {
+		return 0, 0, ErrNotConnected
+	}
+	sum, err := conn.Aggregate(ctx, openflow.FlowFilter{
+		Table: b.cfg.Layout.table(tableReturn), Cookie: cookie(CategoryReturn, 0), CookieMask: ^uint64(0),
+	})
+	return sum.Packets, sum.Bytes, err
+}
+
+// InstalledRule is a flow of ours on the switch.
+type InstalledRule struct {
+	Table    string `json:"table"`
+	Category string `json:"category"`
+	// Owner and Intent are empty for the frame and the tap.
+	Owner  string `json:"owner,omitempty"`
+	Intent string `json:"intent,omitempty"`
+	Why    string `json:"why,omitempty"`
+	// Expires is when the rule ends unless it is renewed.
+	Expires time.Time `json:"expires,omitzero"`
+	// Flow is the flow in ovs-ofctl's syntax.
+	Flow    string `json:"flow"`
+	Packets uint64 `json:"packets"`
+	Bytes   uint64 `json:"bytes"`
+}
+
+// Rules reads our flows from the switch, in the order in which packets meet
+// them.
+func (b *Bridge) Rules(ctx context.Context) ([]InstalledRule, error) {
+	ctx, cancel := withTimeout(ctx)
+	defer cancel()
+	conn, _ := b.current()
+	if conn == nil {
+		return nil, ErrNotConnected
+	}
+	flows, err := conn.Flows(ctx, openflow.FlowFilter{Table: openflow.TableAll, Cookie: cookieOwner, CookieMask: cookieOwnerMask})
+	if err != nil {
+		return nil, err
+	}
+	slices.SortFunc(flows, func(x, y openflow.FlowStats) int {
+		if x.Table != y.Table {
+			return int(x.Table) - int(y.Table)
+		}
+		if x.Priority != y.Priority {
+			return int(y.Priority) - int(x.Priority)
+		}
+		return strings.Compare(x.Match.Key(), y.Match.Key())
+	})
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	out := make([]InstalledRule, 0, len(flows))
+	for i := range flows {
+		f := &flows[i]
+		c := cookieCategory(f.Cookie)
+		row := InstalledRule{
+			Table: b.cfg.Layout.TableName(f.Table), Category: c.String(), Flow: f.Flow.String(), Packets: f.Packets, Bytes: f.Bytes,
+		}
+		if r := b.rules.objects[cookieObject(f.Cookie)]; r != nil && ruleCategory(c) {
+			row.Owner, row.Intent, row.Why, row.Expires = r.owner, r.intent.ID, r.intent.Why, r.expiry
+		}
+		out = append(out, row)
+	}
+	return out, nil
+}

@@ -1,0 +1,304 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/platelet-sdn/platelet/controller/openflow"
+	"github.com/platelet-sdn/platelet/segmentation"
+)
+
+// ErrConflict says that somebody else's flow stands where ours belong. It is
+// never overwritten.
+var ErrConflict = errors.New("foreign flow in our place")
+
+// errDrift says that the switch does not hold what was just put there.
+var errDrift = errors.New("switch does not hold what it confirmed")
+
+// picture is what the switch holds.
+type picture struct {
+	own     []openflow.FlowStats
+	foreign []openflow.FlowStats // in our tables, or exactly at our hook
+	meters  []openflow.Meter
+}
+
+func look(ctx context.Context, conn *openflow.Conn, l Layout) (p picture, err error) {
+	flows, err := conn.Flows(ctx, l.filters()...)
+	if err != nil {
+		return p, err
+	}
+	hook := openflow.Flow{Table: 0, Priority: HookPriority, Match: hookMatch()}
+	for _, f := range flows {
+		switch {
+		case !l.owns(f.Table) && f.Key() != hook.Key():
+		case isOurs(f.Cookie):
+			p.own = append(p.own, f)
+		default:
+			p.foreign = append(p.foreign, f)
+		}
+	}
+	p.meters, err = conn.Meters(ctx)
+	return p, err
+}
+
+// conflict describes the first foreign flow, nil when there is none.
+func (p *picture) conflict(l Layout) error {
+	if len(p.foreign) == 0 {
+		return nil
+	}
+	f := &p.foreign[0]
+	return fmt.Errorf("%w: %d in all, first in table %d (%s): %s", ErrConflict, len(p.foreign), f.Table, l.TableName(f.Table), f.Flow.String())
+}
+
+// desired is a flow that belongs on the switch; rule is nil for the frame and
+// the tap.
+type desired struct {
+	flow openflow.Flow
+	rule *rule
+}
+
+// desiredFlows returns everything that belongs on the switch now and the IDs
+// of intents that wait for their port. Meters must have been chosen before.
+func (b *Bridge) desiredFlows(now time.Time) (map[openflow.FlowKey]desired, []string, error) {
+	out := map[openflow.FlowKey]desired{}
+	if !b.attached {
+		return out, nil, nil
+	}
+	for _, f := range b.cfg.Layout.baseFlows() {
+		out[f.Key()] = desired{flow: f}
+	}
+	for _, f := range b.tap.flows(b.cfg.Layout, b.overrideList(), b.ports.number) {
+		out[f.Key()] = desired{flow: f}
+	}
+	var waiting []string
+	for _, r := range b.rules.all() {
+		if !r.expiry.IsZero() && !r.expiry.After(now) {
+			continue // expireLoop is about to report it
+		}
+		f, ok, err := r.compile(now, b.placement(), b.ports.number)
+		if err != nil {
+			return nil, nil, err
+		}
+		if !ok {
+			waiting = append(waiting, r.intent.ID)
+			continue
+		}
+		out[f.Key()] = desired{flow: f, rule: r}
+	}
+	return out, waiting, nil
+}
+
+func (b *Bridge) placement() Placement { return Placement{Layout: b.cfg.Layout, Tap: b.tap} }
+
+// same reports whether an installed flow is the wanted one. Its hard timeout
+// may differ: the time left at a heal is not the intent's TTL.
+func same(have *openflow.Flow, want *openflow.Flow) bool {
+	return have.Cookie == want.Cookie && have.Flags == want.Flags && have.IdleTimeout == want.IdleTimeout &&
+		(have.HardTimeout == 0) == (want.HardTimeout == 0) && have.Instructions.Key() == want.Instructions.Key()
+}
+
+// diff returns the bundle that turns what the switch holds into what is
+// wanted. Flows that nobody wants are deleted first, so that an old rule
+// never hides a new one; nothing foreign is touched.
+func diff(p *picture, want map[openflow.FlowKey]desired) []openflow.FlowMod {
+	var mods []openflow.FlowMod
+	good, blocked := map[openflow.FlowKey]bool{}, map[openflow.FlowKey]bool{}
+	for i := range p.foreign {
+		blocked[p.foreign[i].Key()] = true
+	}
+	for i := range p.own {
+		f := &p.own[i].Flow
+		w, ok := want[f.Key()]
+		if !ok {
+			mods = append(mods, remove(f))
+			continue
+		}
+		// A rule with a TTL that we did not place ourselves (it outlived an
+		// earlier controller) is placed again, to start its time anew.
+		known := w.rule == nil || w.rule.placed != nil || w.flow.HardTimeout == 0
+		good[f.Key()] = known && same(f, &w.flow)
+	}
+	for key, w := range want {
+		if !good[key] && !blocked[key] {
+			mods = append(mods, openflow.FlowMod{Command: openflow.Add, Flow: w.flow})
+		}
+	}
+	return mods
+}
+
+// remove deletes exactly this flow, and only while it carries our cookie.
+func remove(f *openflow.Flow) openflow.FlowMod {
+	return openflow.FlowMod{Command: openflow.DeleteStrict, CookieMask: ^uint64(0), Flow: openflow.Flow{
+		Table: f.Table, Priority: f.Priority, Cookie: f.Cookie, Match: f.Match,
+	}}
+}
+
+// heal makes the switch hold what we want: meters, flows, barrier, read back.
+// It returns the number of changes. The caller holds the operation lock.
+func (b *Bridge) heal(ctx context.Context, conn *openflow.Conn) (int, error) {
+	p, err := look(ctx, conn, b.cfg.Layout)
+	if err != nil {
+		return 0, err
+	}
+	b.observe(&p)
+	meters, add, err := b.chooseMeters(&p)
+	if err != nil {
+		return 0, err
+	}
+	want, waiting, err := b.healPlan(meters)
+	if err != nil {
+		return 0, err
+	}
+	tx := openflow.Tx{AddMeters: add, Flows: diff(&p, want)}
+	if tx.DeleteMeters, err = b.orphanMeters(ctx, conn, &p); err != nil {
+		return 0, err
+	}
+	changes := len(tx.AddMeters) + len(tx.Flows) + len(tx.DeleteMeters)
+	if changes == 0 {
+		b.healed(want, waiting, 0)
+		return 0, p.conflict(b.cfg.Layout)
+	}
+	if err := conn.Commit(ctx, tx); err != nil {
+		return 0, err
+	}
+	b.healed(want, waiting, changes)
+	if p, err = look(ctx, conn, b.cfg.Layout); err != nil {
+		return changes, err
+	}
+	if rest := diff(&p, want); len(rest) > 0 {
+		return changes, fmt.Errorf("%w: %d flows differ, first %s", errDrift, len(rest), rest[0].Flow.String())
+	}
+	return changes, p.conflict(b.cfg.Layout)
+}
+
+// healPlan takes over the chosen meters and compiles everything.
+func (b *Bridge) healPlan(meters map[*rule]openflow.Meter) (map[openflow.FlowKey]desired, []string, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for r, m := range meters {
+		r.meter = m
+	}
+	return b.desiredFlows(b.now())
+}
+
+// observe takes the counters of the rules that are there, and notes the ones
+// that are not.
+func (b *Bridge) observe(p *picture) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	there := map[openflow.FlowKey]bool{}
+	for i := range p.own {
+		f := &p.own[i]
+		there[f.Key()] = true
+		if r := b.rules.objects[cookieObject(f.Cookie)]; r != nil && ruleCategory(cookieCategory(f.Cookie)) {
+			r.flow.observe(f.Packets, f.Bytes)
+		}
+	}
+	for _, r := range b.rules.objects {
+		if r.placed != nil && !there[r.placed.Key()] {
+			r.put(nil)
+		}
+	}
+}
+
+func ruleCategory(c Category) bool { return c == CategoryGuard || c == CategoryEmergency }
+
+// healed records a successful transaction.
+func (b *Bridge) healed(want map[openflow.FlowKey]desired, waiting []string, changes int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.waiting = waiting
+	installed := 0
+	for _, w := range want {
+		if w.rule == nil {
+			continue
+		}
+		installed++
+		w.rule.put(&w.flow)
+	}
+	b.flowCount = len(want)
+	b.log.WithField("changes", changes).WithField("rules", installed).Debug("switch holds what we want")
+}
+
+// chooseMeters finds or allocates a meter for every rate limit and returns
+// the ones to add.
+func (b *Bridge) chooseMeters(p *picture) (map[*rule]openflow.Meter, []openflow.Meter, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	have := map[uint32]openflow.Meter{}
+	taken := map[uint32]bool{}
+	for _, m := range p.meters {
+		have[m.ID], taken[m.ID] = m, true
+	}
+	named := map[uint32]uint32{} // object to the meter its flow names
+	for i := range p.own {
+		if p.own[i].Meter != 0 {
+			named[cookieObject(p.own[i].Cookie)] = p.own[i].Meter
+		}
+	}
+	chosen := map[*rule]openflow.Meter{}
+	var add []openflow.Meter
+	for _, r := range b.rules.all() {
+		if r.intent.Action != segmentation.ActionRateLimit {
+			continue
+		}
+		m := meterOf(r.intent.Limit)
+		if m.ID = r.meter.ID; m.ID == 0 {
+			m.ID = named[r.object]
+		}
+		if m.ID == 0 || have[m.ID] != m {
+			var err error
+			if m, err = b.meters.allocate(r.intent.Limit, taken); err != nil {
+				return nil, nil, err
+			}
+			add = append(add, m)
+			r.metered.restart()
+		}
+		taken[m.ID] = true
+		chosen[r] = m
+	}
+	return chosen, add, nil
+}
+
+// unusedMeters returns the meters of ours that no rule uses.
+func (b *Bridge) unusedMeters(p *picture) []uint32 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	used := map[uint32]bool{}
+	for _, r := range b.rules.objects {
+		used[r.meter.ID] = true
+	}
+	var ids []uint32
+	for _, m := range p.meters {
+		if !used[m.ID] && b.meters.owns(m) {
+			ids = append(ids, m.ID)
+		}
+	}
+	return ids
+}
+
+// orphanMeters returns the meters of ours that no rule uses any more. One
+// that a foreign flow names stays: deleting it would delete that flow.
+func (b *Bridge) orphanMeters(ctx context.Context, conn *openflow.Conn, p *picture) ([]uint32, error) {
+	ids := b.unusedMeters(p)
+	if len(ids) == 0 {
+		return nil, nil
+	}
+	ours := map[uint32]uint32{}
+	for i := range p.own {
+		ours[p.own[i].Meter]++
+	}
+	counters, err := conn.MeterCounters(ctx, ids...)
+	if err != nil {
+		return nil, err
+	}
+	orphans := ids[:0]
+	for _, c := range counters {
+		if c.Flows <= ours[c.ID] {
+			orphans = append(orphans, c.ID)
+		}
+	}
+	return orphans, nil
+}

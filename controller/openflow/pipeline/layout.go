@@ -1,0 +1,166 @@
+// Package pipeline owns Platelet's tables on one Open vSwitch bridge and
+// enforces rule intents in them.
+//
+// Nobody else's flow is changed. One hook in table 0, at a reserved priority,
+// sends every packet that has not been through our tables to the first of
+// them; the last one marks the packet (register 15, bit 31) and looks it up
+// in table 0 again, where the hook no longer matches. So whatever pipeline
+// was there, NORMAL or another controller's, runs unchanged on what we let
+// pass.
+package pipeline
+
+import (
+	"fmt"
+	"hash/fnv"
+
+	"github.com/platelet-sdn/platelet/controller/openflow"
+)
+
+// DefaultBase is the first of our tables unless configured otherwise.
+const DefaultBase uint8 = 200
+
+// HookPriority is the reserved priority of the hook in table 0.
+const HookPriority uint16 = 60000
+
+// Our tables, as offsets from the base. Admit, conntrack, egress and ingress
+// are reserved for segmentation policy.
+const (
+	tableGuard uint8 = iota
+	tableEmergency
+	tableAdmit
+	tableConntrack
+	tableEgress
+	tableIngress
+	tableTap
+	tableReturn
+	tableCount
+)
+
+var tableNames = [tableCount]string{"guard", "emergency", "admit", "conntrack", "egress", "ingress", "tap", "return"}
+
+// Layout places our tables on a bridge.
+type Layout struct{ Base uint8 }
+
+// Validate reports whether the tables fit: 255 stands for all tables, and
+// Open vSwitch keeps 254 for itself.
+func (l Layout) Validate() error {
+	if l.Base == 0 || int(l.Base)+int(tableCount) > 254 {
+		return fmt.Errorf("base table %d: want 1 to %d", l.Base, 254-int(tableCount))
+	}
+	return nil
+}
+
+func (l Layout) table(offset uint8) uint8 { return l.Base + offset }
+
+// owns reports whether a table is one of ours.
+func (l Layout) owns(table uint8) bool { return table >= l.Base && table < l.Base+tableCount }
+
+// TableName names a table for people.
+func (l Layout) TableName(table uint8) string {
+	if l.owns(table) {
+		return tableNames[table-l.Base]
+	}
+	return fmt.Sprintf("table %d", table)
+}
+
+// A cookie says whose flow it is and what it is for: owner (16 bits, "PL"),
+// generation (8), category (8), object (32).
+const (
+	cookieOwner     uint64 = 0x504c << 48
+	cookieOwnerMask uint64 = 0xffff << 48
+	// generation is that of the layout: flows of an older one are ours, and
+	// out of date.
+	generation uint64 = 1
+)
+
+// Category says what a flow of ours is for.
+type Category uint8
+
+// Categories of flows.
+const (
+	CategoryHook Category = iota + 1
+	CategoryGuard
+	CategoryEmergency
+	CategoryTap
+	CategoryMiss // goes on to the next table
+	CategoryReturn
+)
+
+var categoryNames = [...]string{CategoryHook: "hook", CategoryGuard: "guard", CategoryEmergency: "emergency",
+	CategoryTap: "tap", CategoryMiss: "miss", CategoryReturn: "return"}
+
+// String returns the category's name.
+func (c Category) String() string {
+	if int(c) < len(categoryNames) && categoryNames[c] != "" {
+		return categoryNames[c]
+	}
+	return fmt.Sprintf("category %d", uint8(c))
+}
+
+func cookie(c Category, object uint32) uint64 {
+	return cookieOwner | generation<<40 | uint64(c)<<32 | uint64(object)
+}
+
+func isOurs(cookie uint64) bool { return cookie&cookieOwnerMask == cookieOwner }
+
+func cookieCategory(c uint64) Category { return Category(c >> 32) }
+
+func cookieObject(c uint64) uint32 { return uint32(c) }
+
+// ObjectID derives a rule's object from its intent's ID, so that a restarted
+// controller recognises its rules.
+func ObjectID(intentID string) uint32 {
+	h := fnv.New32a()
+	h.Write([]byte(intentID)) // never fails
+	return h.Sum32()
+}
+
+// The mark of packets that have been through our tables.
+const (
+	markReg        = 15
+	markBit        = 31
+	markMask       = uint32(1) << markBit
+	missPriority   = uint16(0)
+	ruleTop        = uint16(60000)
+	maxRank        = 999
+	prioritiesRank = 32 // per rank: 3 actions, 8 slots each
+	slots          = 8
+)
+
+// hookMatch selects packets that have not been through our tables.
+func hookMatch() openflow.Match { return openflow.Match{openflow.Reg(markReg, 0, markMask)} }
+
+// baseFlows is the frame that the rules hang in: hook, misses, return.
+func (l Layout) baseFlows() []openflow.Flow {
+	miss := func(c Category, from, to uint8) openflow.Flow {
+		return openflow.Flow{
+			Table: l.table(from), Priority: missPriority, Cookie: cookie(c, uint32(from)),
+			Instructions: openflow.Instructions{Actions: []openflow.Action{openflow.Resubmit{Table: l.table(to)}}},
+		}
+	}
+	return []openflow.Flow{
+		{
+			Table: l.table(tableReturn), Priority: missPriority, Cookie: cookie(CategoryReturn, 0),
+			Instructions: openflow.Instructions{Actions: []openflow.Action{
+				openflow.LoadReg{Reg: markReg, Offset: markBit, Bits: 1, Value: 1}, openflow.Resubmit{Table: 0},
+			}},
+		},
+		miss(CategoryMiss, tableTap, tableReturn),
+		miss(CategoryMiss, tableEmergency, tableTap),
+		miss(CategoryMiss, tableGuard, tableEmergency),
+		{
+			Table: 0, Priority: HookPriority, Cookie: cookie(CategoryHook, 0), Match: hookMatch(),
+			Instructions: openflow.Instructions{Actions: []openflow.Action{openflow.Resubmit{Table: l.table(tableGuard)}}},
+		},
+	}
+}
+
+// filters select every flow that can concern us: those in our tables, and in
+// table 0 those that could be our hook.
+func (l Layout) filters() []openflow.FlowFilter {
+	out := []openflow.FlowFilter{{Table: 0, Match: hookMatch()}}
+	for t := range tableCount {
+		out = append(out, openflow.FlowFilter{Table: l.table(t)})
+	}
+	return out
+}

@@ -1,0 +1,97 @@
+package pipeline
+
+import (
+	"time"
+
+	"github.com/platelet-sdn/platelet/controller/openflow"
+)
+
+// State says how we stand with a switch.
+type State string
+
+// States of a bridge.
+const (
+	StateConnecting State = "connecting"
+	StateConnected  State = "connected"
+	// StateRefused means that others use our tables or our hook's place;
+	// nothing is written there until they leave.
+	StateRefused State = "refused"
+	StateStopped State = "stopped"
+)
+
+// Status is a bridge's state for people.
+type Status struct {
+	Name       string    `json:"name"`
+	Target     string    `json:"target"`
+	State      State     `json:"state"`
+	Since      time.Time `json:"since"`
+	LastError  string    `json:"last_error,omitempty"`
+	DatapathID uint64    `json:"datapath_id,omitempty"`
+	// Connects counts connections; all but the first are reconnections.
+	Connects uint64 `json:"connects"`
+	// Owners and Rules count what is wanted, Waiting the rules whose port is
+	// not on the switch.
+	Owners  int `json:"owners"`
+	Rules   int `json:"rules"`
+	Waiting int `json:"waiting"`
+	// Healed counts flows and meters that were brought in order outside of
+	// an operation: after drift, port changes and expiry.
+	Healed   uint64    `json:"healed"`
+	LastHeal time.Time `json:"last_heal,omitzero"`
+	// AsyncDropped counts messages from the switch that came too fast, on
+	// the present connection.
+	AsyncDropped uint64 `json:"async_dropped"`
+}
+
+// Status returns the bridge's state.
+func (b *Bridge) Status() Status {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.statusLocked()
+}
+
+func (b *Bridge) statusLocked() Status {
+	s := b.status
+	s.Owners, s.Rules, s.Waiting = len(b.rules.owners), len(b.rules.objects), len(b.waiting)
+	return s
+}
+
+// Connected reports whether the switch is connected and held what we want
+// when it was.
+func (b *Bridge) Connected() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.conn != nil
+}
+
+// connected publishes a connection that has been healed.
+func (b *Bridge) connected(conn *openflow.Conn) {
+	b.mu.Lock()
+	b.conn = conn
+	b.status.State, b.status.Since, b.status.LastError = StateConnected, b.now(), ""
+	b.status.DatapathID = conn.Features().DatapathID
+	b.status.Connects++
+	s := b.statusLocked()
+	b.mu.Unlock()
+	b.log.WithField("rules", s.Rules).WithField("connects", s.Connects).Info("switch connected")
+	if b.cfg.Changed != nil {
+		b.cfg.Changed(s)
+	}
+}
+
+// setState records any other state; Since moves only when the state does.
+func (b *Bridge) setState(state State, err error) {
+	b.mu.Lock()
+	changed := b.status.State != state
+	if changed {
+		b.status.State, b.status.Since = state, b.now()
+	}
+	if err != nil {
+		b.status.LastError = err.Error()
+	}
+	s := b.statusLocked()
+	b.mu.Unlock()
+	if changed && b.cfg.Changed != nil {
+		b.cfg.Changed(s)
+	}
+}

@@ -1,0 +1,184 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/platelet-sdn/platelet/controller/openflow"
+)
+
+const (
+	// fullCheck is how many turns of the watch loop pass between complete
+	// comparisons; the checks in between count flows only.
+	fullCheck = 32
+	// healTimeout bounds one heal.
+	healTimeout = 5 * time.Second
+	// expirySlack allows for the switch's clock: it looks for ended rules
+	// about once a second, and its time began slightly before ours.
+	expirySlack = 1500 * time.Millisecond
+	// expiryCheck is how often ended rules are looked for.
+	expiryCheck = 200 * time.Millisecond
+)
+
+// lossless reports whether no asynchronous message was lost since the last
+// time; what was lost may have been a change.
+func (b *Bridge) lossless(conn *openflow.Conn) bool {
+	n := conn.AsyncDropped()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	same := b.status.AsyncDropped == n
+	b.status.AsyncDropped = n
+	return same
+}
+
+// onAsync looks at a message that the switch sent by itself.
+func (b *Bridge) onAsync(m openflow.Message) {
+	switch m.Type {
+	case openflow.TypePortStatus:
+		s, err := openflow.DecodePortStatus(m)
+		if err != nil {
+			b.log.WithError(err).Warn("port status")
+			return
+		}
+		b.onPort(s)
+	case openflow.TypeFlowRemoved:
+		r, err := openflow.DecodeFlowRemoved(m)
+		if err != nil {
+			b.log.WithError(err).Warn("flow removed")
+			return
+		}
+		b.onFlowRemoved(r)
+	case openflow.TypeMultipartReply:
+		updates, ok, err := openflow.DecodeFlowUpdates(m)
+		if err != nil {
+			b.log.WithError(err).Warn("flow monitor")
+			return
+		}
+		if ok {
+			b.onFlowUpdates(updates)
+		}
+	}
+}
+
+// onPort follows a port; the rules that name it move with it.
+func (b *Bridge) onPort(s openflow.PortStatus) {
+	b.mu.Lock()
+	changed := b.ports.update(s)
+	b.mu.Unlock()
+	if changed {
+		b.heedDrift()
+	}
+}
+
+// onFlowRemoved takes the last counters of a rule, and ends a rule whose time
+// was up on the switch.
+func (b *Bridge) onFlowRemoved(f openflow.FlowRemoved) {
+	if !isOurs(f.Cookie) || !ruleCategory(cookieCategory(f.Cookie)) {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	r := b.rules.objects[cookieObject(f.Cookie)]
+	if r == nil {
+		return
+	}
+	r.flow.observe(f.Packets, f.Bytes)
+	if f.Reason == openflow.RemovedHard && !r.expiry.IsZero() && b.now().Add(expirySlack).After(r.expiry) {
+		r.expiry = b.now() // the switch was first; expireLoop reports it
+	}
+}
+
+// onFlowUpdates asks for a heal when somebody else touched our places.
+func (b *Bridge) onFlowUpdates(updates []openflow.FlowUpdate) {
+	for _, u := range updates {
+		switch u.Event {
+		case openflow.FlowOwnChange, openflow.MonitorPaused:
+			continue
+		case openflow.FlowRemovedEvent:
+			if u.Reason == openflow.RemovedHard && b.ended(u) {
+				continue
+			}
+		}
+		b.heedDrift()
+		return
+	}
+}
+
+// ended reports whether a flow's end by timeout is the end that its rule is
+// due anyway.
+func (b *Bridge) ended(u openflow.FlowUpdate) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	r := b.rules.objects[cookieObject(u.Cookie)]
+	return r == nil || !r.expiry.IsZero() && b.now().Add(expirySlack).After(r.expiry)
+}
+
+// expireLoop ends the rules that nobody renewed, connected or not.
+func (b *Bridge) expireLoop(ctx context.Context) {
+	tick := time.NewTicker(expiryCheck)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if b.lock(ctx) != nil {
+			return
+		}
+		b.mu.Lock()
+		owners := b.rules.expire(b.now())
+		b.mu.Unlock()
+		b.unlock()
+		if len(owners) > 0 {
+			b.heedDrift() // their meters, and what the switch still holds
+		}
+		for _, owner := range owners {
+			b.log.WithField("owner", owner).Info("rules expired, nobody renewed them")
+			if b.cfg.Expired != nil {
+				b.cfg.Expired(owner)
+			}
+		}
+	}
+}
+
+// healNow heals and records the outcome. A failed heal does not end the
+// connection; the next check tries again.
+func (b *Bridge) healNow(ctx context.Context, conn *openflow.Conn) {
+	ctx, cancel := context.WithTimeout(ctx, healTimeout)
+	defer cancel()
+	if b.lock(ctx) != nil {
+		return
+	}
+	defer b.unlock()
+	changes, err := b.heal(ctx, conn)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.status.LastError = ""
+	if err != nil && !errors.Is(err, context.Canceled) {
+		b.status.LastError = err.Error()
+		b.log.WithError(err).Warn("heal")
+	}
+	if changes > 0 {
+		b.status.Healed += uint64(changes)
+		b.status.LastHeal = b.now()
+	}
+}
+
+// check compares the switch with what we want: usually only the number of
+// flows, because the flow monitor reports the rest, now and then everything.
+func (b *Bridge) check(ctx context.Context, conn *openflow.Conn, full bool) {
+	b.mu.Lock()
+	expected, troubled := b.flowCount, b.status.LastError != ""
+	b.mu.Unlock()
+	if lossless := b.lossless(conn); lossless && !full && !troubled {
+		callCtx, cancel := context.WithTimeout(ctx, healTimeout)
+		defer cancel()
+		sum, err := conn.Aggregate(callCtx, openflow.FlowFilter{Table: openflow.TableAll, Cookie: cookieOwner, CookieMask: cookieOwnerMask})
+		if err != nil || int(sum.Flows) == expected {
+			return // a lost connection shows in Done
+		}
+	}
+	b.healNow(ctx, conn)
+}

@@ -1,0 +1,204 @@
+package openflow
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+)
+
+// Barrier returns when the switch has processed everything sent before
+// (section 7.3.7). It does not prove that the datapath enforces it yet: on
+// the userspace datapath packets were seen to pass for 11 ms after it.
+func (c *Conn) Barrier(ctx context.Context) error {
+	_, err := c.callOne(ctx, TypeBarrierReply, func(b []byte, xid uint32) []byte {
+		return appendMessage(b, TypeBarrierRequest, xid, nil)
+	})
+	return err
+}
+
+// SetAsync chooses which asynchronous messages this connection gets
+// (section 7.3.10).
+func (c *Conn) SetAsync(ctx context.Context, a Async) error {
+	errs, err := c.sendChecked(ctx, 1, func(b []byte, _ int, xid uint32) []byte {
+		return appendMessage(b, TypeSetAsync, xid, a.body())
+	})
+	if err != nil {
+		return err
+	}
+	return joined(errs)
+}
+
+// SetConfig sets how much of a packet the switch sends to the controller
+// (section 7.3.2); fragments are handled normally.
+func (c *Conn) SetConfig(ctx context.Context, missSendLen uint16) error {
+	errs, err := c.sendChecked(ctx, 1, func(b []byte, _ int, xid uint32) []byte {
+		return appendMessage(b, TypeSetConfig, xid, []byte{0, 0, byte(missSendLen >> 8), byte(missSendLen)})
+	})
+	if err != nil {
+		return err
+	}
+	return joined(errs)
+}
+
+// SetRole asks for a role (section 7.3.8). A generation older than one the
+// switch has seen is refused with ROLE_REQUEST_FAILED STALE.
+func (c *Conn) SetRole(ctx context.Context, r Role, generation uint64) (Role, uint64, error) {
+	m, err := c.callOne(ctx, TypeRoleReply, func(b []byte, xid uint32) []byte {
+		return appendMessage(b, TypeRoleRequest, xid, roleBody(r, generation))
+	})
+	if err != nil {
+		return 0, 0, err
+	}
+	return decodeRole(m)
+}
+
+// Monitor asks for an update whenever a flow that one of the filters selects
+// is added, changed or removed by anybody (section 7.3.5.17); their cookies
+// are ignored. The updates arrive on Async, see DecodeFlowUpdates. Monitors
+// live as long as the connection; call it once.
+func (c *Conn) Monitor(ctx context.Context, filters ...FlowFilter) error {
+	errs, err := c.sendChecked(ctx, len(filters), func(b []byte, i int, xid uint32) []byte {
+		return appendMultipart(b, xid, multipartFlowMonitor, monitorBody(uint32(i)+1, filters[i]))
+	})
+	if err != nil {
+		return err
+	}
+	return joined(errs)
+}
+
+// multipart sends requests in one go and hands the bodies of all replies to
+// add, in order.
+func (c *Conn) multipart(ctx context.Context, t multipartType, bodies [][]byte, add func([]byte) error) error {
+	ctx, cancel := withDeadline(ctx, c.timeout)
+	defer cancel()
+	calls := make([]*call, len(bodies))
+	for i := range bodies {
+		k, err := c.begin(TypeMultipartReply)
+		if err != nil {
+			return err
+		}
+		calls[i] = k
+	}
+	err := c.write(ctx, func(w *messageWriter) {
+		for i, k := range calls {
+			w.add(func(b []byte) []byte { return appendMultipart(b, k.xid, t, bodies[i]) })
+		}
+	})
+	for _, k := range calls {
+		if err != nil {
+			err = c.abandon(k, err)
+			continue
+		}
+		var replies []Message
+		if replies, err = c.wait(ctx, k); err != nil {
+			continue
+		}
+		err = eachPart(replies, t, add)
+	}
+	return err
+}
+
+func eachPart(replies []Message, want multipartType, add func([]byte) error) error {
+	for _, m := range replies {
+		t, _, body, err := parseMultipart(m.Body)
+		if err != nil {
+			return err
+		}
+		if t != want {
+			return malformed("multipart reply of type %d, not %d", t, want)
+		}
+		if err := add(body); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// decodeAll returns an add function that decodes each part into out.
+func decodeAll[T any](out *[]T, decode func([]byte) ([]T, error)) func([]byte) error {
+	return func(b []byte) error {
+		part, err := decode(b)
+		*out = append(*out, part...)
+		return err
+	}
+}
+
+// Flows returns the flows that any of the filters selects, one request for
+// each, all sent at once (section 7.3.5.2).
+func (c *Conn) Flows(ctx context.Context, filters ...FlowFilter) ([]FlowStats, error) {
+	bodies := make([][]byte, len(filters))
+	for i, f := range filters {
+		bodies[i] = f.appendStatsRequest(nil)
+	}
+	var out []FlowStats
+	if err := c.multipart(ctx, multipartFlow, bodies, decodeAll(&out, decodeFlowStats)); err != nil {
+		return nil, fmt.Errorf("read flows: %w", err)
+	}
+	return out, nil
+}
+
+// Aggregate sums up the flows that the filters select (section 7.3.5.3); a
+// flow that two filters select counts twice.
+func (c *Conn) Aggregate(ctx context.Context, filters ...FlowFilter) (Aggregate, error) {
+	bodies := make([][]byte, len(filters))
+	for i, f := range filters {
+		bodies[i] = f.appendStatsRequest(nil)
+	}
+	var sum Aggregate
+	err := c.multipart(ctx, multipartAggregate, bodies, func(b []byte) error {
+		a, err := decodeAggregate(b)
+		sum.Packets, sum.Bytes, sum.Flows = sum.Packets+a.Packets, sum.Bytes+a.Bytes, sum.Flows+a.Flows
+		return err
+	})
+	if err != nil {
+		return Aggregate{}, fmt.Errorf("read aggregate: %w", err)
+	}
+	return sum, nil
+}
+
+// Ports returns the switch's ports (section 7.3.5.7).
+func (c *Conn) Ports(ctx context.Context) ([]Port, error) {
+	var out []Port
+	if err := c.multipart(ctx, multipartPortDesc, [][]byte{nil}, decodeAll(&out, decodePorts)); err != nil {
+		return nil, fmt.Errorf("read ports: %w", err)
+	}
+	return out, nil
+}
+
+// meterBody encodes struct ofp_meter_multipart_request.
+func meterBody(id uint32) []byte { return zeros(binary.BigEndian.AppendUint32(nil, id), 4) }
+
+// Meters returns the configuration of every meter (section 7.3.5.12).
+func (c *Conn) Meters(ctx context.Context) ([]Meter, error) {
+	var out []Meter
+	if err := c.multipart(ctx, multipartMeterConfig, [][]byte{meterBody(MeterAll)}, decodeAll(&out, decodeMeterConfigs)); err != nil {
+		return nil, fmt.Errorf("read meters: %w", err)
+	}
+	return out, nil
+}
+
+// MeterCounters returns what meters have counted (section 7.3.5.11).
+func (c *Conn) MeterCounters(ctx context.Context, ids ...uint32) ([]MeterCounters, error) {
+	bodies := make([][]byte, len(ids))
+	for i, id := range ids {
+		bodies[i] = meterBody(id)
+	}
+	var out []MeterCounters
+	if err := c.multipart(ctx, multipartMeter, bodies, decodeAll(&out, decodeMeterStats)); err != nil {
+		return nil, fmt.Errorf("read meter counters: %w", err)
+	}
+	return out, nil
+}
+
+// MeterFeatures returns what the switch can do with meters (section
+// 7.3.5.13).
+func (c *Conn) MeterFeatures(ctx context.Context) (f MeterFeatures, err error) {
+	err = c.multipart(ctx, multipartMeterFeatures, [][]byte{nil}, func(b []byte) (err error) {
+		f, err = decodeMeterFeatures(b)
+		return err
+	})
+	if err != nil {
+		return f, fmt.Errorf("read meter features: %w", err)
+	}
+	return f, nil
+}
