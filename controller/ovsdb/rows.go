@@ -1,7 +1,9 @@
 package ovsdb
 
 import (
+	"maps"
 	"reflect"
+	"slices"
 
 	"github.com/ovn-kubernetes/libovsdb/cache"
 	"github.com/ovn-kubernetes/libovsdb/client"
@@ -17,6 +19,7 @@ import (
 // OpenvSwitch is the single row of table Open_vSwitch.
 type OpenvSwitch struct {
 	UUID        string            `ovsdb:"_uuid"`
+	Bridges     []string          `ovsdb:"bridges"`
 	NextCfg     int               `ovsdb:"next_cfg"`
 	CurCfg      int               `ovsdb:"cur_cfg"`
 	ExternalIDs map[string]string `ovsdb:"external_ids"`
@@ -138,7 +141,9 @@ func monitored() []client.TableMonitor {
 // memory with the client's cache and is for reading only.
 type Tables struct {
 	// Root is nil while the database has not been initialised.
-	Root          *OpenvSwitch
+	Root *OpenvSwitch
+	// Bridges that exist. A collector set keeps the row of a deleted bridge
+	// in the database, and then refers to none of these.
 	Bridges       map[string]*Bridge
 	Ports         map[string]*Port
 	Interfaces    map[string]*Interface
@@ -174,6 +179,9 @@ func read(c *cache.TableCache) *Tables {
 	for _, root := range rows[OpenvSwitch](c, "Open_vSwitch") {
 		t.Root = root
 	}
+	maps.DeleteFunc(t.Bridges, func(id string, _ *Bridge) bool {
+		return t.Root == nil || !slices.Contains(t.Root.Bridges, id)
+	})
 	return t
 }
 

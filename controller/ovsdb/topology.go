@@ -15,6 +15,9 @@ import (
 // that is not there: the database forbids that, so the cache was read while a
 // transaction was being applied to it.
 func (c *Client) build(t *Tables) (switches map[string]topology.Switch, whole bool) {
+	if t.Root != nil && len(t.Root.Bridges) != len(t.Bridges) {
+		return nil, false
+	}
 	names := make([]string, 0, len(t.Bridges))
 	for _, b := range t.Bridges {
 		names = append(names, b.Name)

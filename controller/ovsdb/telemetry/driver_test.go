@@ -336,6 +336,28 @@ func TestOutdatedPlansAreRefused(t *testing.T) {
 	}
 }
 
+// Somebody deletes a bridge while no manager runs.
+func TestSweepFreesTheNameOfADeletedBridge(t *testing.T) {
+	for name, sweep := range map[string]func(*site) error{
+		"sweep":   func(s *site) error { return s.driver.Sweep(t.Context()) },
+		"restore": func(s *site) error { return s.driver.Restore(t.Context(), s.bridge) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSite(t)
+			s.ensure(t, settings())
+			s.ctl(t, "del-br", s.bridge)
+			s.until(t, "the end of the bridge", func(tables *ovsdb.Tables) bool { _, ok := tables.Bridge(s.bridge); return !ok })
+			if err := s.AddBridge(ovstest.Context(t), s.bridge, "netdev"); err == nil {
+				t.Fatal("a bridge can be created beside its own remains; Sweep is not needed any more")
+			}
+			if err := sweep(s); err != nil {
+				t.Fatal(err)
+			}
+			ovstest.AddBridge(t, s.Instance, s.bridge)
+		})
+	}
+}
+
 func TestSwitchAway(t *testing.T) {
 	s := newSite(t)
 	s.ensure(t, settings())

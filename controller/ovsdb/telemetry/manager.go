@@ -120,7 +120,7 @@ func (m *Manager) RestoreAll(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("restore telemetry: %w", err)
 	}
-	var errs []error
+	errs := []error{m.driver.Sweep(ctx)}
 	for _, bridge := range marked(t) {
 		errs = append(errs, m.driver.Restore(ctx, bridge))
 		m.forget(bridge)
@@ -137,6 +137,9 @@ func (m *Manager) reconcile(ctx context.Context) time.Duration {
 	t, err := m.db.Tables()
 	if wanted == nil || err != nil {
 		return healMax // Watch tells when the database is back
+	}
+	if err := m.driver.Sweep(ctx); err != nil && ctx.Err() == nil {
+		m.log.WithError(err).Warn("telemetry of a deleted bridge remains; the bridge cannot be created again")
 	}
 	next := healMax
 	for _, bridge := range slices.Sorted(maps.Keys(wanted)) {

@@ -71,16 +71,53 @@ func giveBack(c *change, t *ovsdb.Tables, b *ovsdb.Bridge, row *ovsdb.SFlow) err
 }
 
 // Restore removes what is ours from a bridge and puts back what was there
-// before. What somebody else configured meanwhile stays. A bridge that is gone
-// needs no restoring, and doing it twice does no harm.
+// before. What somebody else configured meanwhile stays. Doing it twice, or
+// for a bridge that is gone, does no harm.
 func (d *Driver) Restore(ctx context.Context, bridge string) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	err := retry(func() error { return d.restore(ctx, bridge) })
-	if err == nil || errors.Is(err, ErrNoBridge) {
-		return nil
+	if errors.Is(err, ErrNoBridge) {
+		err = retry(func() error { return d.sweep(ctx) })
 	}
-	return fmt.Errorf("restore telemetry of %s: %w", bridge, err)
+	if err != nil {
+		return fmt.Errorf("restore telemetry of %s: %w", bridge, err)
+	}
+	return nil
+}
+
+// Sweep removes our collector sets from bridges that were deleted. It is
+// urgent: such a set keeps the row of its bridge in the database, and as long
+// as that is there nobody can create a bridge of that name again.
+func (d *Driver) Sweep(ctx context.Context) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := retry(func() error { return d.sweep(ctx) }); err != nil {
+		return fmt.Errorf("remove collector sets of deleted bridges: %w", err)
+	}
+	return nil
+}
+
+func (d *Driver) sweep(ctx context.Context) error {
+	t, err := d.db.Tables()
+	if err != nil {
+		return err
+	}
+	db, err := d.db.DB()
+	if err != nil {
+		return err
+	}
+	c := &change{db: db}
+	for _, set := range t.CollectorSets {
+		if ours(set.ExternalIDs) && t.Bridges[set.Bridge] == nil {
+			c.removeSet(set)
+		}
+	}
+	if c.err != nil || len(c.ops) == 0 {
+		return c.err
+	}
+	_, err = d.db.Commit(ctx, c.ops...)
+	return err
 }
 
 func (d *Driver) restore(ctx context.Context, bridge string) error {
