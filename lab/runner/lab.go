@@ -50,6 +50,29 @@ func (l *Lab) Nodes() []string {
 	return out
 }
 
+// Select lists the nodes that carry a label, in the file's order.
+func (l *Lab) Select(key, value string) []string {
+	var out []string
+	for _, n := range l.state.Nodes {
+		if v, ok := n.Labels[key]; ok && v == value {
+			out = append(out, n.Name)
+		}
+	}
+	return out
+}
+
+// Interface is a node's first interface.
+func (l *Lab) Interface(node string) (string, error) {
+	for _, k := range l.state.Links {
+		for _, e := range []end{k.A, k.B} {
+			if e.Node == node {
+				return e.Interface, nil
+			}
+		}
+	}
+	return "", fmt.Errorf("lab %s: node %q has no interface", l.state.Lab, node)
+}
+
 // Bridges lists the interface names of the lab's bridges.
 func (l *Lab) Bridges() []string {
 	out := make([]string, len(l.state.Bridges))
@@ -119,18 +142,19 @@ func (l *Lab) MAC(node, iface string) (net.HardwareAddr, error) {
 	return mac, nil
 }
 
-// Addr is the first global IPv4 address of a node's interface.
-func (l *Lab) Addr(node, iface string) (netip.Addr, error) {
+// Addr is the first global IPv4 address of a node's interface, with the
+// length of its subnet's prefix.
+func (l *Lab) Addr(node, iface string) (netip.Prefix, error) {
 	addrs, err := l.addrs(node, iface)
 	if err != nil {
-		return netip.Addr{}, err
+		return netip.Prefix{}, err
 	}
 	for _, a := range addrs {
 		if a.Addr().Is4() {
-			return a.Addr(), nil
+			return a, nil
 		}
 	}
-	return netip.Addr{}, fmt.Errorf("lab %s: %s:%s has no IPv4 address", l.state.Lab, node, iface)
+	return netip.Prefix{}, fmt.Errorf("lab %s: %s:%s has no IPv4 address", l.state.Lab, node, iface)
 }
 
 // addrs lists the global addresses of a node's interface, of all interfaces

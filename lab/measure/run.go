@@ -1,0 +1,218 @@
+package measure
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/platelet-sdn/platelet/lab/attack"
+	"github.com/platelet-sdn/platelet/lab/capture"
+	"github.com/platelet-sdn/platelet/lab/runner"
+)
+
+// observation is all that is known of one attack.
+type observation struct {
+	trace
+	events []Event // since before the attack
+	missed int     // packets that the captures missed
+}
+
+// shot is one attack under observation.
+type shot struct {
+	lab    *runner.Lab
+	attack attack.Attack
+	roles  attack.Roles
+	// hold is how long containment must hold, limit how long to wait for it.
+	hold, limit time.Duration
+	// events is nil when no controller of ours is at work.
+	events <-chan Event
+	// onFirst, when not nil, is told the time of the first attack packet as
+	// soon as it is known.
+	onFirst func(time.Time)
+
+	incoming []*capture.Capture
+	outgoing *capture.Capture
+}
+
+// fire attacks once, until the attack has been contained for hold, or the
+// limit is reached.
+func (s *shot) fire(ctx context.Context) (observation, error) {
+	dir, err := os.MkdirTemp("", "platelet-measure")
+	if err != nil {
+		return observation{}, fmt.Errorf("captures: %w", err)
+	}
+	defer os.RemoveAll(dir)
+	if err := s.startCaptures(ctx, dir); err != nil {
+		return observation{}, errors.Join(err, s.abandon())
+	}
+	counter, err := attack.NewCounter(s.lab, s.roles)
+	if err != nil {
+		return observation{}, errors.Join(err, s.abandon())
+	}
+	defer counter.Close()
+	before, err := counter.Sent()
+	if err != nil {
+		return observation{}, errors.Join(err, s.abandon())
+	}
+	running, err := s.attack.Start(ctx, s.lab, s.roles)
+	if err != nil {
+		return observation{}, errors.Join(err, s.abandon())
+	}
+	var o observation
+	o.sentUntil = s.watch(ctx, &o, counter)
+	err = running.Stop()
+	after, sentErr := counter.Sent()
+	o.sent = after - before
+	if err := errors.Join(err, sentErr); err != nil {
+		return observation{}, errors.Join(err, s.abandon())
+	}
+	return o, s.collect(ctx, &o)
+}
+
+// startCaptures records what leaves the attacker, of a flood only the first
+// packet, and what arrives at the victims.
+func (s *shot) startCaptures(ctx context.Context, dir string) error {
+	filter := s.attack.Filter(s.roles)
+	for _, node := range s.attack.Watch(s.roles) {
+		iface, err := s.lab.Interface(node)
+		if err != nil {
+			return err
+		}
+		c, err := capture.Start(ctx, s.lab, node, iface, filepath.Join(dir, node+".pcap"), capture.Options{Filter: filter})
+		if err != nil {
+			return err
+		}
+		s.incoming = append(s.incoming, c)
+	}
+	o := capture.Options{Filter: filter, Out: true}
+	if s.attack.Flood {
+		o.Count = 1
+	}
+	var err error
+	s.outgoing, err = capture.Start(ctx, s.lab, s.roles.Attacker, s.roles.AttackerIface, filepath.Join(dir, "attacker.pcap"), o)
+	return err
+}
+
+// abandon ends the captures after an error.
+func (s *shot) abandon() error {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	var errs []error
+	for _, c := range append(slices.Clone(s.incoming), s.outgoing) {
+		if c != nil {
+			_, _, err := c.Stop(ctx)
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// watch gathers events until the attack has gone on for long enough after it
+// was contained, and returns when the attacker was last seen sending.
+// Delivery that stopped shows in the captures; under a limit it goes on, so
+// the controller's word that it acted counts there. Neither is the
+// measurement: that comes from the captures' contents, afterwards.
+func (s *shot) watch(ctx context.Context, o *observation, counter *attack.Counter) (sentUntil time.Time) {
+	margin := s.hold + s.hold/4
+	deadline := time.Now().Add(s.limit)
+	var size int64
+	var sent uint64
+	var grown, acted time.Time // when the captures last grew; when limited
+	told := s.onFirst == nil
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for time.Now().Before(deadline) {
+		select {
+		case <-ctx.Done():
+			return sentUntil
+		case e, ok := <-s.events:
+			if !ok {
+				s.events = nil
+				continue
+			}
+			o.events = append(o.events, e)
+			if e.Type == Decision && e.State == StateApplied && e.Limit > 0 && acted.IsZero() {
+				acted = time.Now()
+			}
+			continue
+		case <-tick.C:
+		}
+		if now, err := counter.Sent(); err == nil && now != sent {
+			sent, sentUntil = now, time.Now()
+		}
+		if now := s.size(); now != size {
+			size, grown = now, time.Now()
+		}
+		told = told || s.tellFirst()
+		delivered := size > int64(len(s.incoming))*pcapHeader
+		quiet := delivered && sentUntil.Sub(grown) > margin
+		limited := !acted.IsZero() && sentUntil.Sub(acted) > margin+window
+		if quiet || limited {
+			break
+		}
+	}
+	return sentUntil
+}
+
+// pcapHeader is the size of a recording without packets.
+const pcapHeader = 24
+
+func (s *shot) size() int64 {
+	var n int64
+	for _, c := range s.incoming {
+		n += c.Size()
+	}
+	return n
+}
+
+// tellFirst passes the time of the first packet on, once there is one.
+func (s *shot) tellFirst() bool {
+	if s.outgoing.Size() <= pcapHeader {
+		return false
+	}
+	times, err := s.outgoing.Peek()
+	if err != nil || len(times) == 0 {
+		return false
+	}
+	s.onFirst(times[0])
+	return true
+}
+
+// collect ends the captures and reads them.
+func (s *shot) collect(ctx context.Context, o *observation) error {
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	results := make([][]time.Time, len(s.incoming)+1)
+	errs := make([]error, len(results))
+	missed := make([]int, len(results))
+	var all sync.WaitGroup
+	for i, c := range append(slices.Clone(s.incoming), s.outgoing) {
+		all.Go(func() { results[i], missed[i], errs[i] = c.Stop(ctx) })
+	}
+	all.Wait()
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	last := len(s.incoming)
+	o.delivered = merge(results[:last])
+	for _, n := range missed[:last] {
+		o.missed += n
+	}
+	left := results[last]
+	if len(left) == 0 {
+		return fmt.Errorf("attack %s: no packet left %s", s.attack.Name, s.roles.Attacker)
+	}
+	o.first = left[0]
+	if !s.attack.Flood {
+		// The capture is complete, and knows the attack's packets from the
+		// attacker's other ones, which the counter does not.
+		o.sent, o.sentUntil = uint64(len(left)), left[len(left)-1]
+		o.missed += missed[last]
+	}
+	return nil
+}
