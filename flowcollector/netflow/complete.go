@@ -66,8 +66,9 @@ func grown(now, base *tcpCounters, limit uint64) (flags uint8) {
 // complete fills in what takes more than one field to know.
 func (s *stream) complete(t *template, r *flow.Record, x *extra) {
 	volume(t.has, r, x)
-	if x.end > x.start {
-		r.Duration = x.end - x.start
+	// Absurd stamps may be so far apart that the difference overflows.
+	if d := x.end - x.start; x.end > x.start && d > 0 {
+		r.Duration = d
 	}
 	r.Rate = 1
 	if rate := x.rate(); rate > 0 {

@@ -10,7 +10,6 @@ package netflow
 import (
 	"encoding/binary"
 	"net/netip"
-	"time"
 
 	"github.com/platelet-sdn/platelet/flowcollector/flow"
 )
@@ -35,7 +34,7 @@ type Config struct {
 // Counts are totals since a decoder was made.
 type Counts struct {
 	// Lost is the number of data records (IPFIX, version 5) or datagrams
-	// (version 9) that sequence numbers prove missing.
+	// (version 9) that sequence numbers show to be missing; one that comes late, too.
 	Lost uint64
 	// Egress is the number of records left out because of SkipEgress.
 	Egress uint64
@@ -244,7 +243,7 @@ func (d *Decoder) data(m *message, id uint16, b []byte, offset int) {
 	}
 	// Other threads read this word all the time: leave it alone while it is
 	// precise enough.
-	if m.at-t.used.Load() > int64(time.Minute) {
+	if m.at-t.used.Load() > d.templates.precision() {
 		t.used.Store(m.at)
 	}
 	end := offset + len(b)

@@ -22,7 +22,7 @@ func (s sequence) gap(seq uint32) (n int32, ok bool) {
 // lost returns how many units are missing in front of seq. IPFIX numbers the
 // data records of each observation domain (RFC 7011, section 3.1), but Open
 // vSwitch those of the whole session, so either sequence may be the one that
-// continues.
+// continues. Where a domain is new, nothing can be told.
 func lost(domain, session sequence, seq uint32) uint64 {
 	d, dok := domain.gap(seq)
 	s, sok := session.gap(seq)
@@ -33,8 +33,6 @@ func lost(domain, session sequence, seq uint32) uint64 {
 		return uint64(min(d, s))
 	case dok && d > 0:
 		return uint64(d)
-	case sok && s > 0 && !domain.known:
-		return uint64(s)
 	}
 	return 0
 }

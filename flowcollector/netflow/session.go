@@ -96,7 +96,7 @@ func (s *sessions) stream(k streamKey, at int64) *stream {
 	if st == nil {
 		if st = s.add(k, at); st == nil {
 			*s.spare.session = session{}
-			*s.spare = stream{key: k, session: s.spare.session, tap: flow.IsTapDomain(k.domain)}
+			*s.spare = newStream(k, s.spare.session)
 			return s.spare
 		}
 	}
@@ -121,9 +121,13 @@ func (s *sessions) add(k streamKey, at int64) *stream {
 		p = &session{}
 		s.ports[k.from] = p
 	}
-	st := &stream{key: k, session: p, tap: k.version == versionIP && flow.IsTapDomain(k.domain)}
-	s.streams[k] = st
-	return st
+	st := newStream(k, p)
+	s.streams[k] = &st
+	return &st
+}
+
+func newStream(k streamKey, p *session) stream {
+	return stream{key: k, session: p, tap: k.version == versionIP && flow.IsTapDomain(k.domain)}
 }
 
 // sweep drops idle streams, at most once a second so that a flood of senders

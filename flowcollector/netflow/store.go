@@ -13,11 +13,12 @@ import (
 // TemplateStore keeps templates across restarts. Open vSwitch repeats them
 // only every 600 s, during which a collector that forgot them is blind.
 //
-// Keys match [0-9a-z.]+; an empty value stands for no value.
+// Keys match [0-9a-z.]+. To save an empty value is to remove the key: exporters
+// that come and go must not make the store grow.
 type TemplateStore interface {
 	// Load returns everything that was saved.
 	Load(ctx context.Context) (map[string][]byte, error)
-	// Save replaces the value of key. It must return when ctx is done.
+	// Save replaces the value of key, or removes it. It must return when ctx is done.
 	Save(ctx context.Context, key string, val []byte) error
 }
 

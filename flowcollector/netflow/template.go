@@ -56,7 +56,7 @@ func (t *template) cost() int {
 	const fixed, perSegment, perField = 256, 64, 4
 	n := fixed + len(t.raw)
 	for i := range t.segments {
-		n += perSegment + perField*len(t.segments[i].fields)
+		n += perSegment + perField*cap(t.segments[i].fields)
 	}
 	return n
 }

@@ -234,9 +234,12 @@ func (t *Templates) touch(s scope) {
 	}
 }
 
+// precision is how far the time of last use may lag behind, in nanoseconds.
+func (t *Templates) precision() int64 { return int64(t.limits.Idle) / 8 }
+
 // sweep removes templates that are idle for too long.
 func (t *Templates) sweep(at int64) {
-	t.sweepAt = at + int64(t.limits.Idle)/8
+	t.sweepAt = at + t.precision()
 	oldest := at - int64(t.limits.Idle)
 	for s, d := range t.domains {
 		for id, tpl := range d.templates {

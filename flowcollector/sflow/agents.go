@@ -12,6 +12,10 @@ const (
 	// maxGap is the largest jump of a sequence number that is taken for
 	// loss, and not for another life of the agent.
 	maxGap = 1 << 20
+	// A datagram is late, and not the first of another life, if it is at
+	// most this many datagrams and milliseconds older than the newest.
+	maxLate  = 1 << 10
+	maxDelay = 5000
 )
 
 // agent is what one sub-agent's next datagram is compared with. Two bridges on
@@ -44,8 +48,7 @@ func (s *agents) lost(key flow.Exporter, seq, uptime uint32, at int64) uint64 {
 		s.last, s.lastKey = a, key
 	}
 	gap := int32(seq - a.next)
-	restarted := int32(uptime-a.uptime) < 0 && gap < 0
-	if gap < 0 && gap > -maxGap && !restarted {
+	if gap < 0 && gap > -maxLate && int32(a.uptime-uptime) < maxDelay {
 		return 0 // late or repeated: it must not turn the clock back
 	}
 	a.next, a.uptime, a.seen = seq+1, uptime, at

@@ -22,7 +22,8 @@ type Config struct {
 
 // Counts are totals since a decoder was made.
 type Counts struct {
-	// Lost is the number of datagrams that sequence numbers prove missing.
+	// Lost is the number of datagrams that sequence numbers show to be
+	// missing; one that comes late, too.
 	Lost uint64
 	// Headerless is the number of flow samples without a packet header that
 	// we can read; they yield no record.
