@@ -114,6 +114,7 @@ func (c *conversation) unreachable(r *flow.Record) {
 		SrcPort: c.srcPort, DstPort: c.dstPort, Proto: c.proto,
 	}
 	r.SrcPort, r.DstPort = 0, 0
+	r.Packets = max(r.Packets, 1) // Argus does not count it
 	r.ICMPCode = c.icmpCode
 	if c.dst.addr.Is4() {
 		r.Proto, r.ICMPType = flow.ProtoICMP, icmpUnreachable

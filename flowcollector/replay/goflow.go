@@ -76,6 +76,7 @@ func (g *goflowRow) record() (flow.Record, error) {
 	}
 	if g.Type == "SFLOW_5" {
 		r.Source = flow.SourceSFlow
+		sflowOutput(&r)
 	}
 	r.SrcMAC, _ = parseMAC(g.SrcMAC)
 	r.DstMAC, _ = parseMAC(g.DstMAC)
@@ -87,6 +88,25 @@ func (g *goflowRow) record() (flow.Record, error) {
 		p.err = errors.New("no time_received_ns")
 	}
 	return r, p.err
+}
+
+// sflowOutput resolves the output port of an sFlow sample (sFlow version 5, page
+// 28): the upper two bits say whether it is a port, the reason of a drop, or the
+// number of ports.
+func sflowOutput(r *flow.Record) {
+	const port, dropped = 0, 1
+	switch r.OutPort >> 30 {
+	case port:
+		if r.OutPort != 0 {
+			r.Verdict = flow.VerdictForwarded
+		}
+		return
+	case dropped:
+		r.Verdict = flow.VerdictDropped
+	default:
+		r.Verdict = flow.VerdictForwarded
+	}
+	r.OutPort = 0
 }
 
 // transport sets the fields from EtherType upwards, and the signal.
