@@ -14,7 +14,7 @@ const (
 	DefaultMaxHosts = 65536
 
 	// A new host, a moved one or a new binding shows in a snapshot after
-	// republishChange at most; mere times of last sight after republishSeen.
+	// republishChange; mere times of last sight after republishSeen.
 	republishChange = 100 * time.Millisecond
 	republishSeen   = time.Second
 
@@ -40,6 +40,7 @@ type Tracker struct {
 	publishing sync.Mutex // held while a snapshot is made; before mu
 	start      time.Time
 	builtAt    atomic.Int64 // when the last snapshot was made, since start
+	buildTime  atomic.Int64 // how long that took
 	staleness  atomic.Uint32
 	current    atomic.Pointer[Snapshot]
 
@@ -48,6 +49,7 @@ type Tracker struct {
 	ports []PortID         // the edge ports
 	table hostTable
 	asked attempts
+	fresh recent
 }
 
 // How far the table is ahead of the snapshot.
@@ -63,7 +65,7 @@ func NewTracker(max int) *Tracker {
 	if max <= 0 {
 		max = DefaultMaxHosts
 	}
-	t := &Tracker{start: time.Now(), edges: map[uint32]int32{}, table: newHostTable(max)}
+	t := &Tracker{start: time.Now(), edges: map[uint32]int32{}, table: newHostTable(max), fresh: newRecent()}
 	s := NewSnapshot(map[string]Switch{})
 	s.Hosts = map[netip.Addr]Host{}
 	t.current.Store(s)
@@ -99,7 +101,13 @@ func (t *Tracker) Observe(batch []flow.Record) {
 
 // sawSource learns from a packet that entered at an edge port.
 func (t *Tracker) sawSource(r *flow.Record, port int32) {
-	accepted := r.Signal == flow.SignalAccept
+	accepted, kind := r.Signal == flow.SignalAccept, uint32(kindSource)
+	if accepted {
+		kind = kindAccept
+	}
+	if t.fresh.again(r.Src.As16(), r.SrcMAC, port, kind, r.Time) {
+		return
+	}
 	e := t.table.find(r.Src)
 	switch {
 	case e == nil:
@@ -130,6 +138,9 @@ func (t *Tracker) sawSource(r *flow.Record, port int32) {
 func (t *Tracker) sawDestination(r *flow.Record, port int32) {
 	if r.DstMAC[0]&1 != 0 {
 		return // a group address says nothing of one host
+	}
+	if t.fresh.again(r.Dst.As16(), r.DstMAC, port, kindDestination, r.Time) {
+		return
 	}
 	e := t.table.find(r.Dst)
 	if e == nil {
@@ -228,6 +239,7 @@ func (t *Tracker) SetSwitches(switches map[string]Switch) {
 		n, ok := numbers[old[port]]
 		return n, ok
 	})
+	t.fresh.reset()
 	t.edges, t.ports = edges, ports
 	t.mu.Unlock()
 	t.publish(NewSnapshot(switches))
@@ -246,6 +258,8 @@ func (t *Tracker) Snapshot() *Snapshot {
 	case staleChange:
 		limit = republishChange
 	}
+	// A large table is copied less often: at a twentieth of a core.
+	limit = max(limit, 20*time.Duration(t.buildTime.Load()))
 	if time.Since(t.start)-time.Duration(t.builtAt.Load()) < limit || !t.publishing.TryLock() {
 		return s
 	}
@@ -263,6 +277,7 @@ func (t *Tracker) Publish() *Snapshot {
 // publish fills in the hosts of a snapshot and makes it current. Only copying
 // the table holds Observe up, not building the map.
 func (t *Tracker) publish(s *Snapshot) *Snapshot {
+	began := time.Now()
 	t.mu.Lock()
 	entries := t.table.copy()
 	ports := t.ports
@@ -275,6 +290,7 @@ func (t *Tracker) publish(s *Snapshot) *Snapshot {
 	}
 	t.current.Store(s)
 	t.builtAt.Store(int64(time.Since(t.start)))
+	t.buildTime.Store(int64(time.Since(began)))
 	return s
 }
 
