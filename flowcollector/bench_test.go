@@ -66,7 +66,7 @@ func theirIPFIX(b *testing.B, templates [][]byte) func([]byte) int {
 
 // BenchmarkDecode compares us with goflow2 v2.2.6 (decoder and producer, which
 // together do what our decoders do). Nanoseconds per record on one core of a
-// shared 2-core AMD EPYC machine, median (lowest to highest) of 5 runs:
+// busy 2-core AMD EPYC machine, median (lowest to highest) of 5 runs:
 //
 //	             platelet        goflow2
 //	sflow         78 (65-113)     2564 (2262-3530)

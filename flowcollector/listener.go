@@ -27,8 +27,8 @@ type listener struct {
 	drops  atomic.Uint64
 }
 
-// listen binds a socket; shared ones may be bound to the same address.
-func listen(p Protocol, a netip.AddrPort, shared bool) (_ *listener, err error) {
+// listen binds a socket; others may be bound to the same address if all reuse it.
+func listen(p Protocol, a netip.AddrPort, reuse bool) (_ *listener, err error) {
 	l := &listener{protocol: p, fd: -1, wakeFD: -1}
 	defer func() {
 		if err != nil {
@@ -39,7 +39,7 @@ func listen(p Protocol, a netip.AddrPort, shared bool) (_ *listener, err error) 
 	if l.fd, err = unix.Socket(family, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, unix.IPPROTO_UDP); err != nil {
 		return nil, fmt.Errorf("socket: %w", err)
 	}
-	if err := l.configure(family, a, shared); err != nil {
+	if err := l.configure(family, a, reuse); err != nil {
 		return nil, err
 	}
 	if err := unix.Bind(l.fd, sa); err != nil {
@@ -56,8 +56,8 @@ func listen(p Protocol, a netip.AddrPort, shared bool) (_ *listener, err error) 
 	return l, nil
 }
 
-func (l *listener) configure(family int, a netip.AddrPort, shared bool) error {
-	if shared {
+func (l *listener) configure(family int, a netip.AddrPort, reuse bool) error {
+	if reuse {
 		if err := unix.SetsockoptInt(l.fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1); err != nil {
 			return fmt.Errorf("SO_REUSEPORT: %w", err)
 		}

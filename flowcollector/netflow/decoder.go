@@ -16,7 +16,7 @@ import (
 
 // Config configures a Decoder. The zero value is useful.
 type Config struct {
-	// Templates may be shared by several decoders; nil stands for a set of
+	// Templates may serve several decoders; nil stands for a set of
 	// the decoder's own.
 	Templates *Templates
 	// SkipEgress leaves out records whose flowDirection is egress. Open
