@@ -144,8 +144,13 @@ func tap(r *flow.Record, point uint32) bool {
 	}
 	r.Source, r.Signal, r.Rate = flow.SourceTap, s, rate
 	// The tap exports without a cache: each record is one packet, whether or
-	// not its template has a packet counter.
-	r.Packets = max(r.Packets, 1)
+	// not its template has a packet counter. Where it has one, Open vSwitch
+	// has multiplied both counters by what the probability stands for, which
+	// Rate says already.
+	if r.Packets > 1 {
+		r.Bytes /= r.Packets
+	}
+	r.Packets = 1
 	if s == flow.SignalDropped {
 		r.Verdict = flow.VerdictDropped
 	}

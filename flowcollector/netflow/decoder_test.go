@@ -102,10 +102,12 @@ func TestSignals(t *testing.T) {
 }
 
 func TestTapRecords(t *testing.T) {
-	tuple := fields{138, 4, 8, 4, 12, 4, 7, 2, 11, 2, 4, 1}
+	tuple := fields{138, 4, 8, 4, 12, 4, 7, 2, 11, 2, 4, 1, 2, 4, 1, 4}
 	point := func(p uint32) []byte { return words(uint16(p>>16), uint16(p)) }
 	record := func(p uint32) []byte {
-		return append(point(p), 10, 0, 0, 1, 10, 0, 0, 2, 0x9c, 0x40, 0, 22, flow.ProtoTCP)
+		// Counters as Open vSwitch exports them: scaled up by what the
+		// probability stands for, here 100 packets of 60 bytes.
+		return append(point(p), 10, 0, 0, 1, 10, 0, 0, 2, 0x9c, 0x40, 0, 22, flow.ProtoTCP, 0, 0, 0, 100, 0, 0, 6000>>8, 6000&0xff)
 	}
 	for _, tt := range []struct {
 		domain, point uint32
@@ -131,8 +133,8 @@ func TestTapRecords(t *testing.T) {
 		if r.Source != tt.source || r.Signal != tt.signal || r.Rate != tt.rate || r.TCPFlags != tt.flags || r.Verdict != tt.verdict {
 			t.Errorf("domain %#x point %#x: %+v", tt.domain, tt.point, r)
 		}
-		if tt.source == flow.SourceTap && r.Packets != 1 {
-			t.Errorf("a tap record of %d packets", r.Packets)
+		if tt.source == flow.SourceTap && (r.Packets != 1 || r.Bytes != 60) {
+			t.Errorf("a tap record of %d packets, %d bytes", r.Packets, r.Bytes)
 		}
 		if r.Inner.Valid() {
 			t.Error("a record without a packet has an inner one")
