@@ -67,6 +67,7 @@ type Bridge struct {
 	tap       TapConfig
 	overrides map[tapKey]TapOverride
 	attached  bool // false after RemoveAll
+	leaving   bool // after Leave: everything has an end
 	waiting   []string
 	flowCount int // flows that belong on the switch
 	status    Status

@@ -87,6 +87,9 @@ func (b *Bridge) desiredFlows(now time.Time) (map[openflow.FlowKey]desired, []st
 		}
 		out[f.Key()] = desired{flow: f, rule: r}
 	}
+	if b.leaving {
+		b.bound(out, now)
+	}
 	return out, waiting, nil
 }
 
