@@ -93,8 +93,12 @@ func (m *Manager) follow(ctx context.Context, d *Decision, l *life, now time.Tim
 // measure brings proof and activity up to date.
 func (m *Manager) measure(d *Decision, l *life, counters []Counter, now time.Time) {
 	var matched, dropped uint64
+	allows := map[string]bool{}
+	for _, in := range d.Intents {
+		allows[in.ID] = in.Action == segmentation.ActionAllow
+	}
 	for _, c := range counters {
-		if c.Action == segmentation.ActionAllow {
+		if allows[c.Intent] {
 			continue
 		}
 		matched += c.Packets

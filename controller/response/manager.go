@@ -45,7 +45,6 @@ type Receipt struct {
 // Counter is what one rule has seen.
 type Counter struct {
 	Intent  string
-	Action  segmentation.Action
 	Packets uint64 // matched
 	Dropped uint64 // of these, dropped
 }

@@ -80,7 +80,7 @@ func (l *ledger) Adopt(_, owner string, in []segmentation.Intent) {
 func (l *ledger) drop(owner string, n uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.counters[owner] = []Counter{{Intent: owner + "/9", Action: segmentation.ActionDeny, Packets: n, Dropped: n}}
+	l.counters[owner] = []Counter{{Intent: owner + "/9", Packets: n, Dropped: n}}
 }
 
 // memory is a store that outlives managers.

@@ -1,0 +1,225 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+	"gopkg.in/yaml.v3"
+
+	"github.com/platelet-sdn/platelet/controller/api"
+	"github.com/platelet-sdn/platelet/controller/config"
+)
+
+// addClientCommands adds the commands that ask a running controller.
+func addClientCommands(parent *cobra.Command) {
+	listing := func(name, short string, text func(io.Writer, []byte) error) {
+		var c clientFlags
+		cmd := &cobra.Command{Use: name, Short: short, Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+			var raw json.RawMessage
+			if err := c.client().Get(cmd.Context(), name, &raw); err != nil {
+				return err
+			}
+			return print(cmd.OutOrStdout(), c.output, raw, text)
+		}}
+		c.add(cmd, true)
+		parent.AddCommand(cmd)
+	}
+	listing("status", "Show the controller, its switches and what it receives", indented)
+	listing("findings", "List what the detectors say", findingsText)
+	listing("decisions", "List what was decided and how it went", decisionsText)
+	listing("hosts", "List the hosts that were seen and where", hostsText)
+	listing("topology", "Show switches and ports", indented)
+	listing("rules", "Show the rules that are installed, in ovs-ofctl's syntax", rulesText)
+	for _, a := range []struct{ name, short string }{
+		{"approve", "Approve a decision that awaits approval"},
+		{"reject", "Reject a decision that awaits approval"},
+		{"release", "Take a containment off at once"},
+	} {
+		parent.AddCommand(actCommand(a.name, a.short))
+	}
+	parent.AddCommand(quarantineCommand(), brakeCommand(), watchCommand())
+}
+
+type clientFlags struct{ socket, output string }
+
+func (c *clientFlags) add(cmd *cobra.Command, output bool) {
+	cmd.Flags().StringVar(&c.socket, "socket", config.Default().API.Socket, "API socket of the controller")
+	if output {
+		cmd.Flags().StringVarP(&c.output, "output", "o", "text", "text, json or yaml")
+	}
+}
+
+func (c *clientFlags) client() *api.Client { return api.NewClient(c.socket) }
+
+func actCommand(name, short string) *cobra.Command {
+	var c clientFlags
+	cmd := &cobra.Command{Use: name + " ID", Short: short, Args: cobra.ExactArgs(1), RunE: func(cmd *cobra.Command, args []string) error {
+		return c.client().Act(cmd.Context(), name, args[0])
+	}}
+	c.add(cmd, false)
+	return cmd
+}
+
+func quarantineCommand() *cobra.Command {
+	var c clientFlags
+	var d time.Duration
+	cmd := &cobra.Command{Use: "quarantine HOST", Short: "Contain a host, within the guards", Args: cobra.ExactArgs(1), RunE: func(cmd *cobra.Command, args []string) error {
+		host, err := netip.ParseAddr(args[0])
+		if err != nil {
+			return usage("quarantine: %v", err)
+		}
+		id, err := c.client().Quarantine(cmd.Context(), host, d)
+		if err == nil {
+			fmt.Fprintln(cmd.OutOrStdout(), id)
+		}
+		return err
+	}}
+	cmd.Flags().DurationVar(&d, "for", 10*time.Minute, "how long")
+	c.add(cmd, false)
+	return cmd
+}
+
+func brakeCommand() *cobra.Command {
+	var c clientFlags
+	var release bool
+	cmd := &cobra.Command{Use: "brake on|off", Short: "Stop or allow new containments; what stands stays unless --release", Args: cobra.ExactArgs(1), RunE: func(cmd *cobra.Command, args []string) error {
+		if args[0] != "on" && args[0] != "off" {
+			return usage("brake: %q is not on or off", args[0])
+		}
+		return c.client().Brake(cmd.Context(), args[0] == "on", release)
+	}}
+	cmd.Flags().BoolVar(&release, "release", false, "also take every containment off at once")
+	c.add(cmd, false)
+	return cmd
+}
+
+func watchCommand() *cobra.Command {
+	var c clientFlags
+	cmd := &cobra.Command{Use: "watch", Short: "Print findings and decisions as they change", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+		out := cmd.OutOrStdout()
+		err := c.client().Events(cmd.Context(), nil, func(line []byte) error {
+			if c.output == "json" {
+				_, err := fmt.Fprintf(out, "%s\n", line)
+				return err
+			}
+			return eventText(out, line)
+		})
+		if errors.Is(err, context.Canceled) {
+			return nil
+		}
+		return err
+	}}
+	c.add(cmd, true)
+	return cmd
+}
+
+// print writes an answer in the format that was asked for.
+func print(out io.Writer, format string, raw json.RawMessage, text func(io.Writer, []byte) error) error {
+	switch format {
+	case "json":
+		return indented(out, raw)
+	case "yaml":
+		var v any
+		dec := json.NewDecoder(bytes.NewReader(raw))
+		dec.UseNumber()
+		if err := dec.Decode(&v); err != nil {
+			return err
+		}
+		b, err := yaml.Marshal(v)
+		if err != nil {
+			return err
+		}
+		_, err = out.Write(b)
+		return err
+	case "text":
+		return text(out, raw)
+	}
+	return usage("output %q is not text, json or yaml", format)
+}
+
+func indented(out io.Writer, raw []byte) error {
+	var b bytes.Buffer
+	if err := json.Indent(&b, raw, "", "  "); err != nil {
+		return err
+	}
+	b.WriteByte('\n')
+	_, err := out.Write(b.Bytes())
+	return err
+}
+
+// table prints the named fields of a JSON list.
+func table(out io.Writer, raw []byte, fields ...string) error {
+	var rows []map[string]any
+	if err := json.Unmarshal(raw, &rows); err != nil {
+		return err
+	}
+	w := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
+	fmt.Fprintln(w, strings.ToUpper(strings.Join(fields, "\t")))
+	for _, r := range rows {
+		for i, f := range fields {
+			if i > 0 {
+				fmt.Fprint(w, "\t")
+			}
+			if v := r[f]; v != nil && v != "" {
+				fmt.Fprint(w, v)
+			} else {
+				fmt.Fprint(w, "-")
+			}
+		}
+		fmt.Fprintln(w)
+	}
+	return w.Flush()
+}
+
+func findingsText(out io.Writer, raw []byte) error {
+	return table(out, raw, "id", "time", "kind", "host", "state", "severity", "score", "records")
+}
+
+func decisionsText(out io.Writer, raw []byte) error {
+	return table(out, raw, "id", "time", "action", "target", "state", "who", "why")
+}
+
+func hostsText(out io.Writer, raw []byte) error {
+	return table(out, raw, "address", "mac", "switch", "port", "bound", "last_seen")
+}
+
+func rulesText(out io.Writer, raw []byte) error {
+	return table(out, raw, "switch", "table", "category", "intent", "packets", "flow")
+}
+
+// eventText prints one event as one line.
+func eventText(out io.Writer, line []byte) error {
+	var e struct {
+		Type, ID, Kind, Host, State, Action, Target, Why string
+		Time                                             time.Time
+	}
+	if err := json.Unmarshal(line, &e); err != nil {
+		return err
+	}
+	at := e.Time.Local().Format("15:04:05.000")
+	var err error
+	if e.Type == "finding" {
+		_, err = fmt.Fprintf(out, "%s %-9s %s %s %s\n", at, e.State, e.ID, e.Kind, e.Host)
+	} else {
+		_, err = fmt.Fprintf(out, "%s %-9s %s %s %s: %s\n", at, e.State, e.ID, e.Action, e.Target, e.Why)
+	}
+	return err
+}
+
+// readFile is os.ReadFile with standard input as "-".
+func readFile(path string) ([]byte, error) {
+	if path == "-" {
+		return io.ReadAll(os.Stdin)
+	}
+	return os.ReadFile(path)
+}

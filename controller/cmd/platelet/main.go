@@ -1,0 +1,69 @@
+// Platelet is a self-healing network controller for Open vSwitch and OVN.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/platelet-sdn/platelet/segmentation/strictyaml"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	err := root().ExecuteContext(ctx)
+	if err == nil {
+		return
+	}
+	fmt.Fprintln(os.Stderr, err)
+	os.Exit(exitCode(err))
+}
+
+// exitError carries the exit code of a command that ran elsewhere.
+type exitError struct {
+	code int
+	err  error
+}
+
+func (e *exitError) Error() string { return e.err.Error() }
+func (e *exitError) Unwrap() error { return e.err }
+
+// exitCode is 2 for bad input, 1 for everything else that failed.
+func exitCode(err error) int {
+	var bad strictyaml.Errors
+	var one *strictyaml.Error
+	var exit *exitError
+	switch {
+	case errors.As(err, &exit):
+		return exit.code
+	case errors.As(err, &bad), errors.As(err, &one):
+		return 2
+	}
+	return 1
+}
+
+func root() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "platelet",
+		Short: "See an attack, seal exactly the wound, prove it, and let go when it has healed",
+		Long: `Platelet is a self-healing network controller for Open vSwitch and OVN: it
+notices an attack within milliseconds, contains it where it enters, proves that
+the containment holds and hurts nobody else, and lets go when it is over.`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	cmd.AddCommand(runCommand(), checkCommand(), replayCommand(), labCommand())
+	addClientCommands(cmd)
+	return cmd
+}
+
+// usage marks a mistake on the command line: exit code 2.
+func usage(format string, args ...any) error {
+	return &exitError{code: 2, err: fmt.Errorf(format, args...)}
+}

@@ -1,0 +1,44 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/platelet-sdn/platelet/controller"
+	"github.com/platelet-sdn/platelet/controller/config"
+)
+
+func replayCommand() *cobra.Command {
+	var file, format string
+	cmd := &cobra.Command{
+		Use:   "replay INPUT...",
+		Short: "Run recorded telemetry through the detectors, on recorded time",
+		Long: `Run recorded telemetry through the detectors, on recorded time, and print
+findings and would-be decisions. Inputs are recognised by content: pcap or
+pcapng of export datagrams (sFlow, IPFIX, NetFlow) or of plain traffic, Zeek
+conn.log (TSV, JSON, labelled), Argus binetflow, goflow2 JSON lines; each plain
+or gzip-compressed; "-" is standard input. Several are merged by time.`,
+		Args: cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if format != "text" && format != "json" {
+				return usage("replay: output %q is not text or json", format)
+			}
+			cfg := config.Default()
+			if file != "" {
+				var err error
+				if cfg, err = config.Load(file); err != nil {
+					return err
+				}
+			}
+			_, faults, err := controller.Replay(cmd.Context(), cfg, args, cmd.InOrStdin(), format, cmd.OutOrStdout())
+			for _, f := range faults {
+				fmt.Fprintln(cmd.ErrOrStderr(), f)
+			}
+			return err
+		},
+	}
+	cmd.Flags().StringVarP(&file, "config", "c", "", "configuration file")
+	cmd.Flags().StringVarP(&format, "output", "o", "text", "text or json")
+	return cmd
+}

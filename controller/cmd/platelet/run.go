@@ -1,0 +1,54 @@
+package main
+
+import (
+	"github.com/sirupsen/logrus"
+	"github.com/spf13/cobra"
+
+	"github.com/platelet-sdn/platelet/controller"
+	"github.com/platelet-sdn/platelet/controller/config"
+)
+
+func runCommand() *cobra.Command {
+	var file, level string
+	var readOnly, jsonLog bool
+	cmd := &cobra.Command{
+		Use:   "run",
+		Short: "Run the controller",
+		Long: `Run the controller. Without a configuration file it attaches to the local Open
+vSwitch, sets telemetry up (restored at exit), observes, and says what it would
+do. With --read-only it changes nothing on the switch and uses what that
+exports already.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg := config.Default()
+			if file != "" {
+				var err error
+				if cfg, err = config.Load(file); err != nil {
+					return err
+				}
+			}
+			log := logrus.New()
+			log.SetOutput(cmd.ErrOrStderr())
+			lvl, err := logrus.ParseLevel(level)
+			if err != nil {
+				return usage("run: %v", err)
+			}
+			log.SetLevel(lvl)
+			if jsonLog {
+				log.SetFormatter(&logrus.JSONFormatter{TimestampFormat: "2006-01-02T15:04:05.000000Z07:00"})
+			} else {
+				log.SetFormatter(&logrus.TextFormatter{FullTimestamp: true, TimestampFormat: "15:04:05.000"})
+			}
+			c, err := controller.New(cfg, controller.Options{ReadOnly: readOnly, Log: log})
+			if err != nil {
+				return err
+			}
+			return c.Run(cmd.Context())
+		},
+	}
+	cmd.Flags().StringVarP(&file, "config", "c", "", "configuration file")
+	cmd.Flags().BoolVar(&readOnly, "read-only", false, "change nothing on the switch")
+	cmd.Flags().StringVar(&level, "log-level", "info", "debug, info, warn or error")
+	cmd.Flags().BoolVar(&jsonLog, "log-json", false, "log one JSON object a line")
+	return cmd
+}

@@ -1,0 +1,314 @@
+// Package controller wires the loop of Platelet: telemetry from the switches
+// into detectors, findings into decisions, decisions into rules, and what came
+// of it back to people.
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/sirupsen/logrus"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/platelet-sdn/platelet/controller/api"
+	"github.com/platelet-sdn/platelet/controller/bus"
+	"github.com/platelet-sdn/platelet/controller/config"
+	"github.com/platelet-sdn/platelet/controller/ovsdb"
+	"github.com/platelet-sdn/platelet/controller/ovsdb/telemetry"
+	"github.com/platelet-sdn/platelet/controller/response"
+	"github.com/platelet-sdn/platelet/detector"
+	"github.com/platelet-sdn/platelet/flowcollector"
+	"github.com/platelet-sdn/platelet/flowcollector/flow"
+	"github.com/platelet-sdn/platelet/topology"
+)
+
+// Options are what the command line decides.
+type Options struct {
+	// ReadOnly changes nothing on the switch: no telemetry, no tap, no
+	// rules. What is exported already is listened to.
+	ReadOnly bool
+	Log      logrus.FieldLogger
+}
+
+// Controller is the daemon.
+type Controller struct {
+	cfg     config.File
+	opts    Options
+	log     logrus.FieldLogger
+	started time.Time
+
+	db        *ovsdb.Client
+	telemetry *telemetry.Manager
+	tracker   *topology.Tracker
+	watch     *response.Watch
+	manager   *response.Manager
+	fleet     *fleet
+	hub       *api.Hub
+	collector *flowcollector.Collector
+
+	engineMu sync.Mutex // the engine belongs to one thread at a time
+	engine   *detector.Engine
+
+	ended struct { // findings that are over, for listings
+		sync.Mutex
+		list []detector.Finding
+	}
+	unknownTemplates atomic.Uint64
+}
+
+// keptFindings is how many resolved findings stay listed.
+const keptFindings = 1000
+
+// New checks the configuration and builds the parts; nothing runs and nothing
+// is opened before Run.
+func New(cfg config.File, opts Options) (*Controller, error) {
+	if opts.ReadOnly {
+		cfg.Mode = response.ModeObserve
+	}
+	c := &Controller{cfg: cfg, opts: opts, log: opts.Log, tracker: topology.NewTracker(0), watch: response.NewWatch(), hub: api.NewHub()}
+	var err error
+	if c.db, err = ovsdb.New(ovsdb.Config{Endpoint: cfg.OVS.DB, RunDir: cfg.OVS.RunDir, Log: opts.Log}); err != nil {
+		return nil, err
+	}
+	c.telemetry = telemetry.NewManager(c.db, opts.Log)
+	dc := cfg.DetectorConfig()
+	dc.Emit = c.finding
+	dc.Edge = c.edge
+	if c.engine, err = detector.New(dc); err != nil {
+		return nil, fmt.Errorf("detectors: %w", err)
+	}
+	c.fleet = newFleet(c, cfg)
+	return c, nil
+}
+
+// edge reports whether a port leads to hosts; one that is not known yet is
+// taken for one that does, for containment looks again.
+func (c *Controller) edge(ifIndex uint32) bool {
+	p, ok := c.tracker.Snapshot().PortByIndex(ifIndex)
+	return !ok || p.Type == topology.PortEdge
+}
+
+// Run is the controller's life. It returns when ctx ends, after what is ours
+// on the switches has been put back, save containments, which the switch
+// itself ends after their TTL.
+func (c *Controller) Run(ctx context.Context) error {
+	c.started = time.Now()
+	state, err := bus.Open(ctx, bus.Config{Dir: c.cfg.State.Dir, URL: c.cfg.State.NATS})
+	if err != nil {
+		return err
+	}
+	defer state.Close()
+	// The database client outlives the rest: what we configured is put back
+	// through it.
+	dbCtx, stopDB := context.WithCancel(context.WithoutCancel(ctx))
+	dbDone := make(chan error, 1)
+	go func() { dbDone <- c.db.Run(dbCtx) }()
+	err = c.runParts(ctx, state)
+	stopDB()
+	return errors.Join(err, <-dbDone)
+}
+
+func (c *Controller) runParts(ctx context.Context, state *bus.Bus) error {
+	if err := c.open(ctx, state); err != nil {
+		return err
+	}
+	group, gctx := errgroup.WithContext(ctx)
+	c.telemetry.OnApplied(func(bridge string, a telemetry.Applied) { c.fleet.setTap(gctx, bridge, a) })
+	for _, run := range c.parts() {
+		group.Go(func() error { return run(gctx) })
+	}
+	err := group.Wait()
+	if !c.opts.ReadOnly {
+		err = errors.Join(err, c.leave())
+	}
+	return err
+}
+
+// open makes what needs the state: decisions and templates of earlier runs.
+func (c *Controller) open(ctx context.Context, state *bus.Bus) error {
+	decisions, err := state.Bucket(ctx, "decisions")
+	if err != nil {
+		return err
+	}
+	templates, err := state.Bucket(ctx, "templates")
+	if err != nil {
+		return err
+	}
+	c.manager = response.New(c.cfg.ResponseConfig(), c.fleet, c.tracker, decisions, c.watch, c.log, c.decision)
+	if !c.opts.ReadOnly {
+		if err := c.manager.Load(ctx, time.Now()); err != nil {
+			return err
+		}
+	}
+	c.collector, err = c.newCollector(ctx, templateStore{templates})
+	if err != nil {
+		return err
+	}
+	if err := c.collector.Listen(); err != nil {
+		return fmt.Errorf("listen for telemetry: %w", err)
+	}
+	return nil
+}
+
+// parts are what runs side by side until one fails or the context ends.
+func (c *Controller) parts() []func(context.Context) error {
+	parts := []func(context.Context) error{
+		c.collector.Run,
+		c.manager.Run,
+		api.NewServer(c.cfg.API.Socket, c, c.hub).Run,
+		c.followTopology,
+	}
+	if !c.opts.ReadOnly {
+		parts = append(parts, c.telemetry.Run, c.fleet.run, c.refreshTemplates)
+	}
+	return parts
+}
+
+func (c *Controller) newCollector(ctx context.Context, store templateStore) (*flowcollector.Collector, error) {
+	fc := flowcollector.Config{
+		SFlow: []netip.AddrPort{c.cfg.Telemetry.SFlow}, IPFIX: []netip.AddrPort{c.cfg.Telemetry.IPFIX},
+		Handle: c.observe, Tick: c.advance, Templates: store, SkipEgress: true, Log: c.log, Peers: c.peers(),
+	}
+	if c.opts.ReadOnly {
+		c.listenToExports(ctx, &fc)
+	}
+	collector, err := flowcollector.New(fc)
+	if err != nil {
+		return nil, fmt.Errorf("telemetry: %w", err)
+	}
+	return collector, nil
+}
+
+// peers are the senders that are listened to: by default this machine alone.
+func (c *Controller) peers() []netip.Prefix {
+	if p := c.cfg.ExporterPrefixes(); len(p) > 0 {
+		return p
+	}
+	own := []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		c.log.WithError(err).Warn("own addresses unknown; listening to loopback exporters alone")
+	}
+	for _, a := range addrs {
+		if p, err := netip.ParsePrefix(a.String()); err == nil {
+			own = append(own, netip.PrefixFrom(p.Addr(), p.Addr().BitLen()))
+		}
+	}
+	return own
+}
+
+// observe is the hot path: called by the receive threads with each batch.
+func (c *Controller) observe(batch []flow.Record) {
+	c.engineMu.Lock()
+	c.engine.Observe(batch)
+	c.engineMu.Unlock()
+	c.watch.Observe(batch)
+	c.tracker.Observe(batch)
+}
+
+func (c *Controller) advance(now int64) {
+	c.engineMu.Lock()
+	c.engine.Advance(now)
+	c.engineMu.Unlock()
+}
+
+// finding takes a finding's change of state from the engine.
+func (c *Controller) finding(f detector.Finding) {
+	c.manager.Handle(f)
+	if f.State == detector.StateResolved {
+		c.ended.Lock()
+		c.ended.list = append(c.ended.list, f)
+		if over := len(c.ended.list) - keptFindings; over > 0 {
+			c.ended.list = append(c.ended.list[:0], c.ended.list[over:]...)
+		}
+		c.ended.Unlock()
+	}
+	if f.State == detector.StateFiring {
+		c.log.WithFields(logrus.Fields{"finding": f.ID, "kind": f.Kind, "host": f.Host.String(), "score": f.Score}).Warn("finding")
+	}
+	c.publish(f)
+}
+
+func (c *Controller) decision(d response.Decision) { c.publish(d) }
+
+func (c *Controller) publish(event any) {
+	if err := c.hub.Publish(event); err != nil {
+		c.log.WithError(err).Error("event could not be written")
+	}
+}
+
+// followTopology hands the switches of the database to everyone who needs
+// them.
+func (c *Controller) followTopology(ctx context.Context) error {
+	c.db.OnTopology(func(switches map[string]topology.Switch) {
+		c.tracker.SetSwitches(switches)
+		if !c.opts.ReadOnly && ctx.Err() == nil {
+			c.telemetry.Want(c.fleet.settle(switches))
+		}
+	})
+	<-ctx.Done()
+	return nil
+}
+
+// refreshTemplates asks the switches for their IPFIX templates when records
+// arrive that none of the kept ones fits: they would repeat them only every
+// ten minutes.
+func (c *Controller) refreshTemplates(ctx context.Context) error {
+	tick := time.NewTicker(200 * time.Millisecond)
+	defer tick.Stop()
+	var last time.Time
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		n := c.collector.Stats().IPFIX.UnknownTemplate
+		if n == c.unknownTemplates.Load() || time.Since(last) < 10*time.Second {
+			continue
+		}
+		c.unknownTemplates.Store(n)
+		last = time.Now()
+		for _, name := range c.fleet.names() {
+			rctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+			err := c.telemetry.Driver().Refresh(rctx, name)
+			cancel()
+			if err != nil && !errors.Is(err, telemetry.ErrNotOurs) && !errors.Is(err, telemetry.ErrNoBridge) {
+				c.log.WithError(err).WithField("bridge", name).Warn("templates could not be asked for")
+				continue
+			}
+			c.log.WithField("bridge", name).Info("asked for IPFIX templates again")
+		}
+	}
+}
+
+// leave puts back what was configured before us. It has its own deadline: the
+// context that ended Run must not cut it short.
+func (c *Controller) leave() error {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	err := c.fleet.leave(ctx)
+	c.fleet.stop()
+	if terr := c.telemetry.RestoreAll(ctx); terr != nil && !errors.Is(terr, ovsdb.ErrNotConnected) {
+		err = errors.Join(err, fmt.Errorf("restore telemetry: %w", terr))
+	}
+	return err
+}
+
+// templateStore keeps IPFIX templates in the state.
+type templateStore struct{ b *bus.Bucket }
+
+func (s templateStore) Load(ctx context.Context) (map[string][]byte, error) { return s.b.All(ctx) }
+
+func (s templateStore) Save(ctx context.Context, key string, val []byte) error {
+	if len(val) == 0 {
+		return s.b.Delete(ctx, key)
+	}
+	return s.b.Put(ctx, key, val)
+}

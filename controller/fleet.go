@@ -1,0 +1,326 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"github.com/platelet-sdn/platelet/controller/config"
+	"github.com/platelet-sdn/platelet/controller/openflow/pipeline"
+	"github.com/platelet-sdn/platelet/controller/ovsdb/telemetry"
+	"github.com/platelet-sdn/platelet/controller/response"
+	"github.com/platelet-sdn/platelet/segmentation"
+	"github.com/platelet-sdn/platelet/topology"
+)
+
+// fleet is the bridges under our care. It is the response's enforcer: every
+// request goes to the bridge that it names.
+type fleet struct {
+	c   *Controller
+	cfg config.File
+
+	mu      sync.Mutex
+	bridges map[string]*pipeline.Bridge
+	adopted map[string]map[string][]segmentation.Intent // by bridge and owner, before the bridge is known
+	guarded map[string]bool                             // protected hosts whose guard rules are asked for
+	ctx     context.Context                             // of the connections; nil before run
+	cancel  context.CancelFunc
+	running sync.WaitGroup
+}
+
+func newFleet(c *Controller, cfg config.File) *fleet {
+	return &fleet{c: c, cfg: cfg, bridges: map[string]*pipeline.Bridge{}, adopted: map[string]map[string][]segmentation.Intent{}, guarded: map[string]bool{}}
+}
+
+// run keeps every bridge connected, beyond the end of ctx, until stop: what
+// is ours is taken off when nobody acts any more.
+func (f *fleet) run(ctx context.Context) error {
+	bctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	f.mu.Lock()
+	f.ctx, f.cancel = bctx, cancel
+	for _, b := range f.bridges {
+		f.start(b)
+	}
+	f.mu.Unlock()
+	return f.guardProtected(ctx)
+}
+
+// start runs a bridge; its only end is that of the context.
+func (f *fleet) start(b *pipeline.Bridge) {
+	ctx := f.ctx
+	f.running.Go(func() { _ = b.Run(ctx) })
+}
+
+// stop ends the connections.
+func (f *fleet) stop() {
+	f.mu.Lock()
+	cancel := f.cancel
+	f.mu.Unlock()
+	if cancel != nil {
+		cancel()
+	}
+	f.running.Wait()
+}
+
+// settle takes the bridges that the database shows, starts to care for new
+// ones and returns the telemetry that is wanted. A bridge that goes away is
+// kept: it is the same to us when it is created again.
+func (f *fleet) settle(switches map[string]topology.Switch) map[string]telemetry.Settings {
+	want := map[string]telemetry.Settings{}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for name, sw := range switches {
+		if len(f.cfg.Bridges) > 0 && !slices.Contains(f.cfg.Bridges, name) {
+			continue
+		}
+		if sw.OVN {
+			continue
+		}
+		t := &f.cfg.Telemetry
+		want[name] = telemetry.Settings{
+			SFlowTarget: reachable(t.SFlow), IPFIXTarget: reachable(t.IPFIX), Sampling: t.Sampling, Polling: t.Polling, Header: 128, Agent: "lo",
+			CollectorSetID: t.CollectorSet, Domain: sw.TapDomain, TakeForeign: t.TakeForeign,
+		}
+		if f.bridges[name] == nil {
+			if err := f.add(name); err != nil {
+				f.c.log.WithError(err).WithField("bridge", name).Error("bridge cannot be cared for")
+			}
+		}
+	}
+	return want
+}
+
+// reachable is where a switch on this machine sends to when we listen on all
+// addresses.
+func reachable(a netip.AddrPort) string {
+	if a.Addr().IsUnspecified() {
+		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), a.Port()).String()
+	}
+	return a.String()
+}
+
+func (f *fleet) add(name string) error {
+	b, err := pipeline.New(pipeline.Config{
+		Name: name, Target: "unix:" + f.c.db.Mgmt(name), Layout: pipeline.Layout{Base: f.cfg.OVS.BaseTable},
+		Log: f.c.log, Expired: f.c.manager.Expired,
+	})
+	if err != nil {
+		return err
+	}
+	for owner, intents := range f.adopted[name] {
+		if err := b.Adopt(owner, intents); err != nil {
+			return fmt.Errorf("adopt the rules of %s: %w", owner, err)
+		}
+	}
+	delete(f.adopted, name)
+	f.bridges[name] = b
+	if f.ctx != nil {
+		f.start(b)
+	}
+	f.c.log.WithField("bridge", name).Info("bridge taken into care")
+	return nil
+}
+
+func (f *fleet) bridge(name string) (*pipeline.Bridge, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if b := f.bridges[name]; b != nil {
+		return b, nil
+	}
+	return nil, fmt.Errorf("bridge %s is not in our care", name)
+}
+
+func (f *fleet) names() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	out := make([]string, 0, len(f.bridges))
+	for n := range f.bridges {
+		out = append(out, n)
+	}
+	slices.Sort(out)
+	return out
+}
+
+// setTap programs a bridge's tap for the collector set that is in force.
+func (f *fleet) setTap(ctx context.Context, name string, a telemetry.Applied) {
+	b, err := f.bridge(name)
+	if err != nil {
+		return // not ours any more
+	}
+	tap := pipeline.TapConfig{CollectorSet: a.CollectorSetID, Probability: f.cfg.TapProbabilities()}
+	tap.Domain = f.c.tracker.Snapshot().Switches[name].TapDomain
+	if err := b.SetTap(ctx, tap); err != nil && !errors.Is(err, pipeline.ErrNotConnected) {
+		f.c.log.WithError(err).WithField("bridge", name).Error("connection tap could not be programmed")
+	}
+}
+
+// guardProtected lets protected hosts pass before every emergency rule, as
+// soon as two-way evidence shows where they attach.
+func (f *fleet) guardProtected(ctx context.Context) error {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	protected := f.cfg.ResponseConfig().Protected
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		for _, h := range f.c.tracker.Snapshot().Hosts {
+			if _, ok := protected.Covers(h.Addr); ok && h.Bound {
+				f.guard(ctx, protected, h)
+			}
+		}
+	}
+}
+
+func (f *fleet) guard(ctx context.Context, protected segmentation.Protected, h topology.Host) {
+	owner := "guard-" + h.Addr.String()
+	key := owner + "@" + h.Port.Switch + "/" + h.Port.Port
+	if f.guarded[key] {
+		return
+	}
+	intents, err := protected.Guard(owner, h.Port.Switch, h.Port.Port, h.Addr)
+	if err == nil {
+		_, err = f.Apply(ctx, h.Port.Switch, owner, intents)
+	}
+	if err != nil && !errors.Is(err, response.ErrPending) {
+		f.c.log.WithError(err).WithField("host", h.Addr.String()).Warn("guard of a protected host could not be installed")
+		return
+	}
+	f.guarded[key] = true
+	f.c.log.WithFields(logrus.Fields{"host": h.Addr.String(), "port": h.Port.Port}).Info("protected host guarded")
+}
+
+// pending translates the pipeline's error for the response.
+func pending(err error) error {
+	if errors.Is(err, pipeline.ErrNotConnected) {
+		return fmt.Errorf("%w (%w)", response.ErrPending, err)
+	}
+	return err
+}
+
+// Apply implements response.Enforcer.
+func (f *fleet) Apply(ctx context.Context, sw, owner string, intents []segmentation.Intent) (response.Receipt, error) {
+	b, err := f.bridge(sw)
+	if err != nil {
+		return response.Receipt{}, err
+	}
+	r, err := b.Apply(ctx, owner, intents)
+	return response.Receipt{At: time.Now(), ReadBack: r.ReadBack}, pending(err)
+}
+
+// Renew implements response.Enforcer.
+func (f *fleet) Renew(ctx context.Context, sw, owner string, ttl time.Duration) error {
+	b, err := f.bridge(sw)
+	if err != nil {
+		return err
+	}
+	_, err = b.Renew(ctx, owner, ttl)
+	return pending(err)
+}
+
+// Remove implements response.Enforcer.
+func (f *fleet) Remove(ctx context.Context, sw, owner string) error {
+	b, err := f.bridge(sw)
+	if err != nil {
+		return err
+	}
+	_, err = b.Remove(ctx, owner)
+	return pending(err)
+}
+
+// Counters implements response.Enforcer.
+func (f *fleet) Counters(ctx context.Context, sw, owner string) ([]response.Counter, error) {
+	b, err := f.bridge(sw)
+	if err != nil {
+		return nil, err
+	}
+	rules, err := b.Counters(ctx, owner)
+	if err != nil {
+		return nil, pending(err)
+	}
+	out := make([]response.Counter, len(rules))
+	for i, r := range rules {
+		out[i] = response.Counter{Intent: r.Intent, Packets: r.Packets, Dropped: r.Dropped}
+	}
+	return out, nil
+}
+
+// Adopt implements response.Enforcer.
+func (f *fleet) Adopt(sw, owner string, intents []segmentation.Intent) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.adopted[sw] == nil {
+		f.adopted[sw] = map[string][]segmentation.Intent{}
+	}
+	f.adopted[sw][owner] = intents
+}
+
+// ruleLine is an installed rule and the bridge that it is on.
+type ruleLine struct {
+	Switch string `json:"switch"`
+	pipeline.InstalledRule
+}
+
+func (f *fleet) rules(ctx context.Context) ([]ruleLine, error) {
+	out := []ruleLine{}
+	for _, name := range f.names() {
+		b, err := f.bridge(name)
+		if err != nil {
+			continue
+		}
+		rules, err := b.Rules(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("rules of %s: %w", name, err)
+		}
+		for _, r := range rules {
+			out = append(out, ruleLine{name, r})
+		}
+	}
+	return out, nil
+}
+
+func (f *fleet) status() []pipeline.Status {
+	out := []pipeline.Status{}
+	for _, name := range f.names() {
+		if b, err := f.bridge(name); err == nil {
+			out = append(out, b.Status())
+		}
+	}
+	return out
+}
+
+// leave takes what is ours off every bridge. Where a containment stands, it
+// stays with the way that leads to it, until its TTL ends it or the next run
+// adopts it; the tap goes in any case.
+func (f *fleet) leave(ctx context.Context) error {
+	holds := map[string]bool{}
+	for _, d := range f.c.manager.Decisions() {
+		if d.State.Holds() {
+			holds[d.Target.Switch] = true
+		}
+	}
+	var errs []error
+	for _, name := range f.names() {
+		b, err := f.bridge(name)
+		if err != nil {
+			continue
+		}
+		if holds[name] {
+			err = b.Leave(ctx)
+		} else {
+			err = b.RemoveAll(ctx)
+		}
+		if err != nil && !errors.Is(err, pipeline.ErrNotConnected) {
+			errs = append(errs, fmt.Errorf("leave bridge %s: %w", name, err))
+		}
+	}
+	return errors.Join(errs...)
+}

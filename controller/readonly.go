@@ -1,0 +1,80 @@
+package controller
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/platelet-sdn/platelet/flowcollector"
+	"github.com/platelet-sdn/platelet/topology"
+)
+
+// listenToExports adds the local addresses to which the bridges export
+// already: a read-only controller uses what is there.
+func (c *Controller) listenToExports(ctx context.Context, fc *flowcollector.Config) {
+	known := make(chan map[string]topology.Switch, 1)
+	c.db.OnTopology(func(s map[string]topology.Switch) {
+		select {
+		case known <- s:
+		default:
+		}
+	})
+	var switches map[string]topology.Switch
+	select {
+	case switches = <-known:
+	case <-time.After(3 * time.Second):
+		c.log.Warn("the switch's database does not answer; listening to the configured addresses")
+		return
+	case <-ctx.Done():
+		return
+	}
+	for name := range switches {
+		if len(c.cfg.Bridges) > 0 && !slices.Contains(c.cfg.Bridges, name) {
+			continue
+		}
+		x, err := c.telemetry.Driver().Observe(ctx, name)
+		if err != nil {
+			c.log.WithError(err).WithField("bridge", name).Warn("exports could not be read")
+			continue
+		}
+		if x.SFlow != nil {
+			fc.SFlow = addLocal(fc.SFlow, x.SFlow.Targets)
+		}
+		if x.IPFIX != nil {
+			fc.IPFIX = addLocal(fc.IPFIX, x.IPFIX.Targets)
+		}
+		for _, set := range x.CollectorSets {
+			fc.IPFIX = addLocal(fc.IPFIX, set.Targets)
+		}
+	}
+}
+
+// addLocal adds those targets that are addresses of this machine.
+func addLocal(list []netip.AddrPort, targets []string) []netip.AddrPort {
+	for _, t := range targets {
+		ap, err := netip.ParseAddrPort(t)
+		if err != nil || slices.Contains(list, ap) {
+			continue
+		}
+		if own(ap.Addr()) {
+			list = append(list, ap)
+		}
+	}
+	return list
+}
+
+func own(a netip.Addr) bool {
+	if a.IsLoopback() {
+		return true
+	}
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		return false
+	}
+	return slices.ContainsFunc(addrs, func(x net.Addr) bool {
+		p, err := netip.ParsePrefix(x.String())
+		return err == nil && p.Addr() == a
+	})
+}

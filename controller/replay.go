@@ -1,0 +1,154 @@
+package controller
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"time"
+
+	"github.com/platelet-sdn/platelet/controller/config"
+	"github.com/platelet-sdn/platelet/controller/response"
+	"github.com/platelet-sdn/platelet/detector"
+	"github.com/platelet-sdn/platelet/flowcollector/flow"
+	"github.com/platelet-sdn/platelet/flowcollector/replay"
+)
+
+// ReplaySummary is the last line of a replay.
+type ReplaySummary struct {
+	Type        string  `json:"type"` // "summary"
+	Records     int64   `json:"records"`
+	Span        float64 `json:"span_s"`
+	Hosts       int     `json:"hosts"`
+	Findings    int     `json:"findings"`
+	Decisions   int     `json:"decisions"`
+	Malformed   int64   `json:"malformed"`
+	Late        int64   `json:"late,omitempty"`
+	Untemplated int64   `json:"untemplated,omitempty"`
+}
+
+// maxReplayHosts bounds the count of distinct addresses.
+const maxReplayHosts = 1 << 22
+
+// replayTick is how often, in recorded time, the detectors are told the time.
+const replayTick = int64(10 * time.Millisecond)
+
+// Replay runs recorded telemetry through the detectors, on recorded time, and
+// writes findings, would-be decisions and a summary. Format is "json" for one
+// JSON object a line, or "text".
+// What could not be read is counted and, at most the first few, returned as
+// faults for a person.
+func Replay(ctx context.Context, cfg config.File, inputs []string, stdin io.Reader, format string, out io.Writer) (sum ReplaySummary, faults []*replay.Fault, err error) {
+	r, err := replay.Open(inputs, replay.Options{Stdin: stdin})
+	if err != nil {
+		return sum, nil, err
+	}
+	defer r.Close()
+	run := &replayRun{cfg: cfg.ResponseConfig(), out: out, text: format == "text", hosts: map[netip.Addr]struct{}{}}
+	dc := cfg.DetectorConfig()
+	dc.Emit = run.finding
+	engine, err := detector.New(dc)
+	if err != nil {
+		return sum, nil, fmt.Errorf("detectors: %w", err)
+	}
+	if err := run.feed(ctx, r, engine, dc); err != nil {
+		return sum, nil, err
+	}
+	s := r.Stats()
+	sum = ReplaySummary{Type: "summary", Records: s.Records, Span: float64(s.Last-s.First) / 1e9, Hosts: len(run.hosts),
+		Findings: run.findings, Decisions: run.decisions, Malformed: s.Malformed, Late: s.Late, Untemplated: s.Untemplated}
+	if run.text {
+		_, err = fmt.Fprintf(out, "%d records over %.0f s of %d hosts: %d findings, %d decisions, %d malformed\n",
+			sum.Records, sum.Span, sum.Hosts, sum.Findings, sum.Decisions, sum.Malformed)
+		return sum, s.Faults, err
+	}
+	return sum, s.Faults, errors.Join(run.err, json.NewEncoder(out).Encode(sum))
+}
+
+type replayRun struct {
+	cfg                 response.Config
+	out                 io.Writer
+	text                bool
+	hosts               map[netip.Addr]struct{}
+	findings, decisions int
+	err                 error
+}
+
+// feed gives every record to the engine, with the time in between.
+func (r *replayRun) feed(ctx context.Context, in *replay.Reader, engine *detector.Engine, dc detector.Config) error {
+	batch := make([]flow.Record, 1)
+	var next int64
+	for n := 0; ; n++ {
+		if n%4096 == 0 && ctx.Err() != nil {
+			return ctx.Err()
+		}
+		switch err := in.Read(&batch[0]); {
+		case errors.Is(err, io.EOF):
+			// What was still open when the recording ended may yet time out.
+			engine.Advance(next + int64(dc.Scan.FlowTimeout))
+			return r.err
+		case err != nil:
+			return err
+		}
+		rec := &batch[0]
+		for rec.Time >= next && next != 0 && rec.Time-next < int64(time.Second) {
+			engine.Advance(next)
+			next += replayTick
+		}
+		if rec.Time >= next {
+			engine.Advance(rec.Time)
+			next = rec.Time + replayTick
+		}
+		r.count(rec.Src)
+		r.count(rec.Dst)
+		engine.Observe(batch)
+		if r.err != nil {
+			return r.err
+		}
+	}
+}
+
+func (r *replayRun) count(a netip.Addr) {
+	if a.IsValid() && len(r.hosts) < maxReplayHosts {
+		r.hosts[a] = struct{}{}
+	}
+}
+
+// finding prints a finding when it fires, and what would be done.
+func (r *replayRun) finding(f detector.Finding) {
+	if f.State != detector.StateFiring || r.err != nil {
+		return
+	}
+	r.findings++
+	r.print(f, fmt.Sprintf("%s finding  %s %s by %s, score %.2f, %d records", time.Unix(0, f.Time).UTC().Format(time.RFC3339Nano), f.ID, f.Kind, attacker(f), f.Score, f.Records))
+	d, ok := response.Propose(r.cfg, f)
+	if !ok {
+		return
+	}
+	if p, protected := r.cfg.Protected.Covers(d.Target.Host); protected && d.Target.Host.IsValid() {
+		d.State = response.StateRefused
+		d.Why += fmt.Sprintf("; refused: %s is protected by %s", d.Target.Host, p)
+	}
+	r.decisions++
+	r.print(d, fmt.Sprintf("%s decision %s %s %s for %s: %s", d.Time().UTC().Format(time.RFC3339Nano), d.ID, d.Action, d.Target, d.TTL, d.Why))
+}
+
+func attacker(f detector.Finding) string {
+	switch {
+	case f.Host.IsValid():
+		return f.Host.String()
+	case f.Spoofed:
+		return "forged sources"
+	}
+	return f.HostMAC.String()
+}
+
+func (r *replayRun) print(v any, line string) {
+	if r.text {
+		_, r.err = fmt.Fprintln(r.out, line)
+		return
+	}
+	r.err = json.NewEncoder(r.out).Encode(v)
+}

@@ -1,0 +1,167 @@
+package controller
+
+import (
+	"cmp"
+	"context"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/platelet-sdn/platelet/controller/openflow/pipeline"
+	"github.com/platelet-sdn/platelet/controller/ovsdb"
+	"github.com/platelet-sdn/platelet/controller/ovsdb/telemetry"
+	"github.com/platelet-sdn/platelet/controller/response"
+	"github.com/platelet-sdn/platelet/detector"
+	"github.com/platelet-sdn/platelet/flowcollector"
+	"github.com/platelet-sdn/platelet/topology"
+)
+
+// Status is what `platelet status` shows.
+type Status struct {
+	Mode      response.Mode                `json:"mode"`
+	ReadOnly  bool                         `json:"read_only"`
+	Brake     bool                         `json:"brake"`
+	Started   time.Time                    `json:"started"`
+	OVSDB     ovsdb.Status                 `json:"ovsdb"`
+	Switches  []pipeline.Status            `json:"switches"`
+	Telemetry map[string]telemetry.Applied `json:"telemetry"`
+	Collector flowcollector.Stats          `json:"collector"`
+	Detector  detector.Stats               `json:"detector"`
+	Tracker   topology.TrackerStats        `json:"tracker"`
+	Decisions map[response.State]int       `json:"decisions"`
+	Lost      Lost                         `json:"lost"`
+}
+
+// Lost counts what did not fit into a bounded queue.
+type Lost struct {
+	Findings uint64 `json:"findings"` // changes of findings; they are looked at again
+	Events   uint64 `json:"events"`   // events that slow watchers missed
+}
+
+// Status implements api.Controller.
+func (c *Controller) Status() any {
+	s := Status{
+		Mode: c.cfg.Mode, ReadOnly: c.opts.ReadOnly, Brake: c.manager.Braked(), Started: c.started.UTC(),
+		OVSDB: c.db.Status(), Switches: c.fleet.status(), Telemetry: c.telemetry.Applied(), Collector: c.collector.Stats(),
+		Tracker: c.tracker.Stats(), Decisions: map[response.State]int{},
+		Lost: Lost{Findings: c.manager.Overruns(), Events: c.hub.Lost()},
+	}
+	c.engineMu.Lock()
+	s.Detector = c.engine.Stats()
+	c.engineMu.Unlock()
+	for _, d := range c.manager.Decisions() {
+		s.Decisions[d.State]++
+	}
+	return s
+}
+
+// Findings implements api.Controller: what fires now, and what is over.
+func (c *Controller) Findings() []detector.Finding {
+	c.ended.Lock()
+	out := slices.Clone(c.ended.list)
+	c.ended.Unlock()
+	c.engineMu.Lock()
+	out = append(out, c.engine.Active()...)
+	c.engineMu.Unlock()
+	slices.SortStableFunc(out, func(a, b detector.Finding) int { return cmp.Compare(a.FirstSeen, b.FirstSeen) })
+	return out
+}
+
+// Decisions implements api.Controller.
+func (c *Controller) Decisions() []response.Decision { return c.manager.Decisions() }
+
+type hostLine struct {
+	Address  netip.Addr `json:"address"`
+	MAC      string     `json:"mac"`
+	Switch   string     `json:"switch"`
+	Port     string     `json:"port"`
+	Bound    bool       `json:"bound"`
+	LastSeen time.Time  `json:"last_seen"`
+}
+
+// Hosts implements api.Controller.
+func (c *Controller) Hosts() any {
+	snap := c.tracker.Snapshot()
+	out := make([]hostLine, 0, len(snap.Hosts))
+	for _, h := range snap.Hosts {
+		out = append(out, hostLine{h.Addr, h.MAC.String(), h.Port.Switch, h.Port.Port, h.Bound, time.Unix(0, h.LastSeen).UTC()})
+	}
+	slices.SortFunc(out, func(a, b hostLine) int { return a.Address.Compare(b.Address) })
+	return out
+}
+
+type portLine struct {
+	Name    string            `json:"name"`
+	Type    string            `json:"type"`
+	OFPort  uint32            `json:"ofport"`
+	IfIndex uint32            `json:"ifindex"`
+	LinkUp  bool              `json:"link_up"`
+	Labels  map[string]string `json:"labels,omitempty"`
+	Hosts   []netip.Addr      `json:"hosts,omitempty"`
+}
+
+type switchLine struct {
+	Name       string     `json:"name"`
+	DatapathID string     `json:"datapath_id"`
+	Datapath   string     `json:"datapath"`
+	OVN        bool       `json:"ovn"`
+	Ports      []portLine `json:"ports"`
+}
+
+// Topology implements api.Controller.
+func (c *Controller) Topology() any {
+	snap := c.tracker.Snapshot()
+	out := make([]switchLine, 0, len(snap.Switches))
+	for _, sw := range snap.Switches {
+		line := switchLine{Name: sw.Name, DatapathID: sw.DatapathID, Datapath: sw.Datapath, OVN: sw.OVN}
+		for _, p := range sw.Ports {
+			pl := portLine{Name: p.ID.Port, Type: portType(p.Type), OFPort: p.OFPort, IfIndex: p.IfIndex, LinkUp: p.LinkUp, Labels: p.Labels}
+			for _, h := range snap.HostsAt(p.ID) {
+				pl.Hosts = append(pl.Hosts, h.Addr)
+			}
+			line.Ports = append(line.Ports, pl)
+		}
+		slices.SortFunc(line.Ports, func(a, b portLine) int { return cmp.Compare(a.OFPort, b.OFPort) })
+		out = append(out, line)
+	}
+	slices.SortFunc(out, func(a, b switchLine) int { return cmp.Compare(a.Name, b.Name) })
+	return out
+}
+
+func portType(t topology.PortType) string {
+	switch t {
+	case topology.PortLink:
+		return "link"
+	case topology.PortLocal:
+		return "local"
+	}
+	return "edge"
+}
+
+// Rules implements api.Controller.
+func (c *Controller) Rules(ctx context.Context) (any, error) { return c.fleet.rules(ctx) }
+
+// Approve implements api.Controller.
+func (c *Controller) Approve(ctx context.Context, id, who string) error {
+	return c.manager.Approve(ctx, id, who)
+}
+
+// Reject implements api.Controller.
+func (c *Controller) Reject(ctx context.Context, id, who string) error {
+	return c.manager.Reject(ctx, id, who)
+}
+
+// Release implements api.Controller.
+func (c *Controller) Release(ctx context.Context, id, who string) error {
+	return c.manager.Release(ctx, id, who)
+}
+
+// Quarantine implements api.Controller.
+func (c *Controller) Quarantine(ctx context.Context, host netip.Addr, who string, ttl time.Duration) (string, error) {
+	return c.manager.Quarantine(ctx, host, who, ttl)
+}
+
+// SetBrake implements api.Controller.
+func (c *Controller) SetBrake(ctx context.Context, on, release bool, who string) error {
+	return c.manager.SetBrake(ctx, on, release, who)
+}
