@@ -76,20 +76,29 @@ func TestBenignResolver(t *testing.T) {
 	s.quiet()
 }
 
+// Bulk transfers whose receiver acknowledges every few packets, both sampled at
+// 1 %: by chance no acknowledgement is sampled for quite a while.
 func TestBenignQUICDownload(t *testing.T) {
-	s, rng := newSim(t), random(t)
-	for i := range 80_000 * 3 {
-		if rng.IntN(100) == 0 {
-			s.at(int64(i)*sec/80_000, udp(clientAddr(1), 443, hostAddr(2), 50_000, 100))
-		}
-		if rng.IntN(400) == 0 { // one acknowledgement for four packets
-			a := answer(udp(clientAddr(1), 443, hostAddr(2), 50_000, 100), flow.SignalUDP)
-			a.Rate = 100
-			s.at(int64(i)*sec/80_000, a)
+	for _, every := range []int{1, 2, 4} {
+		for seed := range uint64(4) {
+			s, rng := newSim(t), rand.New(rand.NewPCG(seed, 7))
+			for now := int64(0); now < 10*sec; {
+				rate := 1000 + 80_000*min(now, sec)/sec // slow start
+				now += sec / rate
+				r := udp(clientAddr(1), 443, hostAddr(2), 50_000, 100)
+				if rng.IntN(100) == 0 {
+					s.at(now, r)
+				}
+				if rng.IntN(100*every) == 0 {
+					a := answer(r, flow.SignalUDP)
+					a.Rate = 100
+					s.at(now, a)
+				}
+			}
+			s.run(11 * sec)
+			s.quiet()
 		}
 	}
-	s.run(4 * sec)
-	s.quiet()
 }
 
 // A monitor asks every host, a fifth of which is dead, all at once, in every

@@ -146,7 +146,7 @@ func DefaultConfig() Config {
 			All: FloodConfig{Floor: 4_500, Cap: 45_000, Threshold: 1_000,
 				Credit: 1, MaxCredit: 20_000, Margin: 1.5, Tau: time.Hour},
 		},
-		UDP: FloodConfig{Floor: 5_000, Cap: 50_000, Threshold: 3_000,
+		UDP: FloodConfig{Floor: 5_000, Cap: 50_000, Threshold: 2_500,
 			Credit: 10, MaxCredit: unlimited, Margin: 1.5, Tau: time.Hour},
 		ICMP: FloodConfig{Floor: 1_000, Cap: 5_000, Threshold: 1_000,
 			Credit: 1, MaxCredit: 2_000, Margin: 1.5, Tau: time.Hour},

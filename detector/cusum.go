@@ -2,6 +2,8 @@ package detector
 
 import (
 	"math"
+
+	"github.com/platelet-sdn/platelet/flowcollector/flow"
 )
 
 // cusum is one CUSUM over packets towards a victim, with what is needed to say
@@ -19,6 +21,8 @@ type cusum struct {
 	sources heavy
 	port    uint16 // majority destination port
 	votes   float64
+	talk    uint64 // majority conversation, and its votes
+	talkers float64
 }
 
 // drift is K: what counts as normal, in packets per second.
@@ -36,28 +40,38 @@ func (t *cusum) lower(packets float64) {
 	}
 	if t.s -= packets; t.s <= 0 {
 		t.s, t.packets, t.samples, t.votes = 0, 0, 0, 0
+		t.talkers = 0
 		t.sources = heavy{}
 	}
 }
 
 // add counts packets of a source.
-func (t *cusum) add(now int64, packets float64, src address, port uint16, limit float64) {
+func (t *cusum) add(now int64, packets float64, src address, r *flow.Record) {
 	if t.packets == 0 {
 		t.began = now
 	}
-	t.s = min(t.s+packets, limit)
+	t.s += packets
 	t.packets += packets
 	t.samples++
 	t.sources.add(src, packets)
+	vote(&t.port, &t.votes, r.DstPort, packets)
+	vote(&t.talk, &t.talkers, mix(src.hi)^mix(src.lo)^uint64(r.SrcPort)<<16^uint64(r.DstPort), packets)
+}
+
+// vote is one step of a weighted majority vote (Boyer and Moore, 1981).
+func vote[T comparable](candidate *T, votes *float64, ballot T, weight float64) {
 	switch {
-	case t.port == port:
-		t.votes += packets
-	case t.votes < packets:
-		t.port, t.votes = port, packets
+	case *candidate == ballot:
+		*votes += weight
+	case *votes < weight:
+		*candidate, *votes = ballot, weight
 	default:
-		t.votes -= packets
+		*votes -= weight
 	}
 }
+
+// single reports whether nearly all packets belong to one conversation.
+func (t *cusum) single() bool { return t.talkers >= 0.9*t.packets }
 
 // learn closes the bin of the last elapsed seconds. A bin in which the
 // statistic was high is left out: what is suspicious must not become normal.

@@ -1,6 +1,7 @@
 package detector
 
 import (
+	"math"
 	"time"
 
 	"github.com/platelet-sdn/platelet/detector/bounded"
@@ -50,6 +51,17 @@ const (
 	// flood is seen soon.
 	overshoot = 2
 	binWidth  = int64(time.Second)
+	// An answered stream whose answers are sampled looks unanswered now and
+	// then. With r records between answers, a credit of ten and a drift well
+	// below the stream's rate, the statistic passes n records by chance with
+	// a probability of about exp(-0.83*n/r) (Lundberg's bound): n = patience*r
+	// makes it one in ten million.
+	patience = 20
+	// oneStream multiplies the alarm level of UDP while all of it is one
+	// conversation: that may be a transfer whose answers are yet to be seen.
+	oneStream = 2.5
+	// fewAnswers is how many sampled answers show that a stream has them.
+	fewAnswers = 3
 )
 
 // cellKey names a victim, the port that its traffic comes in by, and the
@@ -68,8 +80,10 @@ type cell struct {
 	tests  [2]cusum
 	rate   float64 // packets per second in the last full bin
 	count  float64 // packets in the current bin
-	fires  bool
-	seen   int64 // when the finding was last refreshed
+	// asked and answers count records of calm times, halved every second.
+	asked, answers float32
+	fires          bool
+	seen           int64 // when the finding was last refreshed
 }
 
 const (
@@ -151,6 +165,8 @@ func (w *floodWatch) pass(x *cell, c class, now int64) {
 			}
 		}
 		x.rate, x.count, x.bin = x.count/elapsed, 0, now
+		fade := float32(math.Exp2(-elapsed))
+		x.asked, x.answers = x.asked*fade, x.answers*fade
 	}
 }
 
@@ -222,10 +238,20 @@ func (w *floodWatch) add(x *cell, i int, cfg *FloodConfig, packets float64, r *f
 	}
 	t := &x.tests[i]
 	alarm := max(cfg.Threshold, minSamples*r.Rate)
+	if x.answers >= fewAnswers {
+		alarm = max(alarm, patience*r.Rate*min(float64(x.asked/x.answers), cfg.Credit))
+	}
+	if t.s <= alarm/2 { // what alarms says nothing of calm times
+		x.asked++
+	}
 	if r.Source == flow.SourceIPFIX {
 		alarm += exportBurst * t.drift(cfg)
 	}
-	t.add(w.e.clock.now, packets, src, r.DstPort, overshoot*alarm)
+	t.add(w.e.clock.now, packets, src, r)
+	if cfg == &w.e.cfg.UDP && t.single() {
+		alarm *= oneStream
+	}
+	t.s = min(t.s, overshoot*alarm)
 	t.bin += packets
 	if t.s > cfg.Threshold/4 {
 		t.tense = true
@@ -277,9 +303,10 @@ func (w *floodWatch) answer(r *flow.Record, src, dst address, c class) {
 		}
 	}
 	_, x := w.cells.Find(w.key(src, port, r, c))
-	if x == nil || x.tests[0].s == 0 {
+	if x == nil {
 		return
 	}
+	x.answers++
 	w.pass(x, c, w.e.clock.now)
 	cfg := w.config(c)[0]
 	n := w.credit(x, max(r.ScaledPackets(), 1)*cfg.Credit, cfg)

@@ -21,8 +21,8 @@ type Stats struct {
 	// Shed counts what found no room: contacts and hosts not tracked.
 	Shed    uint64 `json:"shed"`
 	Evicted uint64 `json:"evicted"`
-	// Ignored counts findings that Config.Ignore kept back, Crowded those
-	// beyond the limit of findings at once.
+	// Ignored counts how often Config.Ignore kept a finding back, Crowded
+	// how often the limit of findings at once did.
 	Ignored uint64 `json:"ignored"`
 	Crowded uint64 `json:"crowded"`
 	// ClockSteps counts how often the clock was set back and followed.
