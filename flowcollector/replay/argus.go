@@ -150,27 +150,26 @@ func argusUnreachable(state string) (code uint8, ok bool) {
 	return 0, false
 }
 
-// judgeArgus returns what an Argus row proves about a TCP, UDP or other
-// connection.
+// judgeArgus returns what an Argus row proves about a TCP or UDP connection.
 func judgeArgus(c *conversation, state, dir string) judgement {
+	if c.proto != flow.ProtoTCP && c.proto != flow.ProtoUDP {
+		return judgement{}
+	}
 	if code, ok := argusUnreachable(state); ok {
 		c.icmpCode = code
 		return judgement{forward: flow.SignalAttempt, reverse: flow.SignalUnreachable}
 	}
-	switch c.proto {
-	case flow.ProtoTCP:
-		if src, dst, ok := strings.Cut(state, "_"); ok {
-			return judgeArgusFlags(argusFlags(src), argusFlags(dst))
-		}
-		if strings.Contains(dir, "?") {
-			return judgement{} // Argus did not see who began
-		}
-		return judgeArgusState(c, state)
-	case flow.ProtoUDP:
+	if c.proto == flow.ProtoUDP {
 		replied := c.answered.packets > 0 || state == "CON" || state == "RSP" || dir == "<->"
 		return judgeUDP(true, replied)
 	}
-	return judgement{}
+	if src, dst, ok := strings.Cut(state, "_"); ok {
+		return judgeArgusFlags(argusFlags(src), argusFlags(dst))
+	}
+	if strings.Contains(dir, "?") {
+		return judgement{} // Argus did not see who began
+	}
+	return judgeArgusState(c, state)
 }
 
 // argusFlags reads control bits from their letters (F, S, R, P, A, U, E, C).

@@ -1,7 +1,6 @@
 package replay
 
 import (
-	"container/heap"
 	"errors"
 	"io"
 	"math"
@@ -75,13 +74,14 @@ func (o *orderer) fill(fault func(*Fault)) error {
 	return nil
 }
 
-// pending is a heap of records by time. The records stay where they are, since
-// they are ten times the size of what the heap has to move.
+// pending is a heap of records by time. The records stay where they are in
+// blocks, since they are ten times the size of what the heap has to move and a
+// slice of them would be copied as it grows.
 type pending struct {
-	keys []pendingKey
-	slab []flow.Record
-	free []uint32
-	seq  uint64
+	keys   []pendingKey
+	blocks [][]flow.Record
+	free   []uint32
+	seq    uint64
 }
 
 type pendingKey struct {
@@ -90,44 +90,72 @@ type pendingKey struct {
 	slot uint32
 }
 
+const blockLen = 1 << 10
+
+func (k *pendingKey) before(l *pendingKey) bool {
+	if k.time != l.time {
+		return k.time < l.time
+	}
+	return k.seq < l.seq
+}
+
+func (p *pending) record(slot uint32) *flow.Record {
+	return &p.blocks[slot/blockLen][slot%blockLen]
+}
+
 func (p *pending) push(rec *flow.Record) {
-	var slot uint32
-	if n := len(p.free); n > 0 {
-		slot, p.free = p.free[n-1], p.free[:n-1]
-		p.slab[slot] = *rec
-	} else {
-		slot = uint32(len(p.slab))
-		p.slab = append(p.slab, *rec)
+	if len(p.free) == 0 {
+		first := uint32(len(p.blocks) * blockLen)
+		p.blocks = append(p.blocks, make([]flow.Record, blockLen))
+		for slot := first + blockLen; slot > first; slot-- {
+			p.free = append(p.free, slot-1)
+		}
 	}
+	last := len(p.free) - 1
+	slot := p.free[last]
+	p.free = p.free[:last]
+	*p.record(slot) = *rec
 	p.seq++
-	heap.Push((*keyHeap)(&p.keys), pendingKey{rec.Time, p.seq, slot})
+	p.keys = append(p.keys, pendingKey{rec.Time, p.seq, slot})
+	p.up(len(p.keys) - 1)
 }
 
+// pop removes the first record.
 func (p *pending) pop(rec *flow.Record) {
-	k := heap.Pop((*keyHeap)(&p.keys)).(pendingKey)
-	*rec = p.slab[k.slot]
-	p.free = append(p.free, k.slot)
+	slot := p.keys[0].slot
+	*rec = *p.record(slot)
+	p.free = append(p.free, slot)
+	last := len(p.keys) - 1
+	p.keys[0] = p.keys[last]
+	p.keys = p.keys[:last]
+	p.down()
 }
 
-// keyHeap implements heap.Interface.
-type keyHeap []pendingKey
-
-func (h keyHeap) Len() int      { return len(h) }
-func (h keyHeap) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
-func (h keyHeap) Less(i, j int) bool {
-	if h[i].time != h[j].time {
-		return h[i].time < h[j].time
+// up and down are those of container/heap without its allocation per element.
+func (p *pending) up(i int) {
+	for i > 0 {
+		parent := (i - 1) / 2
+		if !p.keys[i].before(&p.keys[parent]) {
+			return
+		}
+		p.keys[i], p.keys[parent] = p.keys[parent], p.keys[i]
+		i = parent
 	}
-	return h[i].seq < h[j].seq
 }
 
-// Push appends a key, as heap.Push asks.
-func (h *keyHeap) Push(k any) { *h = append(*h, k.(pendingKey)) }
-
-// Pop removes the last key, as heap.Pop asks.
-func (h *keyHeap) Pop() any {
-	last := len(*h) - 1
-	k := (*h)[last]
-	*h = (*h)[:last]
-	return k
+func (p *pending) down() {
+	for i := 0; ; {
+		child := 2*i + 1
+		if child >= len(p.keys) {
+			return
+		}
+		if right := child + 1; right < len(p.keys) && p.keys[right].before(&p.keys[child]) {
+			child = right
+		}
+		if !p.keys[child].before(&p.keys[i]) {
+			return
+		}
+		p.keys[i], p.keys[child] = p.keys[child], p.keys[i]
+		i = child
+	}
 }

@@ -11,8 +11,9 @@ import (
 	"github.com/platelet-sdn/platelet/flowcollector/flow"
 )
 
-// maxSeconds bounds recorded times to what fits in Unix nanoseconds.
-const maxSeconds = math.MaxInt64/int64(time.Second) - 1
+// maxSeconds bounds recorded times to what fits in Unix nanoseconds, with room
+// for the delays that are added.
+const maxSeconds = math.MaxInt64/int64(time.Second) - 10
 
 // fieldError says which field of a row is wrong.
 type fieldError struct {
