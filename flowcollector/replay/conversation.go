@@ -156,26 +156,35 @@ const (
 	icmp6NDFirst, icmp6NDLast = 133, 137
 )
 
-// icmpReplyType returns the type that answers a query. ICMP's queries are even
-// and the reply is the next number, echo apart (RFC 792, RFC 950); ICMPv6's
-// echo and multicast queries likewise (RFC 4443).
-func icmpReplyType(proto, query uint8) uint8 {
-	if proto == flow.ProtoICMP && query == icmpEcho {
+// icmpReplyType returns the type that answers a query (RFC 792, RFC 950, RFC 1256;
+// RFC 4443), and the type itself where it is none: then both sides sent it.
+func icmpReplyType(proto, typ uint8) uint8 {
+	switch {
+	case proto == flow.ProtoICMPv6 && (typ == icmp6Echo || typ == 130 || typ == 133 || typ == 135 || typ == 139):
+		return typ + 1
+	case proto == flow.ProtoICMPv6:
+		return typ
+	case typ == icmpEcho:
 		return icmpEchoReply
+	case typ == 10: // router solicitation
+		return 9
+	case typ == 13 || typ == 15 || typ == 17: // timestamp, information, address mask
+		return typ + 1
 	}
-	return query + 1
+	return typ
 }
 
-// icmpQuery reports whether a type asks for a reply, so that the second port of
-// a Zeek row is the reply's type and not a code.
-func icmpQuery(proto, typ uint8) bool {
-	switch {
-	case proto == flow.ProtoICMPv6:
-		return typ >= icmp6Echo && typ <= 144
-	case typ == icmpEcho:
+// icmpPaired reports whether Zeek knows the counterpart of a type, so that the
+// second port of a row is the counterpart's type and not a code.
+func icmpPaired(proto, typ uint8) bool {
+	if proto == flow.ProtoICMPv6 {
+		return typ >= icmp6Echo && typ <= 145
+	}
+	switch typ {
+	case icmpEchoReply, icmpEcho, 9, 10, 13, 14, 15, 16, 17, 18:
 		return true
 	}
-	return typ == 10 || typ == 13 || typ == 15 || typ == 17
+	return false
 }
 
 // judgeICMP returns the signals of an ICMP or ICMPv6 row. Logs do not carry the

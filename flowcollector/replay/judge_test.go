@@ -191,3 +191,19 @@ func TestParsePort(t *testing.T) {
 		}
 	}
 }
+
+func TestICMPReplies(t *testing.T) {
+	for _, c := range []struct{ proto, typ, want uint8 }{
+		{flow.ProtoICMP, 8, 0}, {flow.ProtoICMP, 13, 14}, {flow.ProtoICMP, 10, 9}, {flow.ProtoICMP, 3, 3},
+		{flow.ProtoICMPv6, 128, 129}, {flow.ProtoICMPv6, 8, 8}, {flow.ProtoICMPv6, 133, 134},
+	} {
+		conv := conversation{
+			proto: c.proto, icmpType: c.typ, answered: volume{1, 64},
+			judgement: judgement{forward: flow.SignalICMP, reverse: flow.SignalICMP},
+		}
+		records := conv.records(nil)
+		if len(records) != 2 || records[0].ICMPType != c.typ || records[1].ICMPType != c.want {
+			t.Errorf("protocol %d type %d: %+v", c.proto, c.typ, records)
+		}
+	}
+}

@@ -58,7 +58,7 @@ func (c *conversation) judge(state, history string) {
 		c.judgement = judgeARP(c)
 	case c.proto == flow.ProtoICMP || c.proto == flow.ProtoICMPv6:
 		c.icmpType = uint8(c.srcPort)
-		if !icmpQuery(c.proto, c.icmpType) {
+		if !icmpPaired(c.proto, c.icmpType) {
 			c.icmpCode = uint8(c.dstPort)
 		}
 		c.srcPort, c.dstPort = 0, 0
