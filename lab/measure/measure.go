@@ -138,88 +138,99 @@ func (c Config) series(ctx context.Context, lab *runner.Lab, a attack.Attack, ro
 		if err != nil {
 			return Result{}, fmt.Errorf("run %d: %w", n+1, err)
 		}
-		if one.contained {
+		if one.Contained {
 			result.Contained++
-			ttc = append(ttc, one.ttc)
+			ttc = append(ttc, one.TTC)
 		}
-		if one.detected {
-			ttd = append(ttd, one.ttd)
+		if one.Detected {
+			ttd = append(ttd, one.TTD)
 		}
-		result.Sent += one.sent
-		result.Delivered += uint64(len(one.delivered))
-		result.BenignLost += one.lost
-		result.FalseContainments += one.falseContainments
+		result.Sent += one.Sent
+		result.Delivered += uint64(one.Delivered)
+		result.BenignLost += one.BenignLost
+		result.FalseContainments += one.FalseContainments
 		fmt.Fprintf(c.Log, "%s run %d/%d: detected %v %.1f ms, contained %v %.1f ms, delivered %d of %d, benign lost %d, false %d, missed by capture %d\n",
-			a.Name, n+1, c.Runs, one.detected, millis(one.ttd), one.contained, millis(one.ttc),
-			len(one.delivered), one.sent, one.lost, one.falseContainments, one.missed)
+			a.Name, n+1, c.Runs, one.Detected, millis(one.TTD), one.Contained, millis(one.TTC),
+			one.Delivered, one.Sent, one.BenignLost, one.FalseContainments, one.Missed)
 	}
 	result.TTD, result.TTC = quantiles(ttd), quantiles(ttc)
 	return result, nil
 }
 
-// outcome is what one run came to.
-type outcome struct {
-	observation
-	detected, contained bool
-	ttd, ttc            time.Duration
-	lost                int64
-	falseContainments   int
+// Outcome is what one attack came to.
+type Outcome struct {
+	// First is when the first attack packet left the attacker.
+	First time.Time
+	// Detected is true when the right kind of finding fired, TTD after First.
+	Detected bool
+	TTD      time.Duration
+	// Contained is true when delivery ended, TTC after First, and the
+	// attacker went on in vain.
+	Contained bool
+	TTC       time.Duration
+	Sent      uint64
+	Delivered int
+	// Missed is how many packets the captures missed.
+	Missed            int
+	FalseContainments int
+	BenignLost        int64
 }
 
 // once runs the attack once, from a clean state.
-func (c Config) once(ctx context.Context, lab *runner.Lab, a attack.Attack, roles attack.Roles, ctl Controller, traffic *benign.Traffic) (outcome, error) {
+func (c Config) once(ctx context.Context, lab *runner.Lab, a attack.Attack, roles attack.Roles, ctl Controller, traffic *benign.Traffic) (Outcome, error) {
 	if err := ctl.Reset(ctx); err != nil {
-		return outcome{}, fmt.Errorf("reset the controller: %w", err)
+		return Outcome{}, fmt.Errorf("reset the controller: %w", err)
 	}
 	before, err := traffic.Loss(ctx)
 	if err != nil {
-		return outcome{}, err
+		return Outcome{}, err
 	}
 	events, stop, err := subscribe(ctx, ctl)
 	if err != nil {
-		return outcome{}, err
+		return Outcome{}, err
 	}
 	defer stop()
-	shot := &shot{lab: lab, attack: a, roles: roles, hold: c.Hold, limit: c.Patience, events: events}
+	shot := &Shot{Lab: lab, Attack: a, Roles: roles, Hold: c.Hold, Patience: c.Patience, Events: events}
 	o, err := shot.fire(ctx)
 	if err != nil {
-		return outcome{}, err
+		return Outcome{}, err
 	}
 	after, err := traffic.Loss(ctx)
 	if err != nil {
-		return outcome{}, err
+		return Outcome{}, err
 	}
+	// Only now: a containment of the wrong host may come late.
 	o.events = append(o.events, drain(events)...)
 	out := judge(o, a, roles, c.Hold)
-	out.lost = after.Sub(before).Packets()
+	out.BenignLost = after.Sub(before).Packets()
 	return out, nil
 }
 
-// judge derives a run's figures from what was observed.
-func judge(o observation, a attack.Attack, roles attack.Roles, hold time.Duration) outcome {
-	out := outcome{observation: o}
+// judge derives an attack's figures from what was observed.
+func judge(o observation, a attack.Attack, roles attack.Roles, hold time.Duration) Outcome {
+	out := Outcome{First: o.first, Sent: o.sent, Delivered: len(o.delivered), Missed: o.missed}
 	limit := 0.0
 	blamed := map[string]bool{}
 	for _, e := range o.events {
 		switch {
-		case e.Type == Finding && e.State == StateFiring && e.Kind == a.Finding && !out.detected:
-			out.detected, out.ttd = true, e.Time.Sub(o.first)
+		case e.Type == Finding && e.State == StateFiring && e.Kind == a.Finding && !out.Detected:
+			out.Detected, out.TTD = true, e.Time.Sub(o.first)
 		case e.Type == Decision && e.State == StateApplied:
-			if !about(e, roles) {
+			if !About(e, roles) {
 				blamed[e.ID] = true
 			} else if e.Limit > limit {
 				limit = e.Limit
 			}
 		}
 	}
-	out.falseContainments = len(blamed)
-	out.ttc, out.contained = o.trace.contained(limit, hold)
+	out.FalseContainments = len(blamed)
+	out.TTC, out.Contained = o.trace.contained(limit, hold)
 	return out
 }
 
-// about reports whether a decision is about the attacker: its address, or
+// About reports whether a decision is about the attacker: its address, or
 // the port that it is behind.
-func about(e Event, roles attack.Roles) bool {
+func About(e Event, roles attack.Roles) bool {
 	if e.Host != "" {
 		return e.Host == roles.AttackerAddr.String()
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -32,17 +33,30 @@ func StartProcess(log string, program string, args ...string) (*Process, error) 
 	defer out.Close()
 	cmd := exec.Command(program, args...)
 	cmd.Stdout, cmd.Stderr = out, out
-	// An interrupt at the terminal is for us; we end it in order.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if err := cmd.Start(); err != nil {
+	// An interrupt at the terminal is for us; we end it in order. A
+	// controller must not outlive a measurement that was killed, either.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
+	p := &Process{cmd: cmd, log: log, exited: make(chan struct{})}
+	started := make(chan error, 1)
+	go p.run(started)
+	if err := <-started; err != nil {
 		return nil, fmt.Errorf("start %s: %w", program, err)
 	}
-	p := &Process{cmd: cmd, log: log, exited: make(chan struct{})}
-	go func() {
-		p.err = cmd.Wait()
-		close(p.exited)
-	}()
 	return p, nil
+}
+
+// run starts the process and waits for its end on one thread, because the
+// kernel takes the end of the starting thread for the parent's.
+func (p *Process) run(started chan<- error) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	if err := p.cmd.Start(); err != nil {
+		started <- err
+		return
+	}
+	started <- nil
+	p.err = p.cmd.Wait()
+	close(p.exited)
 }
 
 // Ready waits until check succeeds. It fails at once, with the end of the

@@ -22,84 +22,101 @@ type observation struct {
 	missed int     // packets that the captures missed
 }
 
-// shot is one attack under observation.
-type shot struct {
-	lab    *runner.Lab
-	attack attack.Attack
-	roles  attack.Roles
-	// hold is how long containment must hold, limit how long to wait for it.
-	hold, limit time.Duration
-	// events is nil when no controller of ours is at work.
-	events <-chan Event
-	// onFirst, when not nil, is told the time of the first attack packet as
+// Shot is one attack under observation.
+type Shot struct {
+	Lab    *runner.Lab
+	Attack attack.Attack
+	Roles  attack.Roles
+	// Hold is how long containment must hold, Patience how long to wait for
+	// it.
+	Hold, Patience time.Duration
+	// Events are the controller's; nil when no controller is asked.
+	Events <-chan Event
+	// OnFirst, when not nil, is told the time of the first attack packet as
 	// soon as it is known.
-	onFirst func(time.Time)
+	OnFirst func(time.Time)
 
 	incoming []*capture.Capture
 	outgoing *capture.Capture
 }
 
-// fire attacks once, until the attack has been contained for hold, or the
-// limit is reached.
-func (s *shot) fire(ctx context.Context) (observation, error) {
+// Fire attacks once, until the attack has been contained for the time it
+// must hold, or patience ends.
+func (s *Shot) Fire(ctx context.Context) (Outcome, error) {
+	o, err := s.fire(ctx)
+	if err != nil {
+		return Outcome{}, err
+	}
+	o.events = append(o.events, drain(s.Events)...)
+	return judge(o, s.Attack, s.Roles, s.Hold), nil
+}
+
+func (s *Shot) fire(ctx context.Context) (observation, error) {
 	dir, err := os.MkdirTemp("", "platelet-measure")
 	if err != nil {
 		return observation{}, fmt.Errorf("captures: %w", err)
 	}
 	defer os.RemoveAll(dir)
+	counter, err := attack.NewCounter(s.Lab, s.Roles)
+	if err != nil {
+		return observation{}, err
+	}
+	defer counter.Close()
 	if err := s.startCaptures(ctx, dir); err != nil {
 		return observation{}, errors.Join(err, s.abandon())
 	}
-	counter, err := attack.NewCounter(s.lab, s.roles)
+	o, err := s.attack(ctx, counter)
 	if err != nil {
 		return observation{}, errors.Join(err, s.abandon())
 	}
-	defer counter.Close()
+	err = s.collect(ctx, &o)
+	return o, err
+}
+
+// attack runs the attack between two readings of the counter.
+func (s *Shot) attack(ctx context.Context, counter *attack.Counter) (observation, error) {
 	before, err := counter.Sent()
 	if err != nil {
-		return observation{}, errors.Join(err, s.abandon())
+		return observation{}, err
 	}
-	running, err := s.attack.Start(ctx, s.lab, s.roles)
+	running, err := s.Attack.Start(ctx, s.Lab, s.Roles)
 	if err != nil {
-		return observation{}, errors.Join(err, s.abandon())
+		return observation{}, err
 	}
 	var o observation
 	o.sentUntil = s.watch(ctx, &o, counter)
 	err = running.Stop()
 	after, sentErr := counter.Sent()
 	o.sent = after - before
-	if err := errors.Join(err, sentErr); err != nil {
-		return observation{}, errors.Join(err, s.abandon())
-	}
-	return o, s.collect(ctx, &o)
+	return o, errors.Join(err, sentErr)
 }
 
 // startCaptures records what leaves the attacker, of a flood only the first
 // packet, and what arrives at the victims.
-func (s *shot) startCaptures(ctx context.Context, dir string) error {
-	filter := s.attack.Filter(s.roles)
-	for _, node := range s.attack.Watch(s.roles) {
-		iface, err := s.lab.Interface(node)
+func (s *Shot) startCaptures(ctx context.Context, dir string) error {
+	filter := s.Attack.Filter(s.Roles)
+	for _, node := range s.Attack.Watch(s.Roles) {
+		iface, err := s.Lab.Interface(node)
 		if err != nil {
 			return err
 		}
-		c, err := capture.Start(ctx, s.lab, node, iface, filepath.Join(dir, node+".pcap"), capture.Options{Filter: filter})
+		c, err := capture.Start(ctx, s.Lab, node, iface, filepath.Join(dir, node+".pcap"), capture.Options{Filter: filter})
 		if err != nil {
 			return err
 		}
 		s.incoming = append(s.incoming, c)
 	}
 	o := capture.Options{Filter: filter, Out: true}
-	if s.attack.Flood {
+	if s.Attack.Flood {
 		o.Count = 1
 	}
 	var err error
-	s.outgoing, err = capture.Start(ctx, s.lab, s.roles.Attacker, s.roles.AttackerIface, filepath.Join(dir, "attacker.pcap"), o)
+	s.outgoing, err = capture.Start(ctx, s.Lab, s.Roles.Attacker, s.Roles.AttackerIface, filepath.Join(dir, "attacker.pcap"), o)
 	return err
 }
 
 // abandon ends the captures after an error.
-func (s *shot) abandon() error {
+func (s *Shot) abandon() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	var errs []error
@@ -117,22 +134,22 @@ func (s *shot) abandon() error {
 // Delivery that stopped shows in the captures; under a limit it goes on, so
 // the controller's word that it acted counts there. Neither is the
 // measurement: that comes from the captures' contents, afterwards.
-func (s *shot) watch(ctx context.Context, o *observation, counter *attack.Counter) (sentUntil time.Time) {
-	margin := s.hold + s.hold/4
-	deadline := time.Now().Add(s.limit)
+func (s *Shot) watch(ctx context.Context, o *observation, counter *attack.Counter) (sentUntil time.Time) {
+	margin := s.Hold + s.Hold/4
+	deadline := time.Now().Add(s.Patience)
 	var size int64
 	var sent uint64
 	var grown, acted time.Time // when the captures last grew; when limited
-	told := s.onFirst == nil
+	told := s.OnFirst == nil
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for time.Now().Before(deadline) {
 		select {
 		case <-ctx.Done():
 			return sentUntil
-		case e, ok := <-s.events:
+		case e, ok := <-s.Events:
 			if !ok {
-				s.events = nil
+				s.Events = nil
 				continue
 			}
 			o.events = append(o.events, e)
@@ -162,7 +179,7 @@ func (s *shot) watch(ctx context.Context, o *observation, counter *attack.Counte
 // pcapHeader is the size of a recording without packets.
 const pcapHeader = 24
 
-func (s *shot) size() int64 {
+func (s *Shot) size() int64 {
 	var n int64
 	for _, c := range s.incoming {
 		n += c.Size()
@@ -171,7 +188,7 @@ func (s *shot) size() int64 {
 }
 
 // tellFirst passes the time of the first packet on, once there is one.
-func (s *shot) tellFirst() bool {
+func (s *Shot) tellFirst() bool {
 	if s.outgoing.Size() <= pcapHeader {
 		return false
 	}
@@ -179,12 +196,12 @@ func (s *shot) tellFirst() bool {
 	if err != nil || len(times) == 0 {
 		return false
 	}
-	s.onFirst(times[0])
+	s.OnFirst(times[0])
 	return true
 }
 
 // collect ends the captures and reads them.
-func (s *shot) collect(ctx context.Context, o *observation) error {
+func (s *Shot) collect(ctx context.Context, o *observation) error {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
 	results := make([][]time.Time, len(s.incoming)+1)
@@ -205,10 +222,10 @@ func (s *shot) collect(ctx context.Context, o *observation) error {
 	}
 	left := results[last]
 	if len(left) == 0 {
-		return fmt.Errorf("attack %s: no packet left %s", s.attack.Name, s.roles.Attacker)
+		return fmt.Errorf("attack %s: no packet left %s", s.Attack.Name, s.Roles.Attacker)
 	}
 	o.first = left[0]
-	if !s.attack.Flood {
+	if !s.Attack.Flood {
 		// The capture is complete, and knows the attack's packets from the
 		// attacker's other ones, which the counter does not.
 		o.sent, o.sentUntil = uint64(len(left)), left[len(left)-1]

@@ -100,7 +100,7 @@ func TestJudge(t *testing.T) {
 		{Type: Decision, ID: "d-5", State: "proposed", Host: "10.77.0.14"},
 	}}
 	out := judge(o, a, roles, time.Second)
-	if !out.detected || millis(out.ttd) != 1.5 || !out.contained || millis(out.ttc) != 2 || out.falseContainments != 2 {
+	if !out.Detected || millis(out.TTD) != 1.5 || !out.Contained || millis(out.TTC) != 2 || out.FalseContainments != 2 {
 		t.Errorf("got %+v", out)
 	}
 }

@@ -2,6 +2,7 @@ package ovs_test
 
 import (
 	"context"
+	"net"
 	"os"
 	"testing"
 	"time"
@@ -37,5 +38,17 @@ func TestInstanceLivesAndRestarts(t *testing.T) {
 	}
 	if _, err := os.Stat("/sys/class/net/plovst0"); !os.IsNotExist(err) {
 		t.Fatalf("LOCAL interface left behind: %v", err)
+	}
+}
+
+func TestMain(m *testing.M) { os.Exit(ovs.Isolate(m.Run)) }
+
+func TestIsolation(t *testing.T) {
+	links, err := net.Interfaces()
+	if err != nil || len(links) != 1 || links[0].Flags&net.FlagUp == 0 {
+		t.Errorf("want loopback alone, and up; got %v, %v", links, err)
+	}
+	if entries, err := os.ReadDir("/sys/class/net"); err != nil || len(entries) != 1 {
+		t.Errorf("/sys shows another network: %v, %v", entries, err)
 	}
 }

@@ -100,7 +100,7 @@ func (s *state) makeBridges(ctx context.Context, h *netlink.Handle) error {
 	if _, err := s.vsctl(ctx, 20, ovs...); err != nil {
 		return fmt.Errorf("make bridges: %w", err)
 	}
-	return s.checkPorts(ctx)
+	return s.checkOVS(ctx)
 }
 
 // portArgs adds one end as a port. A stale row of the name goes first, in
@@ -120,9 +120,16 @@ func (s *state) portArgs(b bridge, port, peer end) []string {
 	return args
 }
 
-// checkPorts turns a port that Open vSwitch could not open, which it only
-// notes in a column, into an error.
-func (s *state) checkPorts(ctx context.Context) error {
+// checkOVS turns into errors what Open vSwitch could not do and only notes in
+// columns or in its log.
+func (s *state) checkOVS(ctx context.Context) error {
+	failed, err := s.vsctl(ctx, 10, "--columns=name", "--bare", "find", "bridge", "external_ids:"+markKey+"="+quote(s.Lab), "datapath_id=[]")
+	if err != nil {
+		return fmt.Errorf("check bridges: %w", err)
+	}
+	if failed != "" {
+		return fmt.Errorf("open vswitch could not create bridge %s: see its log (a second ovs-vswitchd with userspace bridges on this machine?)", failed)
+	}
 	out, err := s.vsctl(ctx, 10, "--columns=name,error", "--format=csv", "--no-headings", "find", "interface",
 		"external_ids:"+markKey+"="+quote(s.Lab), "error!=[]")
 	if err != nil {

@@ -32,7 +32,7 @@ func TestMain(m *testing.M) {
 		fmt.Println("up:", err)
 		os.Exit(0)
 	}
-	os.Exit(m.Run())
+	os.Exit(ovs.Isolate(m.Run))
 }
 
 // env is a private Open vSwitch and a private record of labs.
@@ -435,6 +435,24 @@ topology:
 		t.Fatal(err)
 	}
 	if left := e.traces(t, ctx, lab.Name()); len(left) > 0 {
+		t.Errorf("left behind: %q", left)
+	}
+}
+
+// TestSecondSwitchIsRefused: Open vSwitch reports success for a bridge that it
+// could not create.
+func TestSecondSwitchIsRefused(t *testing.T) {
+	ctx := timeout(t)
+	one, two := setUp(t, ctx, "one"), setUp(t, ctx, "two")
+	lab, err := runner.Up(ctx, load(t, first), one.options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lab.Down(context.Background())
+	if _, err := runner.Up(ctx, load(t, first), two.options); err == nil || !strings.Contains(err.Error(), "could not create bridge") {
+		t.Errorf("got %v", err)
+	}
+	if left := two.traces(t, ctx, two.options.Name); len(left) > 0 {
 		t.Errorf("left behind: %q", left)
 	}
 }
