@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"sync"
@@ -43,7 +44,17 @@ func newLab(t *testing.T, tag string, hosts int) *lab {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
+	t.Cleanup(func() {
+		if t.Failed() {
+			log, _ := os.ReadFile(filepath.Join(dir, "ovs-vswitchd.log"))
+			for line := range strings.Lines(string(log)) {
+				if strings.Contains(line, "|WARN|") || strings.Contains(line, "|ERR|") {
+					t.Log("ovs-vswitchd: ", strings.TrimSpace(line))
+				}
+			}
+		}
+		os.RemoveAll(dir)
+	})
 	l := &lab{t: t, ctx: ctx, bridge: "plp" + tag}
 	for i := range hosts {
 		l.hosts = append(l.hosts, fmt.Sprintf("plp%sh%d", tag, i))

@@ -96,19 +96,20 @@ func (r *rule) slotKey() slotKey {
 // ruleSet is what we want on the switch, by owner.
 type ruleSet struct {
 	owners  map[string][]*rule
+	intents map[string]*rule
 	objects map[uint32]*rule
 	used    map[slotKey][slots]*rule
 }
 
 func newRuleSet() *ruleSet {
-	return &ruleSet{owners: map[string][]*rule{}, objects: map[uint32]*rule{}, used: map[slotKey][slots]*rule{}}
+	return &ruleSet{owners: map[string][]*rule{}, intents: map[string]*rule{}, objects: map[uint32]*rule{}, used: map[slotKey][slots]*rule{}}
 }
 
 // build makes an owner's rules from intents, without changing the set. A rule
 // whose intent ID the owner already has goes on counting.
 func (s *ruleSet) build(bridge, owner string, intents []segmentation.Intent, now time.Time) ([]*rule, error) {
 	next := make([]*rule, 0, len(intents))
-	seen := make(map[uint32]string, len(intents))
+	ids, objects := make(map[string]bool, len(intents)), make(map[uint32]bool, len(intents))
 	taken := map[slotKey][slots]bool{}
 	for _, in := range intents {
 		if in.Switch != "" && in.Switch != bridge {
@@ -118,17 +119,18 @@ func (s *ruleSet) build(bridge, owner string, intents []segmentation.Intent, now
 		if _, err := Compile(in, Placement{Layout: Layout{Base: DefaultBase}, InPort: 1, Meter: 1}); err != nil {
 			return nil, err
 		}
-		r := &rule{intent: in, owner: owner, object: ObjectID(in.ID), since: now}
-		if other, dup := seen[r.object]; dup {
-			return nil, fmt.Errorf("intents %q and %q have the same object ID", other, in.ID)
+		old := s.intents[in.ID]
+		if ids[in.ID] || old != nil && old.owner != owner {
+			return nil, fmt.Errorf("intent %q is there twice", in.ID)
 		}
-		seen[r.object] = in.ID
-		if old := s.objects[r.object]; old != nil {
-			if old.owner != owner || old.intent.ID != in.ID {
-				return nil, fmt.Errorf("intent %q has the object ID of %q of %q", in.ID, old.intent.ID, old.owner)
-			}
+		ids[in.ID] = true
+		r := &rule{intent: in, owner: owner, since: now}
+		if old != nil {
 			r.inherit(old)
+		} else {
+			r.object = s.freeObject(in.ID, objects)
 		}
+		objects[r.object] = true
 		if in.TTL > 0 {
 			r.expiry = now.Add(in.TTL)
 		}
@@ -140,9 +142,20 @@ func (s *ruleSet) build(bridge, owner string, intents []segmentation.Intent, now
 	return next, nil
 }
 
+// freeObject returns the intent's object ID, or another one if two intents'
+// IDs have the same hash.
+func (s *ruleSet) freeObject(intentID string, taken map[uint32]bool) uint32 {
+	object := ObjectID(intentID)
+	for taken[object] || s.objects[object] != nil {
+		object++
+	}
+	return object
+}
+
 // inherit takes over what is known of an earlier version of the rule.
 func (r *rule) inherit(old *rule) {
-	r.since, r.flow, r.metered, r.placed, r.slot = old.since, old.flow, old.metered, old.placed, old.slot
+	r.object, r.since, r.slot = old.object, old.since, old.slot
+	r.flow, r.metered, r.placed = old.flow, old.metered, old.placed
 	if old.intent.Action == segmentation.ActionRateLimit && r.intent.Action == segmentation.ActionRateLimit && old.intent.Limit == r.intent.Limit {
 		r.meter = old.meter
 	}
@@ -176,7 +189,7 @@ func (s *ruleSet) replace(owner string, next []*rule) {
 	}
 	s.owners[owner] = next
 	for _, r := range next {
-		s.objects[r.object] = r
+		s.objects[r.object], s.intents[r.intent.ID] = r, r
 		used := s.used[r.slotKey()]
 		used[r.slot] = r
 		s.used[r.slotKey()] = used
@@ -185,6 +198,7 @@ func (s *ruleSet) replace(owner string, next []*rule) {
 
 func (s *ruleSet) forget(r *rule) {
 	delete(s.objects, r.object)
+	delete(s.intents, r.intent.ID)
 	key := r.slotKey()
 	used := s.used[key]
 	used[r.slot] = nil
