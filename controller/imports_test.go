@@ -25,7 +25,7 @@ func stages() []stage {
 		{dir: "flowcollector/flow", pure: true},
 		{dir: "flowcollector/packet", may: []string{"flowcollector/flow"}, pure: true},
 		{dir: "flowcollector/sflow", may: []string{"flowcollector/flow", "flowcollector/packet"}, pure: true},
-		{dir: "flowcollector/netflow", may: []string{"flowcollector/flow"}, pure: true},
+		{dir: "flowcollector/netflow", may: []string{"flowcollector/flow", "flowcollector/packet"}, pure: true},
 		{dir: "flowcollector", may: []string{"flowcollector"}},
 		{dir: "detector", may: []string{"flowcollector/flow", "detector"}, pure: true},
 		{dir: "topology", may: []string{"flowcollector/flow", "topology"}, pure: true},
@@ -33,6 +33,7 @@ func stages() []stage {
 		{dir: "controller/response", may: []string{"flowcollector/flow", "detector", "topology", "segmentation"}, pure: true},
 		{dir: "controller/openflow", may: []string{"flowcollector/flow", "topology", "segmentation", "controller/openflow"}},
 		{dir: "controller/ovsdb", may: []string{"flowcollector/flow", "topology", "controller/ovsdb"}},
+		{dir: "controller/ovsdb/internal/ovstest", may: []string{"controller/ovsdb", "lab/ovs"}}, // serves tests alone
 		{dir: "controller/cmd", may: []string{"flowcollector", "detector", "topology", "segmentation", "controller", "lab"}},
 		{dir: "controller", may: []string{"flowcollector", "detector", "topology", "segmentation", "controller"}},
 		{dir: "lab", may: []string{"flowcollector", "segmentation/strictyaml", "lab"}},
