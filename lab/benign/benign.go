@@ -23,10 +23,9 @@ const (
 	// probeEvery and requestEvery pace each client.
 	probeEvery   = 10 * time.Millisecond
 	requestEvery = 100 * time.Millisecond
-	// patience is how late a probe's echo may come and still count.
+	// patience is how late an echo or a page may come and still count. It
+	// is TCP's first timeout: a later page lost a packet.
 	patience = time.Second
-	// requestTimeout allows for one lost SYN.
-	requestTimeout = 3 * time.Second
 	// pageSize is the size of a web page.
 	pageSize = 16 << 10
 	// port is where probes are echoed; DNS's, so that they are plausible.
@@ -166,7 +165,7 @@ func (t *Traffic) client(ctx context.Context, node, dns, page string) error {
 // fetch fetches the page again and again, each time on a new connection.
 func (t *Traffic) fetch(ctx context.Context, node, page string) {
 	client := &http.Client{
-		Timeout: requestTimeout,
+		Timeout: patience,
 		Transport: &http.Transport{
 			DisableKeepAlives: true,
 			DialContext: func(ctx context.Context, network, addr string) (c net.Conn, err error) {
@@ -220,7 +219,7 @@ func (t *Traffic) Loss(ctx context.Context) (Loss, error) {
 	select {
 	case <-ctx.Done():
 		return Loss{}, fmt.Errorf("honest traffic: %w", ctx.Err())
-	case <-time.After(patience):
+	case <-time.After(patience + patience/10):
 	}
 	l := Loss{RequestsSent: t.requests.Load(), RequestsFailed: t.failed.Load()}
 	for _, p := range t.flows {

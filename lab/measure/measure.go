@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -176,6 +177,9 @@ type Outcome struct {
 	BenignLost        int64
 }
 
+// phase is the longest period that attacks are spread over.
+const phase = time.Second
+
 // once runs the attack once, from a clean state.
 func (c Config) once(ctx context.Context, lab *runner.Lab, a attack.Attack, roles attack.Roles, ctl Controller, traffic *benign.Traffic) (Outcome, error) {
 	if err := ctl.Reset(ctx); err != nil {
@@ -190,6 +194,11 @@ func (c Config) once(ctx context.Context, lab *runner.Lab, a attack.Attack, role
 		return Outcome{}, err
 	}
 	defer stop()
+	// Whatever works in ticks of its own must not be met at the same moment
+	// of its tick every time.
+	if err := sleep(ctx, rand.N(phase)); err != nil {
+		return Outcome{}, err
+	}
 	shot := &Shot{Lab: lab, Attack: a, Roles: roles, Hold: c.Hold, Patience: c.Patience, Events: events}
 	o, err := shot.fire(ctx)
 	if err != nil {

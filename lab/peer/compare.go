@@ -1,0 +1,87 @@
+package peer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"text/tabwriter"
+	"time"
+
+	"github.com/platelet-sdn/platelet/lab/attack"
+	"github.com/platelet-sdn/platelet/lab/clab"
+	"github.com/platelet-sdn/platelet/lab/measure"
+	"github.com/platelet-sdn/platelet/lab/runner"
+)
+
+// Config says what to compare.
+type Config struct {
+	Topology *clab.Topology
+	Options  runner.Options
+	// Attack is the attack's name; udp-flood when empty.
+	Attack string
+	// Runs is how often each is attacked; 5 when 0.
+	Runs int
+	// Controller starts platelet.
+	Controller func(ctx context.Context, lab *runner.Lab) (measure.Controller, error)
+	// Log gets a line per run; nil is silent.
+	Log io.Writer
+}
+
+// Report is both results, of one lab, one attack and one session.
+type Report struct {
+	Platelet   measure.Result `json:"platelet"`
+	FastNetMon measure.Result `json:"fastnetmon"`
+}
+
+// Compare measures platelet, then FastNetMon. They take turns on the lab:
+// side by side each would profit from what the other drops.
+func Compare(ctx context.Context, c Config) (report Report, err error) {
+	if c.Attack == "" {
+		c.Attack = "udp-flood"
+	}
+	if c.Runs == 0 {
+		c.Runs = 5
+	}
+	a, err := attack.Find(c.Attack)
+	if err != nil {
+		return Report{}, err
+	}
+	lab, err := runner.Up(ctx, c.Topology, c.Options)
+	if err != nil {
+		return Report{}, err
+	}
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
+		defer cancel()
+		err = errors.Join(err, lab.Down(ctx))
+	}()
+	one := measure.Config{Lab: lab, Attack: a.Name, Runs: c.Runs, Log: c.Log, Controller: c.Controller}
+	if report.Platelet, err = measure.Measure(ctx, one); err != nil {
+		return Report{}, fmt.Errorf("platelet: %w", err)
+	}
+	one.Controller = func(ctx context.Context, lab *runner.Lab) (measure.Controller, error) {
+		return Start(ctx, lab, a.Finding)
+	}
+	if report.FastNetMon, err = measure.Measure(ctx, one); err != nil {
+		return Report{}, fmt.Errorf("fastnetmon: %w", err)
+	}
+	return report, nil
+}
+
+// Print writes the report as a table, the ratio last.
+func (r Report) Print(out io.Writer) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "\tcontained\tttc p50 ms\tp95 ms\tmax ms\tdelivered\tsent\tbenign lost\tcut off who did nothing")
+	for _, row := range []struct {
+		name string
+		measure.Result
+	}{{"platelet", r.Platelet}, {"fastnetmon", r.FastNetMon}} {
+		fmt.Fprintf(w, "%s\t%d of %d\t%.1f\t%.1f\t%.1f\t%d\t%d\t%d\t%d\n", row.name, row.Contained, row.Runs,
+			row.TTC.P50, row.TTC.P95, row.TTC.Max, row.Delivered, row.Sent, row.BenignLost, row.FalseContainments)
+	}
+	if r.Platelet.TTC.P50 > 0 && r.FastNetMon.TTC.P50 > 0 {
+		fmt.Fprintf(w, "ratio\t\t%.1f\n", r.FastNetMon.TTC.P50/r.Platelet.TTC.P50)
+	}
+	return w.Flush()
+}
