@@ -6,13 +6,15 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"strconv"
 	"syscall"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
-// isolatedEnv marks the process that runs inside.
+// isolatedEnv marks the processes that run inside; it holds the process ID of
+// the one that started them.
 const isolatedEnv = "PLATELET_ISOLATED"
 
 // Isolate runs the tests of a package in network and mount namespaces of
@@ -26,10 +28,14 @@ const isolatedEnv = "PLATELET_ISOLATED"
 // vSwitch, shut each other out. Isolated, they also cannot leave anything
 // behind: interfaces and named namespaces go with the process.
 func Isolate(run func() int) int {
-	if os.Getenv(isolatedEnv) != "" {
-		if err := furnish(); err != nil {
-			fmt.Fprintln(os.Stderr, "isolate:", err)
-			return 1
+	if starter := os.Getenv(isolatedEnv); starter != "" {
+		// A fuzz worker is started by what we started, and finds the
+		// namespaces furnished.
+		if starter == strconv.Itoa(os.Getppid()) {
+			if err := furnish(); err != nil {
+				fmt.Fprintln(os.Stderr, "isolate:", err)
+				return 1
+			}
 		}
 		return run()
 	}
@@ -38,7 +44,7 @@ func Isolate(run func() int) int {
 	defer runtime.UnlockOSThread()
 	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
 	cmd.Args[0] = os.Args[0]
-	cmd.Env = append(os.Environ(), isolatedEnv+"=1")
+	cmd.Env = append(os.Environ(), isolatedEnv+"="+strconv.Itoa(os.Getpid()))
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET | unix.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
 	err := cmd.Run()
