@@ -225,23 +225,3 @@ func appendFlowMod(b []byte, xid uint32, m *FlowMod) ([]byte, error) {
 	}
 	return finishMessage(b, start)
 }
-
-// flowModLen is the length of a flow-mod's fixed part behind the header.
-const flowModLen = 40
-
-// decodeFlowMod reads a flow-mod's body, for tests and traces.
-func decodeFlowMod(b []byte) (m FlowMod, err error) {
-	if len(b) < flowModLen {
-		return m, malformed("flow-mod of %d bytes", len(b))
-	}
-	m.Cookie, m.CookieMask = binary.BigEndian.Uint64(b), binary.BigEndian.Uint64(b[8:])
-	m.Table, m.Command = b[16], Command(b[17])
-	m.IdleTimeout, m.HardTimeout = binary.BigEndian.Uint16(b[18:]), binary.BigEndian.Uint16(b[20:])
-	m.Priority, m.Flags = binary.BigEndian.Uint16(b[22:]), binary.BigEndian.Uint16(b[36:])
-	rest := b[flowModLen:]
-	if m.Match, rest, err = decodeMatch(rest); err != nil {
-		return m, err
-	}
-	m.Instructions, err = decodeInstructions(rest)
-	return m, err
-}
