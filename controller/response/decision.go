@@ -164,6 +164,7 @@ type decisionJSON struct {
 	Ended     time.Time     `json:"ended,omitzero"`
 	Until     time.Time     `json:"until,omitzero"`
 	Relapse   int           `json:"relapse,omitempty"`
+	Limit     uint32        `json:"limit_pktps,omitempty"`
 	Rules     []string      `json:"rules,omitempty"`
 }
 
@@ -194,6 +195,9 @@ func (d Decision) MarshalJSON() ([]byte, error) {
 	}
 	for _, in := range d.Intents {
 		out.Rules = append(out.Rules, in.ID)
+		if in.Action == segmentation.ActionRateLimit {
+			out.Limit = in.Limit.PacketsPerSecond
+		}
 	}
 	return json.Marshal(out)
 }

@@ -1,0 +1,95 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/platelet-sdn/platelet/lab/attack"
+	"github.com/platelet-sdn/platelet/lab/clab"
+	"github.com/platelet-sdn/platelet/lab/demo"
+	"github.com/platelet-sdn/platelet/lab/measure"
+	"github.com/platelet-sdn/platelet/lab/peer"
+	"github.com/platelet-sdn/platelet/lab/runner"
+)
+
+func labDemo(o *runner.Options) *cobra.Command {
+	return &cobra.Command{Use: "demo TOPOLOGY", Short: "Show the loop closing: two real attacks, contained, proven and released", Args: cobra.ExactArgs(1), RunE: func(cmd *cobra.Command, args []string) error {
+		t, err := clab.Load(args[0])
+		if err != nil {
+			return err
+		}
+		out := cmd.OutOrStdout()
+		color := false
+		if f, ok := out.(*os.File); ok {
+			if st, err := f.Stat(); err == nil {
+				color = st.Mode()&os.ModeCharDevice != 0
+			}
+		}
+		return demo.Demo(cmd.Context(), demo.Config{Topology: t, Options: *o, Controller: startLabController, Out: out, Color: color})
+	}}
+}
+
+func attackNames() []string {
+	var names []string
+	for _, a := range attack.All() {
+		names = append(names, a.Name)
+	}
+	return names
+}
+
+func labMeasure(o *runner.Options) *cobra.Command {
+	var name, format string
+	var runs int
+	cmd := &cobra.Command{Use: "measure TOPOLOGY", Short: "Measure time to detect and time to contain, from packet captures", Args: cobra.ExactArgs(1), RunE: func(cmd *cobra.Command, args []string) error {
+		if format != "text" && format != "json" {
+			return usage("output %q is not text or json", format)
+		}
+		if runs < 1 || runs > 1000 {
+			return usage("lab measure: %d runs, want 1 to 1000", runs)
+		}
+		t, err := clab.Load(args[0])
+		if err != nil {
+			return err
+		}
+		r, err := measure.Measure(cmd.Context(), measure.Config{Topology: t, Options: *o, Attack: name, Runs: runs, Controller: startLabController, Log: cmd.ErrOrStderr()})
+		if err != nil {
+			return err
+		}
+		if format == "json" {
+			return json.NewEncoder(cmd.OutOrStdout()).Encode(r)
+		}
+		raw, err := json.MarshalIndent(r, "", "  ")
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s\n", raw)
+		return err
+	}}
+	cmd.Flags().StringVar(&name, "attack", "port-scan", "one of "+strings.Join(attackNames(), ", "))
+	cmd.Flags().IntVar(&runs, "runs", 20, "how often")
+	cmd.Flags().StringVarP(&format, "output", "o", "text", "text or json")
+	return cmd
+}
+
+func labBenchPeer(o *runner.Options) *cobra.Command {
+	var name string
+	var runs int
+	cmd := &cobra.Command{Use: "bench-peer TOPOLOGY", Short: "Measure beside Debian's fastnetmon, on the same lab and attack", Args: cobra.ExactArgs(1), RunE: func(cmd *cobra.Command, args []string) error {
+		t, err := clab.Load(args[0])
+		if err != nil {
+			return err
+		}
+		r, err := peer.Compare(cmd.Context(), peer.Config{Topology: t, Options: *o, Attack: name, Runs: runs, Controller: startLabController, Log: cmd.ErrOrStderr()})
+		if err != nil {
+			return err
+		}
+		return r.Print(cmd.OutOrStdout())
+	}}
+	cmd.Flags().StringVar(&name, "attack", "udp-flood", "the attack")
+	cmd.Flags().IntVar(&runs, "runs", 5, "how often each")
+	return cmd
+}
