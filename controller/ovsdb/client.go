@@ -29,7 +29,7 @@ const (
 	defaultRunDir = "/var/run/openvswitch"
 
 	backoffMin = 50 * time.Millisecond
-	backoffMax = 2 * time.Second
+	backoffMax = 500 * time.Millisecond
 	// settled is how long a connection must have lived for the next one to
 	// be tried without back-off again.
 	settled = 10 * time.Second

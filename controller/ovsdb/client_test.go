@@ -1,10 +1,13 @@
 package ovsdb_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -15,8 +18,11 @@ import (
 	"github.com/platelet-sdn/platelet/controller/ovsdb"
 	"github.com/platelet-sdn/platelet/controller/ovsdb/internal/ovstest"
 	"github.com/platelet-sdn/platelet/flowcollector/flow"
+	"github.com/platelet-sdn/platelet/lab/ovs"
 	"github.com/platelet-sdn/platelet/topology"
 )
+
+func TestMain(m *testing.M) { os.Exit(ovs.Isolate(m.Run)) }
 
 func TestPublishesBridgesAndPorts(t *testing.T) {
 	i := ovstest.Start(t)
@@ -182,6 +188,78 @@ func TestReconnectSeesWhatChangedMeanwhile(t *testing.T) {
 		if n == 0 {
 			t.Errorf("an empty topology was published: %v", seen)
 		}
+	}
+}
+
+func TestRemoteDatabase(t *testing.T) {
+	i := ovstest.Start(t)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	host, port, _ := net.SplitHostPort(l.Addr().String())
+	l.Close()
+	ovstest.Ctl(t, i, "--no-wait", "set-manager", "ptcp:"+port+":"+host)
+	remote := *i
+	remote.DB = "tcp:" + net.JoinHostPort(host, port)
+	c, _ := ovstest.Run(t, &remote)
+	ovstest.Connected(t, c)
+}
+
+// Neither failed attempts nor lost connections leave anything running.
+func TestSessionsEndCompletely(t *testing.T) {
+	i := ovstest.Start(t)
+	before := runtime.NumGoroutine()
+	c, stop := ovstest.Run(t, i)
+	for range 3 {
+		ovstest.Connected(t, c)
+		if err := i.KillDB(); err != nil {
+			t.Fatal(err)
+		}
+		ovstest.Until(t, "the loss", func() bool { return !c.Status().Connected })
+		if err := i.StartDB(ovstest.Context(t)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ovstest.Connected(t, c)
+	stop()
+	if c.Status().Connected {
+		t.Error("connected after the end")
+	}
+	ovstest.Until(t, "the goroutines to end", func() bool { return runtime.NumGoroutine() <= before })
+}
+
+func TestCommitReportsWhy(t *testing.T) {
+	i := ovstest.Start(t)
+	c, _ := ovstest.Run(t, i)
+	br := ovstest.Name("b0")
+	ovstest.AddBridge(t, i, br)
+	ovstest.Until(t, "the bridge", func() bool { return c.Switches()[br].DatapathID != "" })
+	db, err := c.DB()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ops, err := db.Create(&ovsdb.FlowSampleCollectorSet{UUID: "s", ID: -1, Bridge: "nobody"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Commit(ovstest.Context(t), ops...); err == nil || errors.Is(err, ovsdb.ErrChanged) {
+		t.Errorf("impossible row: %v", err)
+	}
+	// A switch that is away cannot confirm; the commit stands all the same.
+	if err := i.KillSwitch(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	if err := c.CommitApplied(ctx); !errors.Is(err, ovsdb.ErrNotApplied) || !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("without a switch: %v", err)
+	}
+	if err := i.StartSwitch(ovstest.Context(t)); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.WaitApplied(ovstest.Context(t)); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -2,6 +2,7 @@ package telemetry
 
 import (
 	"errors"
+	"os"
 	"reflect"
 	"strings"
 	"testing"
@@ -10,6 +11,8 @@ import (
 	"github.com/platelet-sdn/platelet/controller/ovsdb/internal/ovstest"
 	"github.com/platelet-sdn/platelet/lab/ovs"
 )
+
+func TestMain(m *testing.M) { os.Exit(ovs.Isolate(m.Run)) }
 
 // settings are those that the daemon uses by default.
 func settings() Settings {

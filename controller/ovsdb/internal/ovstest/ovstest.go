@@ -4,9 +4,6 @@ package ovstest
 import (
 	"context"
 	"os"
-	"strconv"
-	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -21,13 +18,10 @@ import (
 // machine may be busy with others.
 const Deadline = 30 * time.Second
 
-// prefix starts the name of every interface that these tests make.
-const prefix = "plo"
-
-// Start runs an instance until the test ends.
+// Start runs an instance until the test ends. The test's package has to run
+// under ovs.Isolate.
 func Start(t *testing.T) *ovs.Instance {
 	t.Helper()
-	sweep(t)
 	dir, err := os.MkdirTemp("", "pl") // t.TempDir is too long for a socket path
 	if err != nil {
 		t.Fatal(err)
@@ -120,11 +114,9 @@ func Until(t *testing.T, what string, holds func() bool) {
 	}
 }
 
-// Name makes an interface or bridge name of at most 15 bytes that no other
-// test process uses; tag has at most six.
-func Name(tag string) string {
-	return prefix + strconv.FormatInt(int64(os.Getpid()), 36) + "-" + tag
-}
+// Name makes an interface or bridge name of at most 15 bytes; tag has at most
+// ten. One test after the other uses it.
+func Name(tag string) string { return "plo-" + tag }
 
 // Veth makes a pair of interfaces and returns the name of the end for the
 // bridge; the other has an x appended. Both are up.
@@ -162,24 +154,5 @@ func Index(t *testing.T, name string) uint32 {
 func DelLink(name string) {
 	if l, err := netlink.LinkByName(name); err == nil {
 		_ = netlink.LinkDel(l) // gone already is as good
-	}
-}
-
-// sweep deletes the interfaces of test processes that no longer run.
-func sweep(t *testing.T) {
-	links, err := netlink.LinkList()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, l := range links {
-		rest, ok := strings.CutPrefix(l.Attrs().Name, prefix)
-		if !ok {
-			continue
-		}
-		id, _, _ := strings.Cut(rest, "-")
-		pid, err := strconv.ParseInt(id, 36, 32)
-		if err == nil && pid > 0 && syscall.Kill(int(pid), 0) == syscall.ESRCH {
-			DelLink(l.Attrs().Name)
-		}
 	}
 }
