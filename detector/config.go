@@ -152,7 +152,7 @@ func DefaultConfig() Config {
 			Credit: 1, MaxCredit: 2_000, Margin: 1.5, Tau: time.Hour},
 		Limit: LimitConfig{Hosts: 1 << 20, Contacts: 1 << 19, Pending: 1 << 17,
 			Suspects: 1 << 14, MACs: 1 << 12, Cells: 1 << 15, Findings: 1 << 10},
-		WarmUp:     10 * time.Second,
+		WarmUp:     5 * time.Second,
 		KeepFiring: 10 * time.Second, MaxKeepFiring: time.Hour,
 	}
 }

@@ -12,7 +12,10 @@ type exporters struct {
 	last int
 }
 
+// A host's sFlow agents and IPFIX domains count as one: its interface indices
+// are the kernel's, whoever reports them, and an attack that both see is one.
 func (x *exporters) number(e flow.Exporter) uint16 {
+	e.Domain = 0
 	if x.last < len(x.list) && x.list[x.last] == e {
 		return uint16(x.last)
 	}

@@ -38,10 +38,10 @@ func (w *floodWatch) report(x *cell, lvl level, r *flow.Record, victim address, 
 		return
 	}
 	w.describe(a, x, t, fc, now)
+	x.fires = x.fires || a.finding.State == StateFiring
 	if !changed {
 		return
 	}
-	x.fires = x.fires || state == StateFiring
 	a.victim(victim)
 	w.blame(a, t, r, who, c.proto(victim))
 	w.e.ledger.emit(a)

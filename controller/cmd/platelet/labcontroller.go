@@ -72,7 +72,7 @@ func (c *labController) configure() error {
 		"state":     object{"dir": filepath.Join(c.dir, "state")},
 		"api":       object{"socket": filepath.Join(c.dir, "api.sock")},
 		"telemetry": object{"sflow": fmt.Sprint("127.0.0.1:", sflow), "ipfix": fmt.Sprint("127.0.0.1:", ipfix)},
-		"detection": object{"keep_firing": "3s"},
+		"detection": object{"keep_firing": "2s"},
 		"response":  object{"ttl": "20s", "min_hold": "5s", "quiet_for": "3s", "quarantine": object{"remediation": gateways}},
 	}, "", "  ")
 	if err != nil {
@@ -174,19 +174,33 @@ func labEvent(line []byte) (measure.Event, error) {
 		Host: e.Host, Port: e.At.Port, Action: e.Action, Limit: e.Limit, Target: e.Target}, nil
 }
 
-// Reset implements measure.Controller: a new process without any state has
-// no memory of the last attack.
+// Reset implements measure.Controller. The process goes on, as it would in
+// production; the next attack is a first one because nothing fires and nothing
+// is contained any more.
 func (c *labController) Reset(ctx context.Context) error {
 	if err := c.client.Brake(ctx, true, true); err != nil {
 		return err
 	}
-	if err := c.process.Stop(); err != nil {
-		return err
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		var findings []struct{ State string }
+		if err := c.client.Get(ctx, "findings", &findings); err != nil {
+			return err
+		}
+		firing := false
+		for _, f := range findings {
+			firing = firing || f.State == "firing"
+		}
+		if !firing {
+			return c.client.Brake(ctx, false, false)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
 	}
-	if err := os.RemoveAll(filepath.Join(c.dir, "state")); err != nil {
-		return err
-	}
-	return c.start(ctx)
 }
 
 // Close implements measure.Controller.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -29,9 +30,13 @@ func labDemo(o *runner.Options) *cobra.Command {
 				color = st.Mode()&os.ModeCharDevice != 0
 			}
 		}
-		return demo.Demo(cmd.Context(), demo.Config{Topology: t, Options: *o, Controller: startLabController, Out: out, Color: color})
+		return demo.Demo(cmd.Context(), demo.Config{Topology: t, Options: *o, Controller: startLabController, Out: out, Color: color, WarmUp: warmUp})
 	}}
 }
+
+// warmUp is how long honest traffic runs before the first attack: a controller
+// that has just started cannot tell new clients from forged ones yet.
+const warmUp = 6 * time.Second
 
 func attackNames() []string {
 	var names []string
@@ -55,7 +60,7 @@ func labMeasure(o *runner.Options) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		r, err := measure.Measure(cmd.Context(), measure.Config{Topology: t, Options: *o, Attack: name, Runs: runs, Controller: startLabController, Log: cmd.ErrOrStderr()})
+		r, err := measure.Measure(cmd.Context(), measure.Config{Topology: t, Options: *o, Attack: name, Runs: runs, Controller: startLabController, Log: cmd.ErrOrStderr(), WarmUp: warmUp})
 		if err != nil {
 			return err
 		}
