@@ -121,7 +121,7 @@ func (d Dialer) handshake(ctx context.Context, nc net.Conn) (*Conn, error) {
 		return nil, err
 	}
 	r := bufio.NewReaderSize(nc, bufferSize)
-	m, err := readMessage(r)
+	m, err := readMessage(r, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -220,8 +220,9 @@ func (c *Conn) xids(n int) uint32 {
 	}
 }
 
-// readMessage reads one message of any version.
-func readMessage(r io.Reader) (Message, error) {
+// readMessage reads one message of the given version, of any version for 0:
+// only the hello may have another than the agreed one.
+func readMessage(r io.Reader, version uint8) (Message, error) {
 	var h [headerLen]byte
 	if _, err := io.ReadFull(r, h[:]); err != nil {
 		return Message{}, err
@@ -229,6 +230,9 @@ func readMessage(r io.Reader) (Message, error) {
 	m, n, err := parseHeader(h[:])
 	if err != nil {
 		return m, err
+	}
+	if version != 0 && m.Version != version {
+		return m, malformed("version 0x%02x after agreeing on 0x%02x", m.Version, version)
 	}
 	m.Body = make([]byte, n-headerLen)
 	if _, err := io.ReadFull(r, m.Body); err != nil {
@@ -240,10 +244,7 @@ func readMessage(r io.Reader) (Message, error) {
 func (c *Conn) read(r io.Reader) {
 	defer c.running.Done()
 	for {
-		m, err := readMessage(r)
-		if err == nil && m.Version != Version {
-			err = malformed("version 0x%02x after agreeing on 0x%02x", m.Version, Version)
-		}
+		m, err := readMessage(r, Version)
 		if err != nil {
 			c.fail(fmt.Errorf("read from switch: %w", err))
 			return

@@ -75,7 +75,7 @@ func FuzzReadMessage(f *testing.F) {
 		r := bytes.NewReader(b)
 		for {
 			before := r.Len()
-			m, err := readMessage(r)
+			m, err := readMessage(r, 0)
 			if err != nil {
 				return
 			}

@@ -291,8 +291,10 @@ func (m Match) missing(p prerequisite) string {
 		return unless(ok && (t == 135 || t == 136), "icmp6 type 135 or 136")
 	default:
 		t := transports[p]
-		return unless(isIP && ipProto == t.number,
-			fmt.Sprintf("eth_type 0x0800 or 0x86dd and ip_proto %d (%s)", t.number, t.name))
+		if isIP && ipProto == t.number {
+			return ""
+		}
+		return fmt.Sprintf("eth_type 0x0800 or 0x86dd and ip_proto %d (%s)", t.number, t.name)
 	}
 }
 

@@ -54,17 +54,44 @@ func (o OXM) String() string {
 		}
 	}
 	s := fields[o.field].name + "=" + o.valueText(value)
-	if o.masked {
-		s += "/" + o.valueText(mask)
+	if !o.masked {
+		return s
 	}
-	return s
+	if bits, ok := prefixLen(mask); ok && o.isAddress() {
+		return s + "/" + strconv.Itoa(bits)
+	}
+	return s + "/" + o.valueText(mask)
+}
+
+// prefixLen returns the number of leading ones of a mask, if nothing but
+// zeros follows them.
+func prefixLen(mask []byte) (int, bool) {
+	n := 0
+	for n < len(mask)*8 && mask[n/8]&(0x80>>(n%8)) != 0 {
+		n++
+	}
+	for i := n; i < len(mask)*8; i++ {
+		if mask[i/8]&(0x80>>(i%8)) != 0 {
+			return 0, false
+		}
+	}
+	return n, true
+}
+
+func (o OXM) isAddress() bool {
+	switch o.field {
+	case FieldIPv4Src, FieldIPv4Dst, FieldIPv6Src, FieldIPv6Dst, FieldARPSPA, FieldARPTPA, FieldNDTarget:
+		return true
+	}
+	return false
 }
 
 func (o OXM) valueText(v []byte) string {
 	switch o.field {
 	case FieldEthSrc, FieldEthDst, FieldARPSHA, FieldARPTHA:
 		return net.HardwareAddr(v).String()
-	case FieldIPv4Src, FieldIPv4Dst, FieldIPv6Src, FieldIPv6Dst, FieldARPSPA, FieldARPTPA, FieldNDTarget:
+	}
+	if o.isAddress() {
 		a, _ := netip.AddrFromSlice(v)
 		return a.String()
 	}

@@ -156,12 +156,9 @@ func retryDelay(n int, sinceLoss time.Duration, local bool) time.Duration {
 // makes, and on a timer it reads the switch, compares and heals. Rules stay
 // on the switch when Run returns; RemoveAll takes them away.
 func (b *Bridge) Run(ctx context.Context) error {
-	stop := context.AfterFunc(ctx, b.heedDrift)
-	defer stop()
 	defer b.setState(StateStopped, nil)
 	var expiring sync.WaitGroup
-	expiring.Add(1)
-	go func() { defer expiring.Done(); b.expireLoop(ctx) }()
+	expiring.Go(func() { b.expireLoop(ctx) })
 	defer expiring.Wait()
 	lost := b.now()
 	for attempt := 0; ctx.Err() == nil; attempt++ {

@@ -26,7 +26,7 @@ import (
 // lab is a private Open vSwitch with one bridge, NORMAL forwarding, and hosts
 // in network namespaces of their own.
 type lab struct {
-	t      *testing.T
+	t      testing.TB
 	ctx    context.Context
 	sw     *ovs.Instance
 	bridge string
@@ -36,7 +36,7 @@ type lab struct {
 // newLab starts a lab. The tag, one or two letters, tells the labs of
 // different tests apart in the names of bridges, ports and namespaces, so
 // that what a crashed run left behind is found and removed.
-func newLab(t *testing.T, tag string, hosts int) *lab {
+func newLab(t testing.TB, tag string, hosts int) *lab {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	t.Cleanup(cancel)

@@ -128,13 +128,17 @@ func TestSwitchRestartBringsEverythingBack(t *testing.T) {
 		}
 		answered := make(chan time.Time, 1)
 		go func() {
-			for l.ctx.Err() == nil {
+			tick := time.NewTicker(time.Millisecond)
+			defer tick.Stop()
+			for range tick.C {
 				if c, err := openflow.Dial(l.ctx, "unix:"+l.mgmt()); err == nil {
 					answered <- time.Now()
 					c.Close()
 					return
 				}
-				time.Sleep(time.Millisecond) // the poll's own pace, not a wait for an effect
+				if l.ctx.Err() != nil {
+					return
+				}
 			}
 		}()
 		if err := l.sw.StartSwitch(l.ctx); err != nil {
