@@ -135,7 +135,7 @@ func (s *Shot) abandon() error {
 // the controller's word that it acted counts there. Neither is the
 // measurement: that comes from the captures' contents, afterwards.
 func (s *Shot) watch(ctx context.Context, o *observation, counter *attack.Counter) (sentUntil time.Time) {
-	margin := s.Hold + s.Hold/4
+	margin := s.Hold + s.Hold/2
 	deadline := time.Now().Add(s.Patience)
 	var size int64
 	var sent uint64
@@ -168,7 +168,7 @@ func (s *Shot) watch(ctx context.Context, o *observation, counter *attack.Counte
 		told = told || s.tellFirst()
 		delivered := size > int64(len(s.incoming))*pcapHeader
 		quiet := delivered && sentUntil.Sub(grown) > margin
-		limited := !acted.IsZero() && sentUntil.Sub(acted) > margin+window
+		limited := !acted.IsZero() && sentUntil.Sub(acted) > margin
 		if quiet || limited {
 			break
 		}

@@ -20,12 +20,16 @@ type trace struct {
 }
 
 const (
-	// window is the span over which a delivered rate is looked at.
-	window = 100 * time.Millisecond
 	// share of what is sent that a limit may let pass.
 	share = 0.05
-	// slack is what packets that come in bunches may exceed a rate by.
+	// slack is how much a mean rate may exceed a limit; switches compute in
+	// whole packets and ticks.
 	slack = 1.1
+	// bunch is how many packets a switch handles at once, and stall how long
+	// it may not run at all on a busy machine, after which as much passes at
+	// once as the limit would have let pass meanwhile.
+	bunch = 32
+	stall = 0.1 // seconds
 )
 
 // contained finds out when delivery ended: at the last packet, where the
@@ -59,18 +63,30 @@ func (t trace) rate() float64 {
 	return float64(t.sent) / span
 }
 
-// limitedFrom is the first delivered packet from which on no window holds
-// more packets than the rate allows.
+// limitedFrom is the moment from which on delivery keeps to a rate: between
+// any two later packets no more pass than the rate allows for the time between
+// them, and for one bunch.
+//
+// With k packets delivered at time t_k, k - rate*t_k rises as long as more
+// than the rate passes. It must never again rise by more than a bunch, and
+// what went too far ended where it stood highest.
 func (t trace) limitedFrom(rate float64) time.Time {
-	allowed := max(1, int(math.Ceil(rate*window.Seconds())))
-	from := t.first
-	for i := range t.delivered {
-		// The packet that would be one too many in the window of packet i.
-		if j := i + allowed; j < len(t.delivered) && t.delivered[j].Sub(t.delivered[i]) < window {
-			from = t.delivered[min(i+1, len(t.delivered)-1)]
+	if len(t.delivered) == 0 {
+		return t.first
+	}
+	excess := func(k int) float64 { return float64(k) - rate*t.delivered[k].Sub(t.first).Seconds() }
+	allowed := bunch + rate*stall
+	end := len(t.delivered) - 1
+	highest := excess(end)
+	for k := end - 1; k >= 0; k-- {
+		switch e := excess(k); {
+		case highest-e > allowed:
+			return t.delivered[end]
+		case e >= highest:
+			highest, end = e, k
 		}
 	}
-	return from
+	return t.delivered[end]
 }
 
 // merge puts several captures into one order of time.

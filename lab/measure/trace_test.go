@@ -26,6 +26,18 @@ func every(from, to, pause float64) []time.Time {
 	return out
 }
 
+// stalling delivers what comes during every fourth 80 ms after 200 ms at its
+// end, all at once.
+func stalling(times []time.Time) []time.Time {
+	start := at(0)[0]
+	for i, t := range times {
+		if n := t.Sub(start) / (80 * time.Millisecond); n > 2 && n%4 == 0 {
+			times[i] = start.Add((n + 1) * 80 * time.Millisecond)
+		}
+	}
+	return times
+}
+
 func TestContained(t *testing.T) {
 	flood := every(0, 30, 0.01) // 100,000 packets/s for 30 ms
 	for _, tt := range []struct {
@@ -41,10 +53,12 @@ func TestContained(t *testing.T) {
 		{"leaks", trace{first: at(0)[0], sentUntil: at(1500)[0], sent: 1500, delivered: at(0, 1, 700)}, 0, 0, false},
 		{"never stopped", trace{first: at(0)[0], sentUntil: at(1500)[0], sent: 1500, delivered: every(0, 1500, 1)}, 0, 0, false},
 		{"no attack", trace{}, 0, 0, false},
-		{"limited", trace{first: at(0)[0], sentUntil: at(2000)[0], sent: 200_000, delivered: append(flood, every(30, 2000, 2)...)}, 500, 29.95, true},
+		{"limited", trace{first: at(0)[0], sentUntil: at(2000)[0], sent: 200_000, delivered: append(flood, every(30, 2000, 2)...)}, 500, 29.99, true},
 		{"limit not kept", trace{first: at(0)[0], sentUntil: at(2000)[0], sent: 200_000, delivered: append(flood, every(30, 2000, 1)...)}, 500, 0, false},
 		{"limit above 5 % of what is sent", trace{first: at(0)[0], sentUntil: at(2000)[0], sent: 10_000, delivered: every(0, 2000, 2)}, 500, 0, false},
-		{"limited relapse", trace{first: at(0)[0], sentUntil: at(3000)[0], sent: 300_000, delivered: append(append(flood, every(30, 1000, 2)...), append(every(1000, 1010, 0.01), every(1010, 3000, 2)...)...)}, 500, 1009.95, true},
+		{"limited, the switch stalls now and then", trace{first: at(0)[0], sentUntil: at(2000)[0], sent: 200_000, delivered: stalling(append(flood, every(30, 2000, 5)...))}, 200, 29.99, true},
+		{"limited from the start", trace{first: at(0)[0], sentUntil: at(2000)[0], sent: 200_000, delivered: every(0, 2000, 2)}, 500, 0, true},
+		{"limited relapse", trace{first: at(0)[0], sentUntil: at(3000)[0], sent: 300_000, delivered: append(append(flood, every(30, 1000, 2)...), append(every(1000, 1010, 0.01), every(1010, 3000, 2)...)...)}, 500, 1009.99, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			ttc, ok := tt.t.contained(tt.limit, time.Second)
