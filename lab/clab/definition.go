@@ -5,7 +5,7 @@ import (
 	"slices"
 )
 
-// Definition is what a file may say of a node, a kind, a group or the
+// Definition is what a file of containerlab 0.79 may say of a node, a kind, a group or the
 // defaults. Fields of type any are containerlab's own affair: they are read
 // so that a valid file is not called invalid, and interpreted nowhere here.
 type Definition struct {
@@ -35,6 +35,7 @@ type Definition struct {
 	Components    any               `yaml:"components"`
 	StartupDelay  int               `yaml:"startup-delay"`
 	Devices       []string          `yaml:"devices"`
+	Volumes       any               `yaml:"volumes"`
 	Hints         `yaml:",inline"`
 }
 
@@ -44,9 +45,7 @@ type Hints struct {
 	ImagePullPolicy       string   `yaml:"image-pull-policy"`
 	Position              string   `yaml:"position"`
 	Ports                 []string `yaml:"ports"`
-	Publish               []string `yaml:"publish"`
 	Aliases               []string `yaml:"aliases"`
-	SANs                  []string `yaml:"SANs"`
 	RestartPolicy         string   `yaml:"restart-policy"`
 	AutoRemove            *bool    `yaml:"auto-remove"`
 	EnforceStartupConfig  *bool    `yaml:"enforce-startup-config"`
@@ -57,13 +56,16 @@ type Hints struct {
 	CPU                   float64  `yaml:"cpu"`
 	CPUSet                string   `yaml:"cpu-set"`
 	Memory                string   `yaml:"memory"`
-	Sandbox               string   `yaml:"sandbox"`
-	Kernel                string   `yaml:"kernel"`
 	Healthcheck           any      `yaml:"healthcheck"`
 	Certificate           any      `yaml:"certificate"`
 	Credentials           any      `yaml:"credentials"`
-	Ulimits               any      `yaml:"ulimits"`
 	Tmpfs                 any      `yaml:"tmpfs"`
+	Hostname              string   `yaml:"hostname"`
+	CgroupnsMode          string   `yaml:"cgroupns-mode"`
+	CgroupParent          string   `yaml:"cgroup-parent"`
+	PIDMode               string   `yaml:"pid-mode"`
+	SecurityOpts          []string `yaml:"security-opts"`
+	LinkApplyMode         any      `yaml:"link-apply-mode"`
 }
 
 // inherit fills what d leaves open from a wider definition: maps merge key
@@ -91,7 +93,7 @@ func (d Definition) inherit(from Definition) Definition {
 	}
 	for _, f := range []struct{ to, from *any }{
 		{&d.Stages, &from.Stages}, {&d.Extras, &from.Extras}, {&d.Config, &from.Config},
-		{&d.DNS, &from.DNS}, {&d.Components, &from.Components},
+		{&d.DNS, &from.DNS}, {&d.Components, &from.Components}, {&d.Volumes, &from.Volumes},
 	} {
 		if *f.to == nil {
 			*f.to = *f.from
@@ -123,6 +125,7 @@ type Mgmt struct {
 	MTU            int    `yaml:"mtu"`
 	ExternalAccess *bool  `yaml:"external-access"`
 	DriverOpts     any    `yaml:"driver-opts"`
+	SkipWhenUnused *bool  `yaml:"skip-when-unused"`
 }
 
 // file is the outermost mapping of a topology file.

@@ -22,6 +22,7 @@ type rawLink struct {
 	DstPort       int            `yaml:"dst-port"`
 	SrcPort       int            `yaml:"src-port"`
 	UDPPort       int            `yaml:"udp-port"`
+	ParentIface   string         `yaml:"parent-interface"`
 	Labels        map[string]any `yaml:"labels"`
 	Vars          any            `yaml:"vars"`
 	IPv4          []string       `yaml:"ipv4"`

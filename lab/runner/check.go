@@ -65,7 +65,7 @@ func checkUnsupported(n clab.Node, path string, report func(path, format string,
 		{"dns", n.DNS != nil}, {"user", n.User != ""}, {"devices", len(n.Devices) > 0},
 		{"startup-config", n.StartupConfig != ""}, {"startup-delay", n.StartupDelay != 0}, {"license", n.License != ""},
 		{"mgmt-ipv4", n.MgmtIPv4 != ""}, {"mgmt-ipv6", n.MgmtIPv6 != ""},
-		{"components", n.Components != nil}, {"extras", n.Extras != nil}, {"config", n.Config != nil},
+		{"volumes", n.Volumes != nil}, {"components", n.Components != nil}, {"extras", n.Extras != nil}, {"config", n.Config != nil},
 		{"network-mode", n.Kind == clab.KindLinux && n.NetworkMode != "" && n.NetworkMode != "none" && n.NetworkMode != "bridge"},
 		{"cmd", n.Kind == clab.KindHost && n.Cmd != ""},
 	} {

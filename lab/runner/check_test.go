@@ -22,7 +22,7 @@ func TestPublicLabsRunOrAreRefusedByName(t *testing.T) {
 		"clos3.yml":                                  `image "sflow/clab-frr" has no equivalent on the host`,
 		"evpn3.yml":                                  `image "sflow/clab-frr" has no equivalent on the host`,
 		"rocev2.yml":                                 "binds is not supported",
-		"sdn-dcn.clab.yml":                           `image "martimy/ryu-flowmanager:latest" has no equivalent on the host`,
+		"sdn-dcn.clab.yml":                           `unknown key "publish" in topology.nodes.ctrl`,
 		"stages.clab.yml":                            "stages is not supported",
 	}
 	files, err := filepath.Glob("../clab/testdata/public/*.yml")
@@ -31,11 +31,9 @@ func TestPublicLabsRunOrAreRefusedByName(t *testing.T) {
 	}
 	for _, file := range files {
 		topo, err := clab.Load(file)
-		if err != nil {
-			t.Errorf("%s: %v", file, err)
-			continue
+		if err == nil {
+			err = runner.Check(topo)
 		}
-		err = runner.Check(topo)
 		refusal := want[filepath.Base(file)]
 		if refusal == "" {
 			if err != nil {
