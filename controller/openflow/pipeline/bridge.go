@@ -242,10 +242,11 @@ func (b *Bridge) connect(ctx context.Context, conn *openflow.Conn) error {
 	b.mu.Lock()
 	b.ports, b.meters = newPorts(list), newMeterRange(features)
 	b.mu.Unlock()
-	if _, err := b.heal(ctx, conn); err != nil {
+	_, err = b.heal(ctx, conn)
+	if err != nil && !errors.Is(err, errShed) {
 		return fmt.Errorf("bring the switch up to date: %w", err)
 	}
-	b.connected(conn)
+	b.connected(conn, err)
 	return nil
 }
 

@@ -77,6 +77,10 @@ func (b *Bridge) desiredFlows(now time.Time) (map[openflow.FlowKey]desired, []st
 		if !r.expiry.IsZero() && !r.expiry.After(now) {
 			continue // expireLoop is about to report it
 		}
+		if r.intent.Action == segmentation.ActionRateLimit && r.meter.ID == 0 {
+			waiting = append(waiting, r.intent.ID) // without its meter it would allow everything
+			continue
+		}
 		f, ok, err := r.compile(now, b.placement(), b.ports.number)
 		if err != nil {
 			return nil, nil, err
@@ -146,10 +150,7 @@ func (b *Bridge) heal(ctx context.Context, conn *openflow.Conn) (int, error) {
 		return 0, err
 	}
 	b.observe(&p)
-	meters, add, err := b.chooseMeters(&p)
-	if err != nil {
-		return 0, err
-	}
+	meters, add := b.chooseMeters(&p)
 	want, waiting, err := b.healPlan(meters)
 	if err != nil {
 		return 0, err
@@ -158,14 +159,15 @@ func (b *Bridge) heal(ctx context.Context, conn *openflow.Conn) (int, error) {
 	if tx.DeleteMeters, err = b.orphanMeters(ctx, conn, &p); err != nil {
 		return 0, err
 	}
-	changes := len(tx.AddMeters) + len(tx.Flows) + len(tx.DeleteMeters)
-	if changes == 0 {
+	if size(&tx) == 0 {
 		b.healed(want, waiting, 0)
 		return 0, p.conflict(b.cfg.Layout)
 	}
-	if err := conn.Commit(ctx, tx); err != nil {
+	shed, err := commitOrShed(ctx, conn, &p, want, &tx)
+	if err != nil {
 		return 0, err
 	}
+	changes := size(&tx)
 	b.healed(want, waiting, changes)
 	if p, err = look(ctx, conn, b.cfg.Layout); err != nil {
 		return changes, err
@@ -173,8 +175,46 @@ func (b *Bridge) heal(ctx context.Context, conn *openflow.Conn) (int, error) {
 	if rest := diff(&p, want); len(rest) > 0 {
 		return changes, fmt.Errorf("%w: %d flows differ, first %s", errDrift, len(rest), rest[0].Flow.String())
 	}
-	return changes, p.conflict(b.cfg.Layout)
+	return changes, errors.Join(shed, p.conflict(b.cfg.Layout))
 }
+
+// size is the number of changes in a transaction.
+func size(tx *openflow.Tx) int { return len(tx.AddMeters) + len(tx.Flows) + len(tx.DeleteMeters) }
+
+// maxShed bounds how many rules a heal does without.
+const maxShed = 64
+
+// commitOrShed commits, without the rules that the switch refuses: one rule
+// that it cannot take (its table is full, say) must not keep all the others
+// out. They leave tx and want, and shed says which and why; the next heal tries them
+// again. Our frame is never left out.
+func commitOrShed(ctx context.Context, conn *openflow.Conn, p *picture, want map[openflow.FlowKey]desired, tx *openflow.Tx) (shed, err error) {
+	for n := 0; ; n++ {
+		err := conn.Commit(ctx, *tx)
+		var refused *openflow.TxError
+		if err == nil || !errors.As(err, &refused) || refused.Committed || n == maxShed {
+			return shed, err
+		}
+		before := len(want)
+		for _, m := range refused.Members {
+			if m.Member != "flow" {
+				continue
+			}
+			key := tx.Flows[m.Index].Key()
+			if w := want[key]; w.rule != nil {
+				delete(want, key)
+				shed = errors.Join(shed, errShed, m)
+			}
+		}
+		if len(want) == before {
+			return shed, err
+		}
+		tx.Flows = diff(p, want)
+	}
+}
+
+// errShed says that a rule is not in force because the switch refuses it.
+var errShed = errors.New("rule refused by the switch and left out")
 
 // healPlan takes over the chosen meters and compiles everything.
 func (b *Bridge) healPlan(meters map[*rule]openflow.Meter) (map[openflow.FlowKey]desired, []string, error) {
@@ -226,8 +266,8 @@ func (b *Bridge) healed(want map[openflow.FlowKey]desired, waiting []string, cha
 }
 
 // chooseMeters finds or allocates a meter for every rate limit and returns
-// the ones to add.
-func (b *Bridge) chooseMeters(p *picture) (map[*rule]openflow.Meter, []openflow.Meter, error) {
+// the ones to add. A limit that finds none free keeps no other rule back.
+func (b *Bridge) chooseMeters(p *picture) (map[*rule]openflow.Meter, []openflow.Meter) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	have := map[uint32]openflow.Meter{}
@@ -254,7 +294,9 @@ func (b *Bridge) chooseMeters(p *picture) (map[*rule]openflow.Meter, []openflow.
 		if m.ID == 0 || have[m.ID] != m {
 			var err error
 			if m, err = b.meters.allocate(r.intent.Limit, taken); err != nil {
-				return nil, nil, err
+				b.log.WithField("intent", r.intent.ID).WithError(err).Error("rate limit not enforced")
+				chosen[r] = openflow.Meter{}
+				continue
 			}
 			add = append(add, m)
 			r.metered.restart()
@@ -262,7 +304,7 @@ func (b *Bridge) chooseMeters(p *picture) (map[*rule]openflow.Meter, []openflow.
 		taken[m.ID] = true
 		chosen[r] = m
 	}
-	return chosen, add, nil
+	return chosen, add
 }
 
 // unusedMeters returns the meters of ours that no rule uses.

@@ -372,3 +372,52 @@ func TestEqualRulesOfTwoOwners(t *testing.T) {
 		t.Fatal("a cancelled call changed the switch")
 	}
 }
+
+// A full table refuses one more rule wholly, and after a restart it does not
+// keep out the rules that fit.
+func TestFullTable(t *testing.T) {
+	l := newLab(t, "u", 1)
+	limit := func(n string) {
+		l.ctl("--", "--id=@t", "create", "Flow_Table", "name=full", "flow_limit="+n, "overflow_policy=refuse",
+			"--", "set", "bridge", l.bridge, "flow_tables:201=@t")
+	}
+	limit("3") // the miss and two rules
+	first := l.start()
+	var all []segmentation.Intent
+	for i, id := range []string{"d-1/0", "d-1/1", "d-1/2"} {
+		in := l.deny(id, 0)
+		in.Rank = uint16(i)
+		all = append(all, in)
+	}
+	if _, err := first.Apply(l.ctx, "d-1", all[:2]); err != nil {
+		t.Fatal(err)
+	}
+	_, err := first.Apply(l.ctx, "d-1", all)
+	if !errors.Is(err, &openflow.Error{Type: openflow.ErrorTypeFlowModFailed, Code: 1}) {
+		t.Fatalf("want TABLE_FULL, got %v", err)
+	}
+	t.Log(err)
+	installed := func() int { return strings.Count(l.ofctl("dump-flows", "table=201"), "hard_timeout") }
+	if n, st := installed(), first.Status(); n != 2 || st.Rules != 2 {
+		t.Fatalf("%d rules installed, %d wanted", n, st.Rules)
+	}
+	if err := first.RemoveAll(l.ctx); err != nil {
+		t.Fatal(err)
+	}
+	first.stop()
+
+	b := l.newBridge()
+	if err := b.Adopt("d-1", all); err != nil {
+		t.Fatal(err)
+	}
+	second := l.run(b)
+	l.eventually("the bridge to connect with the rules that fit", second.Connected)
+	if n := installed(); n != 2 {
+		t.Fatalf("%d rules installed", n)
+	}
+	if st := second.Status(); !strings.Contains(st.LastError, "TABLE_FULL") {
+		t.Fatalf("status %+v", st)
+	}
+	limit("4")
+	l.eventually("the rule that was left out to be installed", func() bool { return installed() == 3 })
+}

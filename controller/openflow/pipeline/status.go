@@ -64,11 +64,15 @@ func (b *Bridge) Connected() bool {
 	return b.conn != nil
 }
 
-// connected publishes a connection that has been healed.
-func (b *Bridge) connected(conn *openflow.Conn) {
+// connected publishes a connection that has been healed, with what it had to
+// do without.
+func (b *Bridge) connected(conn *openflow.Conn, shed error) {
 	b.mu.Lock()
 	b.conn = conn
 	b.status.State, b.status.Since, b.status.LastError = StateConnected, b.now(), ""
+	if shed != nil {
+		b.status.LastError = shed.Error()
+	}
 	b.status.DatapathID = conn.Features().DatapathID
 	b.status.Connects++
 	s := b.statusLocked()

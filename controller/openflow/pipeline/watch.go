@@ -155,10 +155,13 @@ func (b *Bridge) healNow(ctx context.Context, conn *openflow.Conn) {
 	changes, err := b.heal(ctx, conn)
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	before := b.status.LastError
 	b.status.LastError = ""
 	if err != nil && !errors.Is(err, context.Canceled) {
 		b.status.LastError = err.Error()
-		b.log.WithError(err).Warn("heal")
+		if before != err.Error() { // it is tried again every second
+			b.log.WithError(err).Warn("switch is not as it should be")
+		}
 	}
 	if changes > 0 {
 		b.status.Healed += uint64(changes)
