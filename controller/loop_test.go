@@ -2,6 +2,7 @@ package controller_test
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -72,6 +73,12 @@ func TestProtectedHostIsNotContained(t *testing.T) {
 	}
 }
 
+// flood sends as fast as it can, for at most 20 s.
+func (r *rig) flood(from string, to netip.Addr, args ...string) (stop func()) {
+	r.t.Helper()
+	return r.background(from, "timeout", append([]string{"20", "hping3", "-q", "--flood", to.String()}, args...)...)
+}
+
 func TestFloodsAreLimitedWhereTheyEnter(t *testing.T) {
 	r := newRig(t, "plt-flood")
 	r.start(quick)
@@ -80,11 +87,11 @@ func TestFloodsAreLimitedWhereTheyEnter(t *testing.T) {
 		kind string
 		args []string
 	}{
-		{"syn-flood", []string{"-S", "-p", "80", "--flood", "--rand-source"}},
-		{"udp-flood", []string{"--udp", "-p", "53", "--flood"}},
-		{"icmp-flood", []string{"--icmp", "--flood"}},
+		{"syn-flood", []string{"-S", "-p", "80", "--rand-source"}},
+		{"udp-flood", []string{"--udp", "-p", "53"}},
+		{"icmp-flood", []string{"--icmp"}},
 	} {
-		stop := r.background("h6", "hping3", append([]string{"-q", "-c", "3000000", web.String()}, c.args...)...)
+		stop := r.flood("h6", web, c.args...)
 		var d decision
 		r.await(c.kind+" verified", func() bool {
 			i := slices.IndexFunc(r.decisions(), func(d decision) bool { return d.Kind == c.kind && d.State == "verified" })
@@ -243,7 +250,7 @@ func TestReadOnlyChangesNothing(t *testing.T) {
 	}
 	before := r.switchState()
 	r.startOnly(quick, "--read-only")
-	stop := r.background("h6", "hping3", "-q", "-c", "3000000", r.addr("h1").String(), "--udp", "-p", "53", "--flood")
+	stop := r.flood("h6", r.addr("h1"), "--udp", "-p", "53")
 	r.await("a finding from what is exported", func() bool {
 		return slices.ContainsFunc(r.findings(), func(f finding) bool { return f.Kind == "udp-flood" })
 	})

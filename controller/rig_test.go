@@ -294,6 +294,9 @@ func (r *rig) background(node, program string, args ...string) (stop func()) {
 	if err != nil {
 		r.t.Fatal(err)
 	}
+	// In order, so that timeout ends what it runs, too.
+	c.Cancel = func() error { return c.Process.Signal(syscall.SIGTERM) }
+	c.WaitDelay = patience
 	if err := c.Start(); err != nil {
 		r.t.Fatal(err)
 	}

@@ -253,6 +253,10 @@ func (e *Engine) data(r *flow.Record, src, dst address) {
 // volume feeds the flood test of a class, and the answers of a victim.
 func (e *Engine) volume(r *flow.Record, src, dst address, c class) level {
 	e.flood.answer(r, src, dst, c)
+	if isEchoReply(r) && e.flood.solicited(r, src, dst, c) {
+		e.source(r, src)
+		return calm
+	}
 	level := e.flood.packets(r, src, dst, c)
 	if level == calm {
 		e.source(r, src) // its location finds the cell its answers belong to

@@ -296,13 +296,7 @@ func (w *floodWatch) finished(r *flow.Record, src, dst address) {
 // answer credits what src sends to dst against what came from dst's side: a
 // resolver answers every query, a flood's victim has nothing to say.
 func (w *floodWatch) answer(r *flow.Record, src, dst address, c class) {
-	port := r.OutPort
-	if port == 0 || r.Source != flow.SourceSFlow {
-		if _, h := w.e.hosts.Find(dst); h != nil {
-			port = h.inPort
-		}
-	}
-	_, x := w.cells.Find(w.key(src, port, r, c))
+	x := w.asking(r, src, dst, c)
 	if x == nil {
 		return
 	}
@@ -312,6 +306,26 @@ func (w *floodWatch) answer(r *flow.Record, src, dst address, c class) {
 	n := w.credit(x, max(r.ScaledPackets(), 1)*cfg.Credit, cfg)
 	x.tests[0].lower(n)
 	x.tests[0].bin -= n
+}
+
+// asking finds the cell of what dst sends to src, which src may be answering.
+func (w *floodWatch) asking(r *flow.Record, src, dst address, c class) *cell {
+	port := r.OutPort
+	if port == 0 || r.Source != flow.SourceSFlow {
+		if _, h := w.e.hosts.Find(dst); h != nil {
+			port = h.inPort
+		}
+	}
+	_, x := w.cells.Find(w.key(src, port, r, c))
+	return x
+}
+
+// solicited reports whether dst's side asked src within the last second: the
+// victim of a flood that it answers must not be taken for a flooder itself.
+// Answers to questions that somebody forged elsewhere are not solicited.
+func (w *floodWatch) solicited(r *flow.Record, src, dst address, c class) bool {
+	x := w.asking(r, src, dst, c)
+	return x != nil && w.e.clock.now-x.last < int64(1e9)
 }
 
 // credit takes packets from what answers may still excuse.

@@ -134,6 +134,14 @@ func TestICMPFloodAnswered(t *testing.T) {
 		r := udp(hostAddr(1), 0, hostAddr(2), 0, 1)
 		r.Proto, r.Signal, r.ICMPType = flow.ProtoICMP, flow.SignalICMP, 8
 		s.at(int64(i)*ms/50, r)
+		if i%10 == 0 { // sFlow sees some of the answers, the tap none
+			sampled := r
+			sampled.Source, sampled.Rate = flow.SourceSFlow, 10
+			back := answer(sampled, flow.SignalICMP)
+			back.ICMPType = 0
+			s.at(int64(i)*ms/50, sampled)
+			s.at(int64(i)*ms/50+ms/10, back)
+		}
 		a := answer(r, flow.SignalICMP)
 		a.Proto, a.ICMPType = flow.ProtoICMP, 0
 		s.at(int64(i)*ms/50+ms/10, a)
@@ -141,6 +149,11 @@ func TestICMPFloodAnswered(t *testing.T) {
 	s.run(sec)
 	if len(s.fired()) == 0 {
 		t.Fatal("nothing fired")
+	}
+	for _, f := range s.fired() {
+		if f.Host != hostAddr(1) {
+			t.Errorf("its victim is blamed: %+v", f)
+		}
 	}
 	f := s.fired()[0]
 	if d := f.Time - t0; f.Kind != KindICMPFlood || f.Host != hostAddr(1) || d > 40*ms {

@@ -267,11 +267,13 @@ func (m *Manager) apply(ctx context.Context, d *Decision, now time.Time) {
 	m.all[d.ID] = d
 	m.mu.Unlock()
 	m.save(ctx, d)
+	written := time.Since(now)
 
 	actx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	r, err := m.enforce.Apply(actx, d.Target.Switch, d.ID, d.Intents)
-	fields := logrus.Fields{"decision": d.ID, "action": d.Action, "target": d.Target.String(), "why": d.Why}
+	fields := logrus.Fields{"decision": d.ID, "action": d.Action, "target": d.Target.String(), "why": d.Why,
+		"waited": now.Sub(d.Detected), "written": written, "enforced": time.Since(now) - written}
 	switch {
 	case err == nil:
 		m.log.WithFields(fields).Warn("contained")
