@@ -61,7 +61,7 @@ func colorOf(what string) string {
 		return "31" // red
 	case "detected":
 		return "33" // yellow
-	case "contained", "verified", "released", "last packet", "OK":
+	case "contained", "verified", "released", "last packet", "in the limit", "OK":
 		return "32" // green
 	}
 	return "2" // faint
@@ -165,7 +165,9 @@ func (t *timeline) show(e measure.Event) {
 // actOf finds the attack that an event is about: the latest of its attacker.
 func (t *timeline) actOf(e measure.Event) *act {
 	for _, a := range slices.Backward(t.acts) {
-		if measure.About(e, a.roles) {
+		// A finding about forged sources names no host; its kind does.
+		forged := e.Type == measure.Finding && e.Host == "" && e.Kind == a.attack.Finding
+		if forged || measure.About(e, a.roles) {
 			return a
 		}
 	}
@@ -187,7 +189,7 @@ func who(e measure.Event) string {
 			return name
 		}
 	}
-	return "unknown"
+	return "forged sources"
 }
 
 // wasContained reports whether the controller acted against an attack.
@@ -203,10 +205,14 @@ func (t *timeline) report(a *act) {
 	defer t.mu.Unlock()
 	o := a.outcome
 	end := o.First.Add(o.TTC)
-	if o.Contained {
-		t.print(end, fmt.Sprintf("+%.1f ms", float64(o.TTC)/1e6), "last packet",
-			fmt.Sprintf("arrives at %s: %d of %d delivered, by packet capture", a.roles.Victim, o.Delivered, o.Sent))
-	} else {
+	since := fmt.Sprintf("+%.1f ms", float64(o.TTC)/1e6)
+	count := fmt.Sprintf("%d of %d delivered, by packet capture", o.Delivered, o.Sent)
+	switch {
+	case o.Contained && o.Limit > 0:
+		t.print(end, since, "in the limit", fmt.Sprintf("what arrives at %s, from here on: %s", a.roles.Victim, count))
+	case o.Contained:
+		t.print(end, since, "last packet", fmt.Sprintf("arrives at %s: %s", a.roles.Victim, count))
+	default:
 		t.print(time.Now(), "", "NOT contained", fmt.Sprintf("%d of %d delivered", o.Delivered, o.Sent))
 	}
 	t.print(time.Now(), "", "benign", fmt.Sprintf("%d of %d probes and %d of %d requests lost",

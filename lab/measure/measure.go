@@ -169,6 +169,8 @@ type Outcome struct {
 	// attacker went on in vain.
 	Contained bool
 	TTC       time.Duration
+	// Limit is the packet rate that containment let pass; 0 blocked.
+	Limit     float64
 	Sent      uint64
 	Delivered int
 	// Missed is how many packets the captures missed.
@@ -218,7 +220,6 @@ func (c Config) once(ctx context.Context, lab *runner.Lab, a attack.Attack, role
 // judge derives an attack's figures from what was observed.
 func judge(o observation, a attack.Attack, roles attack.Roles, hold time.Duration) Outcome {
 	out := Outcome{First: o.first, Sent: o.sent, Delivered: len(o.delivered), Missed: o.missed}
-	limit := 0.0
 	blamed := map[string]bool{}
 	for _, e := range o.events {
 		switch {
@@ -227,13 +228,13 @@ func judge(o observation, a attack.Attack, roles attack.Roles, hold time.Duratio
 		case e.Type == Decision && e.State == StateApplied:
 			if !About(e, roles) {
 				blamed[e.ID] = true
-			} else if e.Limit > limit {
-				limit = e.Limit
+			} else if e.Limit > out.Limit {
+				out.Limit = e.Limit
 			}
 		}
 	}
 	out.FalseContainments = len(blamed)
-	out.TTC, out.Contained = o.trace.contained(limit, hold)
+	out.TTC, out.Contained = o.trace.contained(out.Limit, hold)
 	return out
 }
 
