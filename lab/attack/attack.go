@@ -121,6 +121,8 @@ type Roles struct {
 	AttackerIface, VictimIface string
 	AttackerMAC                string
 	AttackerAddr, VictimAddr   netip.Addr
+	// AttackerAddrs are all addresses that the attacker goes by.
+	AttackerAddrs []netip.Addr
 	// Subnet is the victim's.
 	Subnet netip.Prefix
 	// Bystanders are the other hosts that may be swept.
@@ -158,6 +160,13 @@ func Cast(lab *runner.Lab, index int) (Roles, error) {
 	victim, err := lab.Addr(r.Victim, r.VictimIface)
 	if err != nil {
 		return Roles{}, err
+	}
+	all, err := lab.Addrs(r.Attacker, r.AttackerIface)
+	if err != nil {
+		return Roles{}, err
+	}
+	for _, a := range all {
+		r.AttackerAddrs = append(r.AttackerAddrs, a.Addr())
 	}
 	r.AttackerAddr, r.VictimAddr, r.Subnet = attacker.Addr(), victim.Addr(), victim.Masked()
 	r.Port, err = lab.HostSide(r.Attacker, r.AttackerIface)

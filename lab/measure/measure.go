@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -238,13 +239,15 @@ func judge(o observation, a attack.Attack, roles attack.Roles, hold time.Duratio
 	return out
 }
 
-// About reports whether a decision is about the attacker: its address, or
-// the port that it is behind.
+// About reports whether an event is about the attacker: what acts at the
+// port that it is behind cannot hit anyone else, and elsewhere the address
+// must be one of its own.
 func About(e Event, roles attack.Roles) bool {
-	if e.Host != "" {
-		return e.Host == roles.AttackerAddr.String()
+	if e.Port != "" && e.Port == roles.Port {
+		return true
 	}
-	return e.Port == roles.Port
+	host, err := netip.ParseAddr(e.Host)
+	return err == nil && slices.Contains(roles.AttackerAddrs, host)
 }
 
 // subscribe follows the controller's events, and takes them in as they come,

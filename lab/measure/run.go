@@ -139,6 +139,7 @@ func (s *Shot) watch(ctx context.Context, o *observation, counter *attack.Counte
 	deadline := time.Now().Add(s.Patience)
 	var size int64
 	var sent uint64
+	read := s.sent(counter)
 	var grown, acted time.Time // when the captures last grew; when limited
 	told := s.OnFirst == nil
 	tick := time.NewTicker(5 * time.Millisecond)
@@ -159,7 +160,7 @@ func (s *Shot) watch(ctx context.Context, o *observation, counter *attack.Counte
 			continue
 		case <-tick.C:
 		}
-		if now, err := counter.Sent(); err == nil && now != sent {
+		if now, err := read(); err == nil && now != sent {
 			sent, sentUntil = now, time.Now()
 		}
 		if now := s.size(); now != size {
@@ -174,6 +175,15 @@ func (s *Shot) watch(ctx context.Context, o *observation, counter *attack.Counte
 		}
 	}
 	return sentUntil
+}
+
+// sent is how to see that the attacker goes on: by the capture where it is
+// complete, because the counter also counts what is no attack.
+func (s *Shot) sent(counter *attack.Counter) func() (uint64, error) {
+	if s.Attack.Flood {
+		return counter.Sent
+	}
+	return func() (uint64, error) { return uint64(s.outgoing.Size()), nil }
 }
 
 // pcapHeader is the size of a recording without packets.

@@ -99,7 +99,7 @@ func TestJudge(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	roles := attack.Roles{AttackerAddr: netip.MustParseAddr("10.77.0.15"), Port: "p5"}
+	roles := attack.Roles{AttackerAddrs: []netip.Addr{netip.MustParseAddr("10.77.0.15"), netip.MustParseAddr("fe80::5")}, Port: "p5"}
 	tr := trace{first: at(0)[0], sentUntil: at(2000)[0], sent: 2000, delivered: at(0, 1, 2)}
 	o := observation{trace: tr, events: []Event{
 		{Type: Finding, Kind: "port-scan", State: "pending", Time: at(1)[0]},
@@ -112,6 +112,8 @@ func TestJudge(t *testing.T) {
 		{Type: Decision, ID: "d-3", State: StateApplied, Port: "p3"},
 		{Type: Decision, ID: "d-4", State: StateApplied, Port: "p5"},
 		{Type: Decision, ID: "d-5", State: "proposed", Host: "10.77.0.14"},
+		{Type: Decision, ID: "d-6", State: StateApplied, Host: "fe80::5", Port: "p5"},
+		{Type: Decision, ID: "d-7", State: StateApplied, Host: "fe80::5"},
 	}}
 	out := judge(o, a, roles, time.Second)
 	if !out.Detected || millis(out.TTD) != 1.5 || !out.Contained || millis(out.TTC) != 2 || out.FalseContainments != 2 {

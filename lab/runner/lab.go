@@ -145,21 +145,21 @@ func (l *Lab) MAC(node, iface string) (net.HardwareAddr, error) {
 // Addr is the first global IPv4 address of a node's interface, with the
 // length of its subnet's prefix.
 func (l *Lab) Addr(node, iface string) (netip.Prefix, error) {
-	addrs, err := l.addrs(node, iface)
+	addrs, err := l.Addrs(node, iface)
 	if err != nil {
 		return netip.Prefix{}, err
 	}
 	for _, a := range addrs {
-		if a.Addr().Is4() {
+		if a.Addr().Is4() && a.Addr().IsGlobalUnicast() {
 			return a, nil
 		}
 	}
 	return netip.Prefix{}, fmt.Errorf("lab %s: %s:%s has no IPv4 address", l.state.Lab, node, iface)
 }
 
-// addrs lists the global addresses of a node's interface, of all interfaces
-// when it is not named.
-func (l *Lab) addrs(node, iface string) ([]netip.Prefix, error) {
+// Addrs lists the addresses of a node's interface, global and link-local; of
+// all interfaces when it is not named.
+func (l *Lab) Addrs(node, iface string) ([]netip.Prefix, error) {
 	var out []netip.Prefix
 	err := l.Do(node, func() error {
 		h, err := netlink.NewHandle()
@@ -180,8 +180,8 @@ func (l *Lab) addrs(node, iface string) ([]netip.Prefix, error) {
 		for _, a := range list {
 			ip, ok := netip.AddrFromSlice(a.IP)
 			bits, _ := a.Mask.Size()
-			if ok && ip.Unmap().IsGlobalUnicast() {
-				out = append(out, netip.PrefixFrom(ip.Unmap(), bits))
+			if ip = ip.Unmap(); ok && (ip.IsGlobalUnicast() || ip.IsLinkLocalUnicast()) {
+				out = append(out, netip.PrefixFrom(ip, bits))
 			}
 		}
 		return nil

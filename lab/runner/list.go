@@ -74,13 +74,14 @@ func (l *Lab) containers() []Container {
 // fillAddresses shows a node's first addresses; one that cannot be asked
 // just has none to show.
 func (l *Lab) fillAddresses(c *Container, node string) {
-	addrs, err := l.addrs(node, "")
+	addrs, err := l.Addrs(node, "")
 	if err != nil {
 		c.Status = fmt.Sprintf("%s (%v)", c.Status, err)
 		return
 	}
 	for _, a := range addrs {
 		switch {
+		case a.Addr().IsLinkLocalUnicast(): // every interface has one
 		case a.Addr().Is4() && c.IPv4Address == "N/A":
 			c.IPv4Address = a.String()
 		case a.Addr().Is6() && c.IPv6Address == "N/A":
