@@ -141,7 +141,7 @@ func DefaultConfig() Config {
 		},
 		ARP: ARPConfig{Timeout: 200 * time.Millisecond, Failures: 8, Leak: 2, MaxHabit: 48},
 		SYN: SYNConfig{
-			Unknown: FloodConfig{Floor: 500, Cap: 2_000, Threshold: 400,
+			Unknown: FloodConfig{Floor: 500, Cap: 2_000, Threshold: 250,
 				Credit: 1, MaxCredit: 20_000, Margin: 1.5, Tau: time.Hour},
 			All: FloodConfig{Floor: 4_500, Cap: 45_000, Threshold: 1_000,
 				Credit: 1, MaxCredit: 20_000, Margin: 1.5, Tau: time.Hour},

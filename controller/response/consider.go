@@ -258,22 +258,27 @@ func (m *Manager) guardLimits(d *Decision, now time.Time) bool {
 	return d.guard("budget", true, "%d containments within a minute, at most %d", len(m.recent), m.cfg.MaxActions)
 }
 
-// apply writes the decision down, then acts on it: after a crash in between
-// the next run knows what may stand.
+// apply acts on a decision and writes it down, both at once: every
+// millisecond counts, and a crash in between heals either way. Rules that no
+// stored decision claims are removed at the next start, a stored decision
+// whose rules are missing is installed then, and the TTL bounds both.
 func (m *Manager) apply(ctx context.Context, d *Decision, now time.Time) {
 	m.recent = append(m.recent, now)
 	d.Committed = true
 	m.mu.Lock()
 	m.all[d.ID] = d
 	m.mu.Unlock()
-	m.save(ctx, d)
-	written := time.Since(now)
+	stored := *d
+	written := make(chan struct{})
+	go func() { defer close(written); m.save(ctx, &stored) }()
 
 	actx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	r, err := m.enforce.Apply(actx, d.Target.Switch, d.ID, d.Intents)
+	enforced := time.Since(now)
+	<-written // what follows is written after it
 	fields := logrus.Fields{"decision": d.ID, "action": d.Action, "target": d.Target.String(), "why": d.Why,
-		"waited": now.Sub(d.Detected), "written": written, "enforced": time.Since(now) - written}
+		"waited": now.Sub(d.Detected), "enforced": enforced, "written": time.Since(now)}
 	switch {
 	case err == nil:
 		m.log.WithFields(fields).Warn("contained")

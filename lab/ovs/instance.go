@@ -76,7 +76,8 @@ func (i *Instance) StartDB(ctx context.Context) error {
 // configuration that the database holds.
 func (i *Instance) StartSwitch(ctx context.Context) error {
 	var err error
-	i.vswitchd, err = i.spawn("ovs-vswitchd", i.DB,
+	// The priority that ovs-ctl gives it.
+	i.vswitchd, err = i.spawn("nice", "-n", "-10", "ovs-vswitchd", i.DB,
 		"--pidfile="+filepath.Join(i.Dir, "ovs-vswitchd.pid"),
 		"--unixctl="+i.Unixctl(),
 		"--log-file="+filepath.Join(i.Dir, "ovs-vswitchd.log"), "-vconsole:off")

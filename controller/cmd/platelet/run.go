@@ -11,6 +11,7 @@ import (
 func runCommand() *cobra.Command {
 	var file, level string
 	var readOnly, jsonLog bool
+	var nice int
 	cmd := &cobra.Command{
 		Use:   "run",
 		Short: "Run the controller",
@@ -39,6 +40,9 @@ exports already.`,
 			} else {
 				log.SetFormatter(&logrus.TextFormatter{FullTimestamp: true, TimestampFormat: "15:04:05.000"})
 			}
+			if err := raisePriority(nice); err != nil {
+				log.WithError(err).Warn("reactions may be late while the machine is busy")
+			}
 			c, err := controller.New(cfg, controller.Options{ReadOnly: readOnly, Log: log})
 			if err != nil {
 				return err
@@ -48,6 +52,7 @@ exports already.`,
 	}
 	cmd.Flags().StringVarP(&file, "config", "c", "", "configuration file")
 	cmd.Flags().BoolVar(&readOnly, "read-only", false, "change nothing on the switch")
+	cmd.Flags().IntVar(&nice, "nice", -10, "scheduling priority, -20 (most urgent) to 19; -10 is that of ovs-vswitchd")
 	cmd.Flags().StringVar(&level, "log-level", "info", "debug, info, warn or error")
 	cmd.Flags().BoolVar(&jsonLog, "log-json", false, "log one JSON object a line")
 	return cmd
