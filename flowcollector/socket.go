@@ -119,6 +119,18 @@ func (l *listener) wait(timeout time.Duration) (stop bool, err error) {
 	return fds[1].Revents != 0, nil
 }
 
+// pause returns after a time, or when the listener is to stop, whatever
+// arrives meanwhile.
+func (l *listener) pause(d time.Duration) (stop bool, err error) {
+	fds := [1]unix.PollFd{{Fd: int32(l.wakeFD), Events: unix.POLLIN}}
+	ts := unix.NsecToTimespec(int64(d))
+	_, err = unix.Ppoll(fds[:], &ts, nil)
+	if err != nil && !errors.Is(err, unix.EINTR) {
+		return false, err
+	}
+	return fds[0].Revents != 0, nil
+}
+
 // zone returns the index of an IPv6 zone, which is its name or number, 0 for
 // none.
 func zone(name string) uint32 {

@@ -188,7 +188,7 @@ func Default() File {
 		Telemetry: Telemetry{
 			SFlow: netip.MustParseAddrPort("127.0.0.1:6343"), IPFIX: netip.MustParseAddrPort("127.0.0.1:4739"),
 			Sampling: 10, Polling: 5, CollectorSet: 20556,
-			Tap: Tap{SYN: 1, SYNACK: 1, RST: 1, FIN: 1, Unreachable: 1, UDP: 0.01, ICMP: 0.01, ARP: 1},
+			Tap: Tap{SYN: 1, SYNACK: 1, RST: 1, FIN: 1, Unreachable: 1, UDP: 0.03, ICMP: 0.03, ARP: 1},
 		},
 		Detection: Detection{
 			ReplyTimeout: d.Scan.ReplyTimeout, MaxUnanswered: d.Scan.MaxUnanswered, KeepFiring: d.KeepFiring,

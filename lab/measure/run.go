@@ -100,7 +100,7 @@ func (s *Shot) startCaptures(ctx context.Context, dir string) error {
 		if err != nil {
 			return err
 		}
-		c, err := capture.Start(ctx, s.Lab, node, iface, filepath.Join(dir, node+".pcap"), capture.Options{Filter: filter})
+		c, err := capture.Start(ctx, s.Lab, node, iface, filepath.Join(dir, node+".pcap"), capture.Options{Filter: filter, Bulk: s.Attack.Flood})
 		if err != nil {
 			return err
 		}

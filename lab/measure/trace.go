@@ -30,6 +30,9 @@ const (
 	// once as the limit would have let pass meanwhile.
 	bunch = 32
 	stall = 0.1 // seconds
+	// grain is how exactly a rate can be told: packets come whole, and at
+	// the limit itself the excess wavers by one or two of them for ever.
+	grain = 2
 )
 
 // contained finds out when delivery ended: at the last packet, where the
@@ -69,7 +72,8 @@ func (t trace) rate() float64 {
 //
 // With k packets delivered at time t_k, k - rate*t_k rises as long as more
 // than the rate passes. It must never again rise by more than a bunch, and
-// what went too far ended where it stood highest.
+// what went too far ended where it first stood as high as ever after, but for
+// the grain.
 func (t trace) limitedFrom(rate float64) time.Time {
 	if len(t.delivered) == 0 {
 		return t.first
@@ -79,11 +83,13 @@ func (t trace) limitedFrom(rate float64) time.Time {
 	end := len(t.delivered) - 1
 	highest := excess(end)
 	for k := end - 1; k >= 0; k-- {
-		switch e := excess(k); {
-		case highest-e > allowed:
-			return t.delivered[end]
-		case e >= highest:
-			highest, end = e, k
+		e := excess(k)
+		if highest-e > allowed {
+			break
+		}
+		highest = max(highest, e)
+		if highest-e <= grain {
+			end = k
 		}
 	}
 	return t.delivered[end]

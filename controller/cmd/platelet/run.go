@@ -1,12 +1,17 @@
 package main
 
 import (
+	"runtime"
+
 	"github.com/sirupsen/logrus"
 	"github.com/spf13/cobra"
 
 	"github.com/platelet-sdn/platelet/controller"
 	"github.com/platelet-sdn/platelet/controller/config"
 )
+
+// receivers is the number of receiving threads: one for sFlow, one for IPFIX.
+const receivers = 2
 
 func runCommand() *cobra.Command {
 	var file, level string
@@ -43,6 +48,10 @@ exports already.`,
 			if err := raisePriority(nice); err != nil {
 				log.WithError(err).Warn("reactions may be late while the machine is busy")
 			}
+			// A receiving thread in a system call keeps its processor, as the
+			// Go runtime counts them, for up to 10 ms; with one to spare for
+			// each, a decision never waits for it.
+			runtime.GOMAXPROCS(runtime.NumCPU() + receivers)
 			c, err := controller.New(cfg, controller.Options{ReadOnly: readOnly, Log: log})
 			if err != nil {
 				return err
