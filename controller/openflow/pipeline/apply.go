@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
+	"maps"
 	"time"
 
 	"github.com/platelet-sdn/platelet/controller/openflow"
@@ -127,14 +127,11 @@ func (b *Bridge) change(ctx context.Context, start time.Time, owner string, next
 	if !ready {
 		return b.keep(ctx, start, owner, next, conn)
 	}
-	if err := b.giveMeters(ctx, conn, next); err != nil {
+	p, err := b.commit(ctx, conn, owner, next)
+	if err != nil && p.place == nil {
 		return Receipt{}, err
 	}
-	p, err := b.plan(owner, next)
 	if err != nil {
-		return Receipt{}, err
-	}
-	if err := conn.Commit(ctx, p.tx); err != nil {
 		if keep, err := b.commitFailed(conn, err); !keep {
 			return Receipt{}, err
 		} else if err != nil {
@@ -212,24 +209,63 @@ func (b *Bridge) keep(ctx context.Context, start time.Time, owner string, next [
 	return receipt, nil
 }
 
-// giveMeters allocates meters for the rules that need a new one. It asks the
-// switch which IDs are taken.
-func (b *Bridge) giveMeters(ctx context.Context, conn *openflow.Conn, next []*rule) error {
-	need := slices.ContainsFunc(next, func(r *rule) bool {
-		return r.intent.Action == segmentation.ActionRateLimit && r.meter.ID == 0
-	})
-	if !need {
-		return nil
+// commit plans and sends a change. Asking the switch which meters it has costs
+// a round trip, and one of a busy switch is long: what the last heal saw
+// serves as well, until the switch says that an ID is taken after all. The
+// plan is empty when nothing was sent.
+func (b *Bridge) commit(ctx context.Context, conn *openflow.Conn, owner string, next []*rule) (plan, error) {
+	for attempt := 0; ; attempt++ {
+		if err := b.giveMeters(next); err != nil {
+			return plan{}, err
+		}
+		p, err := b.plan(owner, next)
+		if err != nil {
+			return plan{}, err
+		}
+		err = conn.Commit(ctx, p.tx)
+		if attempt > 0 || !meterTaken(err) {
+			return p, err
+		}
+		list, err := conn.Meters(ctx)
+		if err != nil {
+			return plan{}, err
+		}
+		b.mu.Lock()
+		b.sawMeters(list)
+		for _, m := range p.tx.AddMeters {
+			for _, r := range next {
+				if r.meter.ID == m.ID {
+					r.meter = openflow.Meter{} // choose again
+				}
+			}
+		}
+		b.mu.Unlock()
 	}
-	list, err := conn.Meters(ctx)
-	if err != nil {
-		return err
+}
+
+// meterTaken reports whether a transaction was refused because a meter's ID
+// is somebody else's.
+func meterTaken(err error) bool {
+	var m *openflow.MemberError
+	var e *openflow.Error
+	return errors.As(err, &m) && errors.As(m, &e) && e.Type == openflow.ErrorTypeMeterFailed && e.CodeName() == "METER_EXISTS"
+}
+
+// sawMeters remembers which meter IDs the switch has.
+func (b *Bridge) sawMeters(list []openflow.Meter) {
+	b.meterIDs = make(map[uint32]bool, len(list))
+	for _, m := range list {
+		b.meterIDs[m.ID] = true
 	}
+}
+
+// giveMeters allocates meters for the rules that need a new one.
+func (b *Bridge) giveMeters(next []*rule) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	taken := map[uint32]bool{}
-	for _, m := range list {
-		taken[m.ID] = true
+	taken := maps.Clone(b.meterIDs)
+	if taken == nil {
+		taken = map[uint32]bool{}
 	}
 	for _, r := range b.rules.objects {
 		taken[r.meter.ID] = true
@@ -238,6 +274,7 @@ func (b *Bridge) giveMeters(ctx context.Context, conn *openflow.Conn, next []*ru
 		if r.intent.Action != segmentation.ActionRateLimit || r.meter.ID != 0 {
 			continue
 		}
+		var err error
 		if r.meter, err = b.meters.allocate(r.intent.Limit, taken); err != nil {
 			return fmt.Errorf("intent %q: %w", r.intent.ID, err)
 		}

@@ -63,6 +63,7 @@ type Bridge struct {
 	conn      *openflow.Conn // nil while not connected
 	ports     *ports
 	meters    meterRange
+	meterIDs  map[uint32]bool // on the switch, as last seen
 	rules     *ruleSet
 	tap       TapConfig
 	overrides map[tapKey]TapOverride

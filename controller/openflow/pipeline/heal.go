@@ -150,6 +150,9 @@ func (b *Bridge) heal(ctx context.Context, conn *openflow.Conn) (int, error) {
 		return 0, err
 	}
 	b.observe(&p)
+	b.mu.Lock()
+	b.sawMeters(p.meters)
+	b.mu.Unlock()
 	meters, add := b.chooseMeters(&p)
 	want, waiting, err := b.healPlan(meters)
 	if err != nil {

@@ -2,6 +2,7 @@ package pipeline_test
 
 import (
 	"os/exec"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -259,4 +260,28 @@ func manyIntents(l *lab, n int) []segmentation.Intent {
 		out[i].Match.SrcPort = uint16(i + 1)
 	}
 	return out
+}
+
+// Somebody takes the meter ID that we would take, behind our back.
+func TestMeterTakenMeanwhile(t *testing.T) {
+	l := newLab(t, "w", 1)
+	b := l.start()
+	in := l.deny("d-1/0", 0)
+	in.Action, in.Limit, in.Sample = segmentation.ActionRateLimit, segmentation.Limit{PacketsPerSecond: 100, Burst: 10}, 0
+	if _, err := b.Apply(l.ctx, "d-1", []segmentation.Intent{in}); err != nil {
+		t.Fatal(err)
+	}
+	id := regexp.MustCompile(`meter=(\d+)`).FindStringSubmatch(l.ofctl("dump-meters"))[1]
+	if _, err := b.Remove(l.ctx, "d-1"); err != nil {
+		t.Fatal(err)
+	}
+	l.ofctl("add-meter", "meter="+id+",pktps,band=type=drop,rate=7")
+	in.ID = "d-2/0"
+	r, err := b.Apply(l.ctx, "d-2", []segmentation.Intent{in})
+	if err != nil || !r.ReadBack {
+		t.Fatalf("receipt %+v, %v", r, err)
+	}
+	if m := l.ofctl("dump-meters"); strings.Count(m, "meter=") != 2 || !strings.Contains(m, "rate=7\n") {
+		t.Errorf("the foreign meter is not as it was: %s", m)
+	}
 }
