@@ -160,6 +160,7 @@ func (c *Controller) open(ctx context.Context, state *bus.Bus) error {
 func (c *Controller) parts() []func(context.Context) error {
 	parts := []func(context.Context) error{
 		c.collector.Run,
+		c.tracker.Run,
 		c.manager.Run,
 		api.NewServer(c.cfg.API.Socket, c, c.hub).Run,
 		c.followTopology,

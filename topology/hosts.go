@@ -29,7 +29,8 @@ func (s *Snapshot) HostByMAC(mac flow.MAC) (Host, bool) {
 	return h, ok
 }
 
-// indexHosts is left to the first reader, because most snapshots have none.
+// indexHosts is done by the tracker before it publishes, and by the first
+// reader of a snapshot made otherwise.
 func (s *Snapshot) indexHosts() {
 	s.byPort = map[PortID][]Host{}
 	s.byMAC = map[flow.MAC]Host{}

@@ -1,6 +1,7 @@
 package topology
 
 import (
+	"context"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -245,14 +246,35 @@ func (t *Tracker) SetSwitches(switches map[string]Switch) {
 	t.publish(NewSnapshot(switches))
 }
 
-// Snapshot is the current view. It is made anew, by the caller, when it is out
-// of date by more than the tracker allows; see Publish for the very latest.
-func (t *Tracker) Snapshot() *Snapshot {
-	s := t.current.Load()
+// Snapshot is the current view. It costs nothing, and is behind what was
+// observed by a tenth of a second, or more where there are many hosts; see
+// Publish for the very latest.
+func (t *Tracker) Snapshot() *Snapshot { return t.current.Load() }
+
+// Run makes new snapshots when they are due, until ctx ends. Neither the
+// receiving threads nor a decision ever waits for that: under a flood of
+// forged sources a snapshot takes many milliseconds.
+func (t *Tracker) Run(ctx context.Context) error {
+	tick := time.NewTicker(republishChange / 4)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		if t.due() {
+			t.Publish()
+		}
+	}
+}
+
+// due reports whether the snapshot is out of date by more than is allowed.
+func (t *Tracker) due() bool {
 	var limit time.Duration
 	switch t.staleness.Load() {
 	case staleNot:
-		return s
+		return false
 	case staleSeen:
 		limit = republishSeen
 	case staleChange:
@@ -260,11 +282,7 @@ func (t *Tracker) Snapshot() *Snapshot {
 	}
 	// A large table is copied less often: at a twentieth of a core.
 	limit = max(limit, 20*time.Duration(t.buildTime.Load()))
-	if time.Since(t.start)-time.Duration(t.builtAt.Load()) < limit || !t.publishing.TryLock() {
-		return s
-	}
-	defer t.publishing.Unlock()
-	return t.publish(s.sameSwitches())
+	return time.Since(t.start)-time.Duration(t.builtAt.Load()) >= limit
 }
 
 // Publish makes and returns a snapshot of all that was observed so far.
@@ -288,6 +306,7 @@ func (t *Tracker) publish(s *Snapshot) *Snapshot {
 		e := &entries[i]
 		s.Hosts[e.addr] = Host{Addr: e.addr, MAC: e.mac, Port: ports[e.port], Bound: e.bound, LastSeen: e.seen}
 	}
+	s.hostIndex.Do(s.indexHosts)
 	t.current.Store(s)
 	t.builtAt.Store(int64(time.Since(t.start)))
 	t.buildTime.Store(int64(time.Since(began)))

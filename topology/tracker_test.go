@@ -1,6 +1,7 @@
 package topology_test
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
@@ -185,6 +186,10 @@ func TestSetSwitchesPublishesAtOnce(t *testing.T) {
 
 func TestSnapshotFollows(t *testing.T) {
 	tr := tracker(0)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- tr.Run(ctx) }()
+	defer func() { cancel(); <-done }()
 	tr.Observe([]flow.Record{seen(1, addrX, macX, portA)})
 	for deadline := time.Now().Add(10 * time.Second); ; {
 		if _, ok := tr.Snapshot().Host(addrX); ok {
