@@ -142,6 +142,10 @@ func TestKilledControllerLeavesContainmentThatHeals(t *testing.T) {
 	if !r.reaches("h5", web) {
 		t.Error("not free after release")
 	}
+	// The switch repeats its IPFIX templates every ten minutes only: without
+	// the stored ones the restarted controller would be blind.
+	r.scan("h6", web)
+	r.awaitState(r.addr("h6").String(), "verified")
 }
 
 func TestDeadControllerLocksNobodyOutForEver(t *testing.T) {

@@ -200,6 +200,7 @@ func (m *Manager) honest(d *Decision) []netip.Addr {
 func (m *Manager) compileQuarantine(d *Decision) error {
 	snap := m.where.Snapshot()
 	at := topology.PortID{Switch: d.Target.Switch, Port: d.Target.Port}
+	d.Target.Host = identify(snap, at, d.Target)
 	q := segmentation.Quarantine{
 		Owner: d.ID, Switch: at.Switch, Port: at.Port, Host: d.Target.Host, MAC: d.Target.MAC,
 		Attached: true, Remediation: m.cfg.Remediation, TTL: d.TTL, Sample: m.cfg.Sample, Why: d.Why,
@@ -215,6 +216,24 @@ func (m *Manager) compileQuarantine(d *Decision) error {
 	var err error
 	d.Intents, err = m.cfg.Protected.Quarantine(q)
 	return err
+}
+
+// identify names a host that was caught by its MAC, or by an address of the
+// link alone, by the address that people and remediation know it by.
+func identify(snap *topology.Snapshot, at topology.PortID, t Target) netip.Addr {
+	if t.MAC.IsZero() || t.Host.IsValid() && !t.Host.IsLinkLocalUnicast() {
+		return t.Host
+	}
+	best := t.Host
+	for _, h := range snap.HostsAt(at) { // by address: IPv4 comes first
+		if h.MAC == t.MAC && h.Bound && !h.Addr.IsLinkLocalUnicast() {
+			return h.Addr
+		}
+		if h.MAC == t.MAC && !h.Addr.IsLinkLocalUnicast() && !best.IsValid() {
+			best = h.Addr
+		}
+	}
+	return best
 }
 
 // ownMAC reports whether everything that the MAC sends is this one host's:

@@ -1,0 +1,171 @@
+package api_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/platelet-sdn/platelet/controller/api"
+	"github.com/platelet-sdn/platelet/controller/response"
+	"github.com/platelet-sdn/platelet/detector"
+)
+
+// desk answers for a controller and writes down what it is asked.
+type desk struct{ asked []string }
+
+func (d *desk) Status() any { return map[string]string{"mode": "observe"} }
+func (d *desk) Findings() []detector.Finding {
+	return []detector.Finding{{ID: "f-1", Kind: "port-scan"}}
+}
+func (d *desk) Decisions() []response.Decision     { return nil }
+func (d *desk) Hosts() any                         { return []string{} }
+func (d *desk) Topology() any                      { return []string{} }
+func (d *desk) Rules(context.Context) (any, error) { return nil, errors.New("no switch") }
+func (d *desk) note(format string, args ...any) error {
+	d.asked = append(d.asked, fmt.Sprintf(format, args...))
+	return nil
+}
+func (d *desk) Approve(_ context.Context, id, who string) error {
+	return d.note("approve %s by %s", id, who)
+}
+func (d *desk) Reject(_ context.Context, id, _ string) error {
+	return fmt.Errorf("%w: %s", response.ErrNotFound, id)
+}
+func (d *desk) Release(_ context.Context, id, _ string) error {
+	return fmt.Errorf("release %s: %w", id, response.ErrState)
+}
+func (d *desk) Quarantine(_ context.Context, host netip.Addr, who string, ttl time.Duration) (string, error) {
+	return "d-9", d.note("quarantine %s for %s by %s", host, ttl, who)
+}
+func (d *desk) SetBrake(_ context.Context, on, release bool, _ string) error {
+	return d.note("brake %v %v", on, release)
+}
+
+func serve(t *testing.T) (*desk, *api.Client, *api.Hub, string) {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "pl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, hub, path := &desk{}, api.NewHub(), filepath.Join(dir, "s")
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- api.NewServer(path, d, hub).Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		os.RemoveAll(dir)
+	})
+	c := api.NewClient(path)
+	deadline := time.Now().Add(20 * time.Second)
+	for c.Get(t.Context(), "status", &struct{}{}) != nil {
+		if time.Now().After(deadline) {
+			t.Fatal("no answer")
+		}
+		time.Sleep(time.Millisecond)
+	}
+	return d, c, hub, path
+}
+
+func TestWhoIsTakenFromTheKernel(t *testing.T) {
+	d, c, _, path := serve(t)
+	if st, err := os.Stat(path); err != nil || st.Mode().Perm() != 0o600 {
+		t.Errorf("socket: %v, %v", st, err)
+	}
+	if err := c.Act(t.Context(), "approve", "d-1"); err != nil {
+		t.Fatal(err)
+	}
+	id, err := c.Quarantine(t.Context(), netip.MustParseAddr("10.0.0.7"), time.Minute)
+	if err != nil || id != "d-9" {
+		t.Errorf("%q, %v", id, err)
+	}
+	me, err := user.Current()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"approve d-1 by " + me.Username, "quarantine 10.0.0.7 for 1m0s by " + me.Username}
+	if strings.Join(d.asked, ";") != strings.Join(want, ";") {
+		t.Errorf("asked %q, want %q", d.asked, want)
+	}
+}
+
+func TestErrorsReachTheCaller(t *testing.T) {
+	_, c, _, path := serve(t)
+	for what, err := range map[string]error{
+		"no such decision": c.Act(t.Context(), "reject", "d-5"),
+		"not possible now": c.Act(t.Context(), "release", "d-5"),
+		"no switch":        c.Get(t.Context(), "rules", &struct{}{}),
+		"404":              c.Get(t.Context(), "nonsense", &struct{}{}),
+	} {
+		if err == nil || !strings.Contains(err.Error(), what) {
+			t.Errorf("got %v, want %q", err, what)
+		}
+	}
+	for _, body := range []string{"{", `{"host":"x"}`, `{"host":"10.0.0.1","seconds":-1}`, `{"hosts":1}`, strings.Repeat("[", 1<<17)} {
+		if reply := post(t, path, "/v1/quarantine", body); !strings.HasPrefix(reply, "HTTP/1.1 400") {
+			t.Errorf("%.20q: %.60q", body, reply)
+		}
+	}
+}
+
+func post(t *testing.T, socket, path, body string) string {
+	t.Helper()
+	c, err := net.Dial("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	fmt.Fprintf(c, "POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", path, len(body), body)
+	buf := make([]byte, 512)
+	n, _ := c.Read(buf)
+	return string(buf[:n])
+}
+
+func TestEventsReachWatchersAndNeverBlock(t *testing.T) {
+	_, c, hub, _ := serve(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	ready, lines := make(chan struct{}), make(chan string, 10)
+	go func() {
+		_ = c.Events(ctx, func() { close(ready) }, func(line []byte) error { lines <- string(line); return nil })
+	}()
+	<-ready
+	sleepy := hub.Subscribe()
+	defer sleepy.Close()
+	if err := hub.Publish(map[string]int{"n": 1}); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case got := <-lines:
+		if got != `{"n":1}` {
+			t.Errorf("got %s", got)
+		}
+	case <-time.After(20 * time.Second):
+		t.Fatal("no event")
+	}
+	cancel()
+	for range 5000 {
+		_ = hub.Publish("x")
+	}
+	if hub.Lost() == 0 {
+		t.Error("a watcher that does not read lost nothing")
+	}
+}
+
+func TestLivingControllerKeepsItsSocket(t *testing.T) {
+	_, _, hub, path := serve(t)
+	if err := api.NewServer(path, &desk{}, hub).Run(t.Context()); err == nil || !strings.Contains(err.Error(), "another platelet") {
+		t.Errorf("took the socket of a living controller: %v", err)
+	}
+}
