@@ -83,7 +83,7 @@ func (s *stream) complete(t *template, r *flow.Record, x *extra) {
 	transport(t.has, r)
 	r.Source = flow.SourceIPFIX
 	if !s.tap || !tap(r, x.point) {
-		r.Signal = signal(r)
+		r.Signal = Signal(r)
 	}
 	if r.Verdict == flow.VerdictUnknown && r.OutPort != 0 {
 		r.Verdict = flow.VerdictForwarded
@@ -175,10 +175,10 @@ func tapFlags(s flow.Signal) uint8 {
 	return 0
 }
 
-// signal says what an aggregated flow proves. The union of the flags of
+// Signal says what an aggregated flow proves. The union of the flags of
 // several packets has lost who said what in which order, so only those unions
 // count that a single kind of packet can make.
-func signal(r *flow.Record) flow.Signal {
+func Signal(r *flow.Record) flow.Signal {
 	switch r.Proto {
 	case flow.ProtoTCP:
 		if r.Packets == 1 {

@@ -66,5 +66,5 @@ func (s *stream) recordV5(r *flow.Record, b []byte, at int64) {
 		r.Verdict = flow.VerdictForwarded
 	}
 	transport(0, r)
-	r.Signal = signal(r)
+	r.Signal = Signal(r)
 }

@@ -9,7 +9,7 @@ import (
 	"strings"
 
 	"github.com/platelet-sdn/platelet/flowcollector/flow"
-	"github.com/platelet-sdn/platelet/flowcollector/packet"
+	"github.com/platelet-sdn/platelet/flowcollector/netflow"
 )
 
 // goflowRow is a line of goflow2's JSON output (its flow.proto). Which fields are
@@ -143,27 +143,13 @@ func goflowProto(s scalar) string {
 	return string(s)
 }
 
-// exportedSignal says what an exported flow proves. The flags of several packets
-// are a union that has lost who said what in which order; only what a single
-// kind of packet can make counts.
+// exportedSignal says what an exported flow proves. Neighbour discovery proves
+// nothing here: the target that it is about is not among the fields.
 func exportedSignal(r *flow.Record) flow.Signal {
-	switch r.Proto {
-	case flow.ProtoTCP:
-		if r.Packets == 1 {
-			return packet.TCPSignal(r.TCPFlags)
-		}
-		switch r.TCPFlags &^ (flow.ECE | flow.CWR) {
-		case flow.SYN:
-			return flow.SignalAttempt
-		case flow.RST, flow.RST | flow.ACK:
-			return flow.SignalRefuse
-		}
-	case flow.ProtoUDP:
-		return flow.SignalUDP
-	case flow.ProtoICMP, flow.ProtoICMPv6:
+	if r.Proto == flow.ProtoICMP || r.Proto == flow.ProtoICMPv6 {
 		return judgeICMP(r.Proto, r.ICMPType, 0).forward
 	}
-	return flow.SignalNone
+	return netflow.Signal(r)
 }
 
 // forwardingVerdict reads IE 89 (RFC 7270, section 4.12): the status is in the

@@ -71,16 +71,16 @@ type Settings struct {
 // Applied says what is in force after Ensure.
 type Applied struct {
 	// SFlow is true when the bridge samples for us.
-	SFlow bool
+	SFlow bool `json:"sflow"`
 	// CollectorSetID is the collector set for tap rules; zero without one.
-	CollectorSetID uint32
+	CollectorSetID uint32 `json:"collector_set_id"`
 	// Changed is true when something had to be changed.
-	Changed bool
+	Changed bool `json:"changed"`
 	// Created is true when the collector set is new: templates will come
 	// with its first record.
-	Created bool
+	Created bool `json:"created"`
 	// LeftAlone lists what others have configured and keep.
-	LeftAlone []LeftAlone
+	LeftAlone []LeftAlone `json:"left_alone,omitempty"`
 }
 
 // LeftAlone is a configuration that was not touched, and why.

@@ -1,0 +1,46 @@
+package flow_test
+
+import (
+	"encoding/json"
+	"testing"
+
+	"github.com/platelet-sdn/platelet/flowcollector/flow"
+)
+
+func TestTapPointRoundTrip(t *testing.T) {
+	for s := flow.SignalAttempt; s <= flow.SignalICMP; s++ {
+		for _, p := range []uint16{1, 655, flow.FullProbability} {
+			got, rate, ok := flow.ParseTapPoint(flow.TapPoint(s, p))
+			if want := 65535 / float64(p); !ok || got != s || rate != want {
+				t.Errorf("signal %d at %d: got %d, rate %v, %v", s, p, got, rate, ok)
+			}
+		}
+	}
+	// What others put there is not mistaken for a tap's.
+	for _, point := range []uint32{0, 1, 456, flow.TapPoint(flow.SignalAttempt, 0), 16<<16 | 1, 0xffffffff} {
+		if s, _, ok := flow.ParseTapPoint(point); ok {
+			t.Errorf("observation point %#x is taken for signal %d", point, s)
+		}
+	}
+	if !flow.IsTapDomain(flow.TapDomain(7)) || flow.IsTapDomain(7) {
+		t.Error("tap domains are not told from others")
+	}
+}
+
+func TestMACText(t *testing.T) {
+	type holder struct{ A, B flow.MAC }
+	in := holder{A: flow.MAC{2, 0, 0, 0, 0, 9}}
+	raw, err := json.Marshal(in)
+	if err != nil || string(raw) != `{"A":"02:00:00:00:00:09","B":""}` {
+		t.Fatalf("%s, %v", raw, err)
+	}
+	var out holder
+	if err := json.Unmarshal(raw, &out); err != nil || out != in {
+		t.Errorf("%+v, %v", out, err)
+	}
+	for _, bad := range []string{`{"A":"02:00"}`, `{"A":"00:00:5e:00:53:01:00:00"}`, `{"A":"x"}`} {
+		if json.Unmarshal([]byte(bad), &out) == nil {
+			t.Errorf("read %s", bad)
+		}
+	}
+}
