@@ -164,6 +164,7 @@ func (c *Controller) parts() []func(context.Context) error {
 		c.manager.Run,
 		api.NewServer(c.cfg.API.Socket, c, c.hub).Run,
 		c.followTopology,
+		c.offerAgain,
 	}
 	if !c.opts.ReadOnly {
 		parts = append(parts, c.telemetry.Run, c.fleet.run, c.refreshTemplates)
@@ -234,6 +235,28 @@ func (c *Controller) finding(f detector.Finding) {
 		c.log.WithFields(logrus.Fields{"finding": f.ID, "kind": f.Kind, "host": f.Host.String(), "score": f.Score}).Warn("finding")
 	}
 	c.publish(f)
+}
+
+// offerAgain tells the response once more what fires: a change that did not
+// fit into its inbox must not be lost for good.
+func (c *Controller) offerAgain(ctx context.Context) error {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		c.engineMu.Lock()
+		active := c.engine.Active()
+		c.engineMu.Unlock()
+		for _, f := range active {
+			if f.State == detector.StateFiring {
+				c.manager.Handle(f)
+			}
+		}
+	}
 }
 
 func (c *Controller) decision(d response.Decision) { c.publish(d) }

@@ -18,20 +18,20 @@ import (
 // host's; a router's MAC carries many.
 const maxOwnAddresses = 4
 
+// maxFiring bounds the findings that are remembered as firing; the detectors
+// have a lower bound of their own.
+const maxFiring = 1 << 16
+
 // consider takes a finding's change of state.
 func (m *Manager) consider(ctx context.Context, f detector.Finding) {
 	switch f.State {
 	case detector.StateResolved:
 		delete(m.refused, f.ID)
-		m.mu.Lock()
-		if _, ours := m.findings[f.ID]; ours {
-			m.findings[f.ID] = f.State
-		}
-		m.mu.Unlock()
+		delete(m.firing, f.ID)
 	case detector.StateFiring:
-		m.mu.Lock()
-		m.findings[f.ID] = f.State
-		m.mu.Unlock()
+		if len(m.firing) < maxFiring {
+			m.firing[f.ID] = struct{}{}
+		}
 		m.decide(ctx, f, time.Now())
 	}
 }
@@ -137,17 +137,18 @@ func (m *Manager) sameTarget(d *Decision) bool {
 	return false
 }
 
-// covers reports whether the rules of d would add nothing to those of e.
-func (e *Decision) covers(d *Decision) bool {
-	if e.Target.Switch != d.Target.Switch || e.Target.Port != d.Target.Port {
+// covers reports whether the rules of other would add nothing to those of d.
+func (d *Decision) covers(other *Decision) bool {
+	a, b := d.Target, other.Target
+	if a.Switch != b.Switch || a.Port != b.Port {
 		return false
 	}
-	sameHost := d.Target.Host.IsValid() && e.Target.Host == d.Target.Host
-	sameMAC := !d.Target.MAC.IsZero() && e.Target.MAC == d.Target.MAC
-	if e.Action == ActionQuarantine {
-		return sameHost || sameMAC && !d.Target.Host.IsValid()
+	sameHost := b.Host.IsValid() && a.Host == b.Host
+	sameMAC := !b.MAC.IsZero() && a.MAC == b.MAC
+	if d.Action == ActionQuarantine {
+		return sameHost || sameMAC && !b.Host.IsValid()
 	}
-	return d.Action == e.Action && e.Target.Host == d.Target.Host && e.Target.Victim == d.Target.Victim && e.Target.Proto == d.Target.Proto
+	return d.Action == other.Action && a.Host == b.Host && a.Victim == b.Victim && a.Proto == b.Proto
 }
 
 // relapses counts earlier containments of the target within the window.

@@ -8,7 +8,6 @@ import (
 
 	"github.com/sirupsen/logrus"
 
-	"github.com/platelet-sdn/platelet/detector"
 	"github.com/platelet-sdn/platelet/segmentation"
 )
 
@@ -70,6 +69,9 @@ func (m *Manager) follow(ctx context.Context, d *Decision, l *life, now time.Tim
 		// be told from blindness, so nothing is released meanwhile.
 		l.activity = now
 		m.renew(ctx, d, now)
+		if now.Sub(d.Renewed) > d.TTL {
+			m.end(ctx, d, StateExpired, now, fmt.Sprintf("not renewed within the TTL: %v", err))
+		}
 		return
 	}
 	m.measure(d, l, counters, now)
@@ -196,10 +198,8 @@ func (m *Manager) over(d *Decision, l *life, now time.Time) bool {
 	if !d.Until.IsZero() {
 		return !now.Before(d.Until)
 	}
-	m.mu.Lock()
-	state, known := m.findings[d.Finding]
-	m.mu.Unlock()
-	return (!known || state == detector.StateResolved) && now.Sub(l.activity) >= m.cfg.QuietFor && now.Sub(d.Applied) >= d.Hold
+	_, firing := m.firing[d.Finding]
+	return !firing && now.Sub(l.activity) >= m.cfg.QuietFor && now.Sub(d.Applied) >= d.Hold
 }
 
 // renew restarts the switch's timeout when a third of it is gone.

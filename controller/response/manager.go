@@ -72,17 +72,17 @@ type Manager struct {
 	log     logrus.FieldLogger
 	emit    func(Decision)
 
-	inbox    chan func(context.Context)
-	overrun  atomic.Uint64
-	mu       sync.Mutex // guards what follows for readers outside Run
-	all      map[string]*Decision
-	brake    bool
-	findings map[string]detector.State // of findings that have a decision
+	inbox   chan func(context.Context)
+	overrun atomic.Uint64
+	mu      sync.Mutex // guards what follows for readers outside Run
+	all     map[string]*Decision
+	brake   bool
 
 	// What follows is Run's alone.
 	lives        map[string]*life            // decisions with rules
 	recent       []time.Time                 // begin of containments, last minute
 	refused      map[string]detector.Finding // firing, but a guard said no
+	firing       map[string]struct{}         // IDs of findings
 	reconsidered time.Time
 }
 
@@ -112,7 +112,7 @@ func New(cfg Config, enforce Enforcer, where Locator, store Store, watch *Watch,
 	return &Manager{
 		cfg: cfg, enforce: enforce, where: where, store: store, watch: watch, log: log, emit: emit,
 		inbox: make(chan func(context.Context), 1024),
-		all:   map[string]*Decision{}, findings: map[string]detector.State{}, lives: map[string]*life{}, refused: map[string]detector.Finding{},
+		all:   map[string]*Decision{}, lives: map[string]*life{}, refused: map[string]detector.Finding{}, firing: map[string]struct{}{},
 	}
 }
 
@@ -133,9 +133,9 @@ func (m *Manager) Run(ctx context.Context) error {
 	}
 }
 
-// Handle takes a finding's change of state. It never blocks: when the inbox
-// is full the change is counted as lost, and the finding is offered again by
-// Reconsider.
+// Handle takes a finding's change of state; to be told of the same one again
+// does no harm. It never blocks: when the inbox is full the change is counted
+// as lost, and whoever calls is to offer what fires once more, later.
 func (m *Manager) Handle(f detector.Finding) {
 	select {
 	case m.inbox <- func(ctx context.Context) { m.consider(ctx, f) }:
@@ -216,6 +216,7 @@ func (m *Manager) change(ctx context.Context, d *Decision, f func(*Decision)) {
 	m.mu.Unlock()
 	m.save(ctx, d)
 	m.emit(*d)
+	m.prune(ctx)
 }
 
 // save writes a decision down. A store that fails does not stop containment:
@@ -232,8 +233,7 @@ func (m *Manager) save(ctx context.Context, d *Decision) {
 	}
 }
 
-// end moves a decision to a final state and forgets the oldest ended ones
-// beyond what is kept.
+// end moves a decision to a final state.
 func (m *Manager) end(ctx context.Context, d *Decision, s State, now time.Time, why string) {
 	delete(m.lives, d.ID)
 	m.refollow()
@@ -243,24 +243,24 @@ func (m *Manager) end(ctx context.Context, d *Decision, s State, now time.Time, 
 			d.Proof.Why = why
 		}
 	})
-	m.prune(ctx)
 }
 
+// prune forgets the oldest decisions that nothing depends on, beyond what is
+// kept.
 func (m *Manager) prune(ctx context.Context) {
 	m.mu.Lock()
 	over := len(m.all) - kept
 	var old []*Decision
 	if over > 0 {
 		for _, d := range m.all {
-			if !d.Ended.IsZero() {
+			if !d.Committed && d.State != StateAwaitingApproval {
 				old = append(old, d)
 			}
 		}
-		slices.SortFunc(old, func(a, b *Decision) int { return a.Ended.Compare(b.Ended) })
+		slices.SortFunc(old, func(a, b *Decision) int { return a.Time().Compare(b.Time()) })
 		old = old[:min(over, len(old))]
 		for _, d := range old {
 			delete(m.all, d.ID)
-			delete(m.findings, d.Finding)
 		}
 	}
 	m.mu.Unlock()
@@ -274,6 +274,9 @@ func (m *Manager) prune(ctx context.Context) {
 // begin starts to follow a decision whose rules stand.
 func (m *Manager) begin(d *Decision, now time.Time) {
 	l := &life{w: &watched{target: d.Target, since: now.Add(enforcementLag).UnixNano()}, activity: now, applied: now}
+	if d.Action == ActionQuarantine {
+		l.w.open = m.cfg.Remediation
+	}
 	if p, ok := m.where.Snapshot().Port(topology.PortID{Switch: d.Target.Switch, Port: d.Target.Port}); ok {
 		l.w.ifIndex = p.IfIndex
 	}

@@ -139,6 +139,7 @@ func testConfig() Config {
 	cfg := DefaultConfig()
 	cfg.Mode = ModeAutonomous
 	cfg.Protected = segmentation.NewProtected([]netip.Prefix{netip.MustParsePrefix("10.0.0.1/32")})
+	cfg.Remediation = []netip.Addr{host(1)}
 	cfg.MaxQuarantines, cfg.MaxActions = 3, 5
 	return cfg
 }
@@ -195,6 +196,9 @@ func TestLifeOfAQuarantine(t *testing.T) {
 		t.Fatal("the decision was not written down")
 	}
 	r.led.drop(d.ID, 100)
+	// Its way to remediation is open, and no sign that containment leaks.
+	r.watch.Observe([]flow.Record{{Time: d.Applied.Add(150 * time.Millisecond).UnixNano(), Source: flow.SourceTap, Signal: flow.SignalAttempt,
+		Proto: flow.ProtoTCP, Src: host(9), Dst: host(1), InPort: 9, Rate: 1, Packets: 1}})
 	now := d.Applied.Add(settle + 100*time.Millisecond)
 	r.tick(ctx, now)
 	if d = r.only(t); d.State != StateVerified || !d.Proof.Effective || !d.Proof.Harmless || d.Proof.Dropped != 100 {
@@ -495,6 +499,34 @@ func TestUnprovenIsInstalledOnceMore(t *testing.T) {
 	r.tick(ctx, d.Applied.Add(5*time.Second))
 	if d = r.only(t); d.State != StateVerified {
 		t.Errorf("not verified after the second attempt: %s %+v", d.State, d.Proof)
+	}
+}
+
+// What is only observed must not add up for ever.
+func TestDecisionsAreBounded(t *testing.T) {
+	cfg := testConfig()
+	cfg.Mode = ModeObserve
+	r, ctx := newRig(t, cfg), t.Context()
+	for i := range 3 * kept {
+		f := scanBy(byte(i), uint32(i%9)+1, i)
+		r.consider(ctx, f)
+		r.consider(ctx, resolved(f))
+	}
+	if n := len(r.Decisions()); n > kept || len(r.store.m) > kept || len(r.firing) != 0 {
+		t.Errorf("%d decisions, %d stored, %d findings", n, len(r.store.m), len(r.firing))
+	}
+}
+
+func TestSwitchThatNeverReturnsEndsContainment(t *testing.T) {
+	r, ctx := newRig(t, testConfig()), t.Context()
+	r.consider(ctx, scanBy(9, 9, 1))
+	d := r.only(t)
+	r.led.err = errors.New("no such bridge")
+	for s := range 3 * int(r.cfg.TTL/time.Second) {
+		r.tick(ctx, d.Applied.Add(time.Duration(s)*time.Second))
+	}
+	if d = r.only(t); d.State != StateExpired {
+		t.Errorf("still %s", d.State)
 	}
 }
 

@@ -2,6 +2,7 @@ package response
 
 import (
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -37,6 +38,7 @@ type watchSet struct {
 
 type watched struct {
 	target  Target
+	open    []netip.Addr // stays reachable from quarantine
 	ifIndex uint32
 	since   int64 // Unix nanoseconds; records before it do not count
 	passed  atomic.Uint64
@@ -81,7 +83,7 @@ func (s *watchSet) count(r *flow.Record) bool {
 		t.dropped.Add(uint64(r.ScaledPackets()))
 	case r.Source == flow.SourceSFlow:
 		return true // samples stand before our rules: they prove nothing
-	case r.Signal == flow.SignalARPReply:
+	case r.Signal == flow.SignalARPReply, slices.Contains(t.open, r.Dst):
 		return true // kept on purpose
 	default:
 		t.passed.Add(uint64(r.ScaledPackets()))
