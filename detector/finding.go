@@ -9,6 +9,7 @@ import (
 // Kind names what a finding is about.
 type Kind string
 
+// The kinds of findings.
 const (
 	KindPortScan  Kind = "port-scan"  // many ports of one host (vertical)
 	KindHostSweep Kind = "host-sweep" // one port of many hosts (horizontal)
@@ -21,6 +22,7 @@ const (
 // State is where a finding is in its life.
 type State string
 
+// The states of a finding.
 const (
 	StatePending  State = "pending"  // evidence grows, not yet enough
 	StateFiring   State = "firing"   // enough evidence to act on
@@ -30,6 +32,7 @@ const (
 // Severity orders findings for people.
 type Severity string
 
+// The severities, the lowest first.
 const (
 	SeverityLow      Severity = "low"
 	SeverityMedium   Severity = "medium"

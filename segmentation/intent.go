@@ -13,6 +13,7 @@ import (
 // Tier orders rules: a rule of an earlier tier wins over all later ones.
 type Tier uint8
 
+// The tiers, in falling precedence.
 const (
 	TierGuard     Tier = iota // protected assets, before everything
 	TierEmergency             // written by the healer; always expires
@@ -27,6 +28,7 @@ type Action uint8
 const (
 	// ActionAllow lets the packet go on behind the tier's other rules.
 	ActionAllow Action = iota + 1
+	// ActionDeny drops the packet.
 	ActionDeny
 	// ActionRateLimit lets up to Limit pass and drops the rest.
 	ActionRateLimit

@@ -16,6 +16,7 @@ import (
 // Action is a rung of the response ladder, from the mildest to the hardest.
 type Action string
 
+// The rungs that there are, the mildest first.
 const (
 	ActionObserve    Action = "observe"
 	ActionAlert      Action = "alert"
@@ -41,6 +42,7 @@ const (
 // State is where a decision is in its life.
 type State string
 
+// The states of a decision. The last four are final.
 const (
 	StateProposed         State = "proposed"
 	StateAwaitingApproval State = "awaiting-approval"

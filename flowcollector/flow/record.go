@@ -98,6 +98,7 @@ const (
 // Verdict says what the switch did with the packets of a record.
 type Verdict uint8
 
+// What a switch may have done with packets.
 const (
 	VerdictUnknown Verdict = iota
 	VerdictForwarded

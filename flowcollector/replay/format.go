@@ -11,6 +11,7 @@ import (
 // Format is a kind of recording.
 type Format string
 
+// The kinds of recordings that are read.
 const (
 	FormatPcap     Format = "pcap"
 	FormatPcapng   Format = "pcapng"

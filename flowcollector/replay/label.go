@@ -8,6 +8,7 @@ import (
 // Class is what a label says of a connection.
 type Class uint8
 
+// What labels say.
 const (
 	ClassUnknown Class = iota
 	ClassBenign
