@@ -75,8 +75,10 @@ func (t Target) String() string {
 	switch {
 	case t.Host.IsValid():
 		return t.Host.String()
-	case t.Victim.IsValid():
+	case t.Victim.IsValid() && t.Port != "":
 		return "forged sources at " + t.Port + " towards " + t.Victim.String()
+	case t.Victim.IsValid(): // in replay nobody knows the port
+		return "forged sources towards " + t.Victim.String()
 	default:
 		return t.MAC.String()
 	}

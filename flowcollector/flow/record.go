@@ -88,7 +88,7 @@ const (
 	// SignalFinish is a TCP FIN: evidence of a completed connection.
 	SignalFinish Signal = 9
 	// SignalICMP is an ICMP or ICMPv6 message other than unreachable and
-	// neighbour discovery.
+	// neighbour discovery; the tap samples echo requests alone.
 	SignalICMP Signal = 10
 	// SignalSilence is a log's own statement that nobody answered (Zeek S0,
 	// Argus INT and the like): the attempt failed, no reply will follow.
