@@ -81,11 +81,12 @@ func (m *Manager) decide(ctx context.Context, f detector.Finding, now time.Time)
 		m.log.WithFields(logrus.Fields{"decision": d.ID, "target": d.Target.String(), "why": d.lastVerdict()}).Warn("containment refused by a guard")
 	case m.cfg.Mode == ModeAutonomous:
 		m.apply(ctx, &d, now)
-	case m.cfg.Mode == ModeAdvise:
-		d.State = StateAwaitingApproval
-		m.change(ctx, &d, func(*Decision) {})
 	default:
+		if m.cfg.Mode == ModeAdvise {
+			d.State = StateAwaitingApproval
+		}
 		m.change(ctx, &d, func(*Decision) {})
+		m.log.WithFields(logrus.Fields{"decision": d.ID, "action": d.Action, "target": d.Target.String(), "port": d.Target.Port, "why": d.Why}).Warnf("containment %s", d.State)
 	}
 }
 

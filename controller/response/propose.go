@@ -65,7 +65,7 @@ func why(f detector.Finding) string {
 			fmt.Fprintf(&b, " and %d more", n)
 		}
 	}
-	top := slices.Clone(f.Evidence)
+	top := slices.DeleteFunc(slices.Clone(f.Evidence), func(e detector.Evidence) bool { return e.Contribution <= 0 })
 	slices.SortStableFunc(top, func(a, b detector.Evidence) int {
 		switch {
 		case a.Contribution > b.Contribution:
