@@ -17,7 +17,7 @@ deps:
 
 # The main job, end to end: lab, attacks, detection, containment, release.
 demo: deps build
-	$(SUDO) $(BIN) lab demo lab/first.clab.yml
+	$(SUDO) $(BIN) lab demo --reconfigure lab/first.clab.yml
 
 # Everything: static checks, unit, differential, fuzz seeds, and the tests on
 # real switches in network namespaces. Packages run one after the other: the
@@ -33,12 +33,12 @@ bench: deps
 # Time to contain for every attack, 20 runs each, from packet captures.
 measure: deps build
 	@for a in port-scan port-scan-silent host-sweep arp-sweep syn-flood udp-flood icmp-flood; do \
-	  $(SUDO) $(BIN) lab measure lab/first.clab.yml --attack $$a --runs 20 -o json || exit 1; done
+	  $(SUDO) $(BIN) lab measure lab/first.clab.yml --reconfigure --attack $$a --runs 20 -o json || exit 1; done
 
 # Beside Debian's fastnetmon, on the same lab and the same flood.
 bench-peer: build
 	@$(SUDO) scripts/install-deps.sh --peer
-	$(SUDO) $(BIN) lab bench-peer lab/first.clab.yml --runs 5
+	$(SUDO) $(BIN) lab bench-peer --reconfigure lab/first.clab.yml --runs 5
 
 fuzz:
 	@set -e; for pkg in $$(go list ./...); do \

@@ -61,7 +61,7 @@ func (s *state) checkFree(ctx context.Context, h *netlink.Handle) error {
 			continue
 		}
 		if _, err := os.Lstat(namespace.Path(n.Namespace)); err == nil {
-			return fmt.Errorf("namespace %s is already there: is lab %s up?", n.Namespace, s.Lab)
+			return fmt.Errorf("namespace %s is already there: is lab %s up? (lab down, or --reconfigure, clears it away)", n.Namespace, s.Lab)
 		}
 	}
 	for _, l := range s.Links {
@@ -72,7 +72,7 @@ func (s *state) checkFree(ctx context.Context, h *netlink.Handle) error {
 			_, err := h.LinkByName(e.Name)
 			var missing netlink.LinkNotFoundError
 			if err == nil {
-				return fmt.Errorf("interface %s is already there: is lab %s up?", e.Name, s.Lab)
+				return fmt.Errorf("interface %s is already there: is lab %s up? (lab down, or --reconfigure, clears it away)", e.Name, s.Lab)
 			} else if !errors.As(err, &missing) {
 				return fmt.Errorf("interface %s: %w", e.Name, err)
 			}

@@ -39,8 +39,14 @@ func labUp(o *runner.Options) *cobra.Command {
 		fmt.Fprintf(cmd.OutOrStdout(), "lab %s is up: %d nodes\n", l.Name(), len(l.Nodes()))
 		return nil
 	}}
-	cmd.Flags().BoolVar(&o.Reconfigure, "reconfigure", false, "take a lab of the same name down first")
+	addReconfigure(cmd, o)
 	return cmd
+}
+
+// addReconfigure lets a command that brings a lab up clear one of the same
+// name away, which a crash may have left.
+func addReconfigure(cmd *cobra.Command, o *runner.Options) {
+	cmd.Flags().BoolVar(&o.Reconfigure, "reconfigure", false, "take a lab of the same name down first")
 }
 
 func labDown(o *runner.Options) *cobra.Command {

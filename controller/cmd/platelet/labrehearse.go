@@ -18,7 +18,7 @@ import (
 )
 
 func labDemo(o *runner.Options) *cobra.Command {
-	return &cobra.Command{Use: "demo TOPOLOGY", Short: "Show the loop closing: two real attacks, contained, proven and released", Args: cobra.ExactArgs(1), RunE: func(cmd *cobra.Command, args []string) error {
+	cmd := &cobra.Command{Use: "demo TOPOLOGY", Short: "Show the loop closing: two real attacks, contained, proven and released", Args: cobra.ExactArgs(1), RunE: func(cmd *cobra.Command, args []string) error {
 		t, err := clab.Load(args[0])
 		if err != nil {
 			return err
@@ -32,6 +32,8 @@ func labDemo(o *runner.Options) *cobra.Command {
 		}
 		return demo.Demo(cmd.Context(), demo.Config{Topology: t, Options: *o, Controller: startLabController, Out: out, Color: color, WarmUp: warmUp})
 	}}
+	addReconfigure(cmd, o)
+	return cmd
 }
 
 // warmUp is how long honest traffic runs before the first attack: a controller
@@ -74,6 +76,7 @@ func labMeasure(o *runner.Options) *cobra.Command {
 		_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s\n", raw)
 		return err
 	}}
+	addReconfigure(cmd, o)
 	cmd.Flags().StringVar(&name, "attack", "port-scan", "one of "+strings.Join(attackNames(), ", "))
 	cmd.Flags().IntVar(&runs, "runs", 20, "how often")
 	cmd.Flags().StringVarP(&format, "output", "o", "text", "text or json")
@@ -94,6 +97,7 @@ func labBenchPeer(o *runner.Options) *cobra.Command {
 		}
 		return r.Print(cmd.OutOrStdout())
 	}}
+	addReconfigure(cmd, o)
 	cmd.Flags().StringVar(&name, "attack", "udp-flood", "the attack")
 	cmd.Flags().IntVar(&runs, "runs", 5, "how often each")
 	return cmd
