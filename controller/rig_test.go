@@ -313,6 +313,14 @@ func (r *rig) reaches(from string, to netip.Addr) bool {
 	return err == nil
 }
 
+// awaitReach waits for an answer. A change of rules reaches the datapath some
+// milliseconds after the tables, in this direction as in the other, so that a
+// single ping right behind it may be lost.
+func (r *rig) awaitReach(from string, to netip.Addr, when string) {
+	r.t.Helper()
+	r.await(fmt.Sprintf("a way from %s to %s %s", from, to, when), func() bool { return r.reaches(from, to) })
+}
+
 func (r *rig) addr(node string) netip.Addr {
 	r.t.Helper()
 	p, err := r.lab.Addr(node, "eth1")
@@ -331,11 +339,12 @@ func (r *rig) scan(from string, to netip.Addr) {
 	}
 }
 
-// emergency lists our emergency rules as the switch has them.
+// emergency lists our emergency rules as the switch has them; a switch that
+// does not answer has one, of that text.
 func (r *rig) emergency() []string {
 	out, err := r.ovs.Ofctl(r.t.Context(), "-O", "OpenFlow14", "dump-flows", r.ovs.Mgmt(r.bridge), "table=201,cookie=0x504c010300000000/0xffffffff00000000")
 	if err != nil {
-		return nil
+		return []string{err.Error()}
 	}
 	var rules []string
 	for line := range strings.Lines(out) {
