@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -193,14 +192,8 @@ func (c *Controller) peers() []netip.Prefix {
 		return p
 	}
 	own := []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}
-	addrs, err := net.InterfaceAddrs()
-	if err != nil {
-		c.log.WithError(err).Warn("own addresses unknown; listening to loopback exporters alone")
-	}
-	for _, a := range addrs {
-		if p, err := netip.ParsePrefix(a.String()); err == nil {
-			own = append(own, netip.PrefixFrom(p.Addr(), p.Addr().BitLen()))
-		}
+	for _, a := range c.ownAddresses() {
+		own = append(own, netip.PrefixFrom(a, a.BitLen()))
 	}
 	return own
 }

@@ -28,14 +28,14 @@ type fleet struct {
 	mu      sync.Mutex
 	bridges map[string]*pipeline.Bridge
 	adopted map[string]map[string][]segmentation.Intent // by bridge and owner, before the bridge is known
-	guarded map[string]bool                             // protected hosts whose guard rules are asked for
+	guarded map[netip.Addr]topology.PortID              // where protected hosts are guarded
 	ctx     context.Context                             // of the connections; nil before run
 	cancel  context.CancelFunc
 	running sync.WaitGroup
 }
 
 func newFleet(c *Controller, cfg config.File) *fleet {
-	return &fleet{c: c, cfg: cfg, bridges: map[string]*pipeline.Bridge{}, adopted: map[string]map[string][]segmentation.Intent{}, guarded: map[string]bool{}}
+	return &fleet{c: c, cfg: cfg, bridges: map[string]*pipeline.Bridge{}, adopted: map[string]map[string][]segmentation.Intent{}, guarded: map[netip.Addr]topology.PortID{}}
 }
 
 // run keeps every bridge connected, beyond the end of ctx, until stop: what
@@ -182,8 +182,7 @@ func (f *fleet) guardProtected(ctx context.Context) error {
 
 func (f *fleet) guard(ctx context.Context, protected segmentation.Protected, h topology.Host) {
 	owner := "guard-" + h.Addr.String()
-	key := owner + "@" + h.Port.Switch + "/" + h.Port.Port
-	if f.guarded[key] {
+	if f.guarded[h.Addr] == h.Port {
 		return
 	}
 	intents, err := protected.Guard(owner, h.Port.Switch, h.Port.Port, h.Addr)
@@ -194,7 +193,7 @@ func (f *fleet) guard(ctx context.Context, protected segmentation.Protected, h t
 		f.c.log.WithError(err).WithField("host", h.Addr.String()).Warn("guard of a protected host could not be installed")
 		return
 	}
-	f.guarded[key] = true
+	f.guarded[h.Addr] = h.Port
 	f.c.log.WithFields(logrus.Fields{"host": h.Addr.String(), "port": h.Port.Port}).Info("protected host guarded")
 }
 

@@ -30,6 +30,7 @@ func (c *Controller) listenToExports(ctx context.Context, fc *flowcollector.Conf
 	case <-ctx.Done():
 		return
 	}
+	own := c.ownAddresses()
 	for name := range switches {
 		if len(c.cfg.Bridges) > 0 && !slices.Contains(c.cfg.Bridges, name) {
 			continue
@@ -40,41 +41,42 @@ func (c *Controller) listenToExports(ctx context.Context, fc *flowcollector.Conf
 			continue
 		}
 		if x.SFlow != nil {
-			fc.SFlow = addLocal(fc.SFlow, x.SFlow.Targets)
+			fc.SFlow = addLocal(fc.SFlow, own, x.SFlow.Targets)
 		}
 		if x.IPFIX != nil {
-			fc.IPFIX = addLocal(fc.IPFIX, x.IPFIX.Targets)
+			fc.IPFIX = addLocal(fc.IPFIX, own, x.IPFIX.Targets)
 		}
 		for _, set := range x.CollectorSets {
-			fc.IPFIX = addLocal(fc.IPFIX, set.Targets)
+			fc.IPFIX = addLocal(fc.IPFIX, own, set.Targets)
 		}
 	}
 }
 
 // addLocal adds those targets that are addresses of this machine.
-func addLocal(list []netip.AddrPort, targets []string) []netip.AddrPort {
+func addLocal(list []netip.AddrPort, own []netip.Addr, targets []string) []netip.AddrPort {
 	for _, t := range targets {
 		ap, err := netip.ParseAddrPort(t)
 		if err != nil || slices.Contains(list, ap) {
 			continue
 		}
-		if own(ap.Addr()) {
+		if ap.Addr().IsLoopback() || slices.Contains(own, ap.Addr()) {
 			list = append(list, ap)
 		}
 	}
 	return list
 }
 
-func own(a netip.Addr) bool {
-	if a.IsLoopback() {
-		return true
-	}
+// ownAddresses are this machine's; none where they cannot be read.
+func (c *Controller) ownAddresses() []netip.Addr {
 	addrs, err := net.InterfaceAddrs()
 	if err != nil {
-		return false
+		c.log.WithError(err).Warn("own addresses unknown; only loopback exporters count as local")
 	}
-	return slices.ContainsFunc(addrs, func(x net.Addr) bool {
-		p, err := netip.ParsePrefix(x.String())
-		return err == nil && p.Addr() == a
-	})
+	var own []netip.Addr
+	for _, a := range addrs {
+		if p, err := netip.ParsePrefix(a.String()); err == nil {
+			own = append(own, p.Addr())
+		}
+	}
+	return own
 }

@@ -119,7 +119,7 @@ func (m *Manager) measure(d *Decision, l *life, counters []Counter, now time.Tim
 	d.Proof.Dropped = max(d.Proof.Dropped+newDrops, l.w.dropped.Load())
 	d.Proof.Passed = passed
 	m.mu.Unlock()
-	l.dropped, l.matched = dropped, matched
+	l.dropped = dropped
 }
 
 // harmful compares how known-good conversations of others fare before and

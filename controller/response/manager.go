@@ -90,7 +90,6 @@ type Manager struct {
 type life struct {
 	w        *watched
 	dropped  uint64    // of the rules' counters when last polled
-	matched  uint64    // likewise
 	activity time.Time // last sign of the attack
 	polled   time.Time
 	applied  time.Time // installed last; a second attempt moves it
