@@ -6,7 +6,6 @@ package attack
 import (
 	"context"
 	"fmt"
-	"net/netip"
 	"strings"
 
 	"github.com/platelet-sdn/platelet/lab/runner"
@@ -26,15 +25,28 @@ type Attack struct {
 	Flood bool
 	// Spoofed is true when its source addresses are forged.
 	Spoofed bool
-	about   string
-	traffic string // capture filter, besides the attacker's MAC address
+	// Technique is the MITRE ATT&CK technique that it simulates, such as
+	// T1046.
+	Technique string
+	about     string
+	traffic   string // capture filter, besides the attackers' MAC addresses
+	// Either an attacker's tool runs it, or agents of ours play it.
 	program string
 	args    []string // TARGET stands for the target
 	target  func(Roles) string
+	play    func(ctx context.Context, s *Scene) error
 	// swept is true when it arrives at more hosts than the victim.
 	swept   bool
 	prepare func(ctx context.Context, lab *runner.Lab, r Roles) (undo func(context.Context) error, err error)
+	// attackers is how many attacking nodes it wants; 1 when 0. Where the lab
+	// has fewer, it takes those.
+	attackers int
+	// filter replaces the usual capture filter.
+	filter func(Roles) string
 }
+
+// Tool is the program that runs the attack; empty where agents of ours do.
+func (a Attack) Tool() string { return a.program }
 
 const (
 	// synOnly matches connection attempts.
@@ -47,7 +59,10 @@ const (
 )
 
 // All is the catalogue.
-func All() []Attack {
+func All() []Attack { return tools() }
+
+// tools are attacks by the programs that attackers use.
+func tools() []Attack {
 	scan := []string{"-sS", "-n", "-Pn", "--disable-arp-ping", "--send-ip", "--max-retries", "0", "--min-rate", "1000", "--max-rate", "1000"}
 	ports := append(scan[:len(scan):len(scan)], "-p", "1-8000", "TARGET")
 	return []Attack{
@@ -114,65 +129,6 @@ func Find(name string) (Attack, error) {
 // About is one line for people.
 func (a Attack) About() string { return a.about }
 
-// Roles are the nodes that take part, found by their labels.
-type Roles struct {
-	Attacker, Victim string
-	// AttackerIface, VictimIface are their interfaces.
-	AttackerIface, VictimIface string
-	AttackerMAC                string
-	AttackerAddr, VictimAddr   netip.Addr
-	// AttackerAddrs are all addresses that the attacker goes by.
-	AttackerAddrs []netip.Addr
-	// Subnet is the victim's.
-	Subnet netip.Prefix
-	// Bystanders are the other hosts that may be swept.
-	Bystanders []string
-	// Port is the switch port that the attacker is behind.
-	Port string
-}
-
-// Cast finds the nodes for an attack: the victim is app=web, attackers are
-// role=attacker, of which index takes one.
-func Cast(lab *runner.Lab, index int) (Roles, error) {
-	attackers, victims := lab.Select("role", "attacker"), lab.Select("app", "web")
-	if len(attackers) == 0 || len(victims) == 0 {
-		return Roles{}, fmt.Errorf("lab %s: an attack needs a node labelled role=attacker and one labelled app=web", lab.Name())
-	}
-	r := Roles{Attacker: attackers[index%len(attackers)], Victim: victims[0]}
-	r.Bystanders = append(lab.Select("role", "client"), victims[1:]...)
-	r.Bystanders = append(r.Bystanders, lab.Select("app", "dns")...)
-	var err error
-	if r.AttackerIface, err = lab.Interface(r.Attacker); err != nil {
-		return Roles{}, err
-	}
-	if r.VictimIface, err = lab.Interface(r.Victim); err != nil {
-		return Roles{}, err
-	}
-	mac, err := lab.MAC(r.Attacker, r.AttackerIface)
-	if err != nil {
-		return Roles{}, err
-	}
-	r.AttackerMAC = mac.String()
-	attacker, err := lab.Addr(r.Attacker, r.AttackerIface)
-	if err != nil {
-		return Roles{}, err
-	}
-	victim, err := lab.Addr(r.Victim, r.VictimIface)
-	if err != nil {
-		return Roles{}, err
-	}
-	all, err := lab.Addrs(r.Attacker, r.AttackerIface)
-	if err != nil {
-		return Roles{}, err
-	}
-	for _, a := range all {
-		r.AttackerAddrs = append(r.AttackerAddrs, a.Addr())
-	}
-	r.AttackerAddr, r.VictimAddr, r.Subnet = attacker.Addr(), victim.Addr(), victim.Masked()
-	r.Port, err = lab.HostSide(r.Attacker, r.AttackerIface)
-	return r, err
-}
-
 // Watch lists the nodes that the attack arrives at.
 func (a Attack) Watch(r Roles) []string {
 	if a.swept {
@@ -182,10 +138,22 @@ func (a Attack) Watch(r Roles) []string {
 }
 
 // Filter is the capture filter of the attack's packets. They are known by
-// the attacker's hardware address, which no tool here forges, so that benign
-// packets of the same form are not counted.
+// the attackers' hardware addresses, so that benign packets of the same form
+// are not counted; an attack that forges those too has a filter of its own.
 func (a Attack) Filter(r Roles) string {
-	return "ether src " + r.AttackerMAC + " and " + a.traffic
+	if a.filter != nil {
+		return a.filter(r)
+	}
+	macs := make([]string, 0, max(1, a.attackers))
+	for _, p := range a.Parties(r) {
+		macs = append(macs, "ether src "+p.MAC)
+	}
+	return "(" + strings.Join(macs, " or ") + ") and " + a.traffic
+}
+
+// Parties lists the attacking nodes of those cast that this attack uses.
+func (a Attack) Parties(r Roles) []Party {
+	return r.Attackers[:min(len(r.Attackers), max(1, a.attackers))]
 }
 
 // Target is what the tool is given as the target.

@@ -42,7 +42,7 @@ func TestAttacksStartStopAndCleanUp(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			run, err := a.Start(ctx, lab, roles)
+			run, err := a.Start(ctx, lab, roles, attack.Settings{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -106,7 +106,7 @@ func TestCastByLabels(t *testing.T) {
 
 // TestFiltersAreValid lets tcpdump compile every capture filter.
 func TestFiltersAreValid(t *testing.T) {
-	roles := attack.Roles{AttackerMAC: "aa:c1:ab:00:00:01"}
+	roles := attack.Roles{Attackers: []attack.Party{{MAC: "aa:c1:ab:00:00:01"}}}
 	for _, a := range attack.All() {
 		if a.About() == "" || a.Finding == "" || a.Action == "" {
 			t.Errorf("%s is incomplete", a.Name)

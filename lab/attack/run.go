@@ -26,12 +26,16 @@ type Running struct {
 }
 
 // Start starts the attack. A tool that comes to its end is started again,
-// until Stop, the end of the context or 30 s.
-func (a Attack) Start(ctx context.Context, lab *runner.Lab, r Roles) (*Running, error) {
+// until Stop, the end of the context or of the time it is given.
+func (a Attack) Start(ctx context.Context, lab *runner.Lab, r Roles, set Settings) (*Running, error) {
+	set = set.withDefaults()
+	if a.play != nil {
+		return a.startPlay(ctx, lab, r, set)
+	}
 	if _, err := exec.LookPath(a.program); err != nil {
 		return nil, fmt.Errorf("attack %s: %w (scripts/install-deps.sh installs it)", a.Name, err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, hardLimit)
+	ctx, cancel := context.WithTimeout(ctx, min(set.For, hardLimit))
 	run := &Running{cancel: cancel, done: make(chan struct{})}
 	first, err := a.launch(lab, r)
 	if err != nil {

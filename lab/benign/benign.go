@@ -15,6 +15,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/platelet-sdn/platelet/lab/agent"
 	"github.com/platelet-sdn/platelet/lab/runner"
 	"golang.org/x/sync/errgroup"
 )
@@ -61,10 +62,20 @@ func (l Loss) Sub(before Loss) Loss {
 	}
 }
 
+// Options say which honest traffic to make. The zero value is good.
+type Options struct {
+	// Profile is the mix of behaviours.
+	Profile string
+	// Seed makes what clients choose at random the same every time.
+	Seed uint64
+	// Truth gets a line per action; nil keeps none.
+	Truth *agent.Truth
+}
+
 // Start starts honest traffic: clients (role=client) fetch pages from the
 // web server (app=web) and exchange probes with the resolver (app=dns). It
 // goes on until Stop.
-func Start(ctx context.Context, lab *runner.Lab) (*Traffic, error) {
+func Start(ctx context.Context, lab *runner.Lab, _ Options) (*Traffic, error) {
 	web, dns, clients := lab.Select("app", "web"), lab.Select("app", "dns"), lab.Select("role", "client")
 	if len(web) == 0 || len(dns) == 0 || len(clients) == 0 {
 		return nil, fmt.Errorf("lab %s: honest traffic needs nodes labelled app=web, app=dns and role=client", lab.Name())

@@ -18,7 +18,7 @@ func TestLossIsCounted(t *testing.T) {
 	defer cancel()
 	env := labtest.New(ctx, t, "../first.clab.yml")
 	lab := env.Up(ctx, t)
-	traffic, err := benign.Start(ctx, lab)
+	traffic, err := benign.Start(ctx, lab, benign.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -95,7 +95,7 @@ func Demo(ctx context.Context, c Config) (err error) {
 		err = errors.Join(err, d.lab.Down(ctx))
 	}()
 	d.line.say("lab", "%d nodes on bridge %v, up in %s", len(d.lab.Nodes()), d.lab.Bridges(), round(time.Since(started)))
-	if d.traffic, err = benign.Start(ctx, d.lab); err != nil {
+	if d.traffic, err = benign.Start(ctx, d.lab, benign.Options{}); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, d.traffic.Stop()) }()

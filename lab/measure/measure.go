@@ -89,7 +89,7 @@ func Measure(ctx context.Context, c Config) (result Result, err error) {
 		return Result{}, err
 	}
 	defer func() { err = errors.Join(err, down()) }()
-	traffic, err := benign.Start(ctx, lab)
+	traffic, err := benign.Start(ctx, lab, benign.Options{})
 	if err != nil {
 		return Result{}, err
 	}

@@ -79,7 +79,7 @@ func (s *Shot) attack(ctx context.Context, counter *attack.Counter) (observation
 	if err != nil {
 		return observation{}, err
 	}
-	running, err := s.Attack.Start(ctx, s.Lab, s.Roles)
+	running, err := s.Attack.Start(ctx, s.Lab, s.Roles, attack.Settings{})
 	if err != nil {
 		return observation{}, err
 	}

@@ -1,0 +1,231 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"syscall"
+	"time"
+
+	"github.com/platelet-sdn/platelet/lab/runner"
+	"github.com/vishvananda/netlink"
+)
+
+// Station is where an agent stands: one interface inside a namespace that a
+// lab made. All its traffic goes through the fence.
+type Station struct {
+	// Node is the lab node's name.
+	Node string
+	// Iface is the interface's name inside the namespace, Index its number.
+	Iface string
+	Index int
+	MAC   net.HardwareAddr
+	// Prefixes are the interface's global addresses with their subnets, as
+	// they were when the station was opened.
+	Prefixes []netip.Prefix
+	Fence    *Fence
+
+	enter func(func() error) error
+}
+
+// In opens a station at a node's first interface. The fence is drawn round
+// the subnets of every node of the lab.
+func In(lab *runner.Lab, node string) (*Station, error) {
+	iface, err := lab.Interface(node)
+	if err != nil {
+		return nil, err
+	}
+	fence, err := Around(lab)
+	if err != nil {
+		return nil, err
+	}
+	return open(node, iface, fence, func(f func() error) error { return lab.Do(node, f) })
+}
+
+// Around draws a fence round the subnets on the lab's own links.
+func Around(lab *runner.Lab) (*Fence, error) {
+	var all []netip.Prefix
+	for _, node := range lab.Nodes() {
+		if !lab.Isolated(node) {
+			continue
+		}
+		for _, iface := range lab.Interfaces(node) {
+			prefixes, err := lab.Addrs(node, iface)
+			if err != nil {
+				return nil, err
+			}
+			for _, p := range prefixes {
+				if !p.Addr().IsLinkLocalUnicast() {
+					all = append(all, p)
+				}
+			}
+		}
+	}
+	return NewFence(all...)
+}
+
+// open looks at the interface from inside.
+func open(node, iface string, fence *Fence, enter func(func() error) error) (*Station, error) {
+	s := &Station{Node: node, Iface: iface, Fence: fence, enter: enter}
+	err := enter(func() error {
+		if err := notTheMachine(); err != nil {
+			return err
+		}
+		h, err := netlink.NewHandle()
+		if err != nil {
+			return fmt.Errorf("netlink: %w", err)
+		}
+		defer h.Close()
+		l, err := h.LinkByName(iface)
+		if err != nil {
+			return fmt.Errorf("interface %s: %w", iface, err)
+		}
+		s.Index, s.MAC = l.Attrs().Index, l.Attrs().HardwareAddr
+		list, err := h.AddrList(l, netlink.FAMILY_ALL)
+		if err != nil {
+			return fmt.Errorf("addresses of %s: %w", iface, err)
+		}
+		for _, a := range list {
+			ip, ok := netip.AddrFromSlice(a.IP)
+			bits, _ := a.Mask.Size()
+			if ip = ip.Unmap(); ok && ip.IsGlobalUnicast() {
+				s.Prefixes = append(s.Prefixes, netip.PrefixFrom(ip, bits))
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("station %s:%s: %w", node, iface, err)
+	}
+	return s, nil
+}
+
+// notTheMachine refuses the namespace of the machine's first process: that is
+// never one that a lab made.
+func notTheMachine() error {
+	own, err := os.Stat("/proc/thread-self/ns/net")
+	if err != nil {
+		return fmt.Errorf("own namespace: %w", err)
+	}
+	first, err := os.Stat("/proc/1/ns/net")
+	if errors.Is(err, os.ErrPermission) {
+		return errors.New("cannot tell the lab's namespace from the machine's: root is needed")
+	}
+	if err != nil {
+		return fmt.Errorf("the machine's namespace: %w", err)
+	}
+	if os.SameFile(own, first) {
+		return fmt.Errorf("%w: this is the machine's own network", ErrOutside)
+	}
+	return nil
+}
+
+// Do runs f on a thread inside the station's namespace. Sockets made by f
+// stay inside, whoever uses them later.
+func (s *Station) Do(f func() error) error { return s.enter(f) }
+
+// Addr is the station's first IPv4 address; the zero Addr when it has none.
+func (s *Station) Addr() netip.Addr { return s.first(netip.Addr.Is4) }
+
+// Addr6 is the station's first global IPv6 address; the zero Addr when it has
+// none.
+func (s *Station) Addr6() netip.Addr { return s.first(netip.Addr.Is6) }
+
+func (s *Station) first(is func(netip.Addr) bool) netip.Addr {
+	i := slices.IndexFunc(s.Prefixes, func(p netip.Prefix) bool { return is(p.Addr()) })
+	if i < 0 {
+		return netip.Addr{}
+	}
+	return s.Prefixes[i].Addr()
+}
+
+// Dial connects from inside the station to an address and port; names are
+// not resolved. The local address may be zero.
+func (s *Station) Dial(ctx context.Context, network string, from, to netip.AddrPort) (c net.Conn, err error) {
+	if err := s.Fence.Check(to.Addr()); err != nil {
+		return nil, err
+	}
+	d := net.Dialer{FallbackDelay: -1}
+	if from.IsValid() {
+		switch network[0] {
+		case 't':
+			d.LocalAddr = net.TCPAddrFromAddrPort(from)
+		case 'u':
+			d.LocalAddr = net.UDPAddrFromAddrPort(from)
+		}
+	}
+	// Connecting takes a round trip or a timeout, and a thread inside the
+	// namespace for as long: sockets are made by the dialer on the thread
+	// that calls it.
+	err = s.enter(func() error {
+		c, err = d.DialContext(ctx, network, to.String())
+		return err
+	})
+	return c, err
+}
+
+// Listen listens on a TCP address of the station.
+func (s *Station) Listen(at netip.AddrPort) (l net.Listener, err error) {
+	err = s.enter(func() error {
+		l, err = net.ListenTCP("tcp", net.TCPAddrFromAddrPort(at))
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("station %s: %w", s.Node, err)
+	}
+	return l, nil
+}
+
+// ListenUDP opens a UDP socket at an address of the station. What it sends
+// goes through the fence.
+func (s *Station) ListenUDP(at netip.AddrPort) (*UDPConn, error) {
+	var c *net.UDPConn
+	err := s.enter(func() (err error) {
+		c, err = net.ListenUDP("udp", net.UDPAddrFromAddrPort(at))
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("station %s: %w", s.Node, err)
+	}
+	return &UDPConn{c, s.Fence}, nil
+}
+
+// UDPConn is a UDP socket that sends to the lab only.
+type UDPConn struct {
+	conn  *net.UDPConn
+	fence *Fence
+}
+
+// WriteTo sends a datagram; it is ErrOutside for an address that is not the
+// lab's.
+func (c *UDPConn) WriteTo(b []byte, to netip.AddrPort) (int, error) {
+	if err := c.fence.Check(to.Addr()); err != nil {
+		return 0, err
+	}
+	return c.conn.WriteToUDPAddrPort(b, to)
+}
+
+// ReadFrom receives a datagram.
+func (c *UDPConn) ReadFrom(b []byte) (int, netip.AddrPort, error) {
+	n, from, err := c.conn.ReadFromUDPAddrPort(b)
+	return n, netip.AddrPortFrom(from.Addr().Unmap(), from.Port()), err
+}
+
+// SetReadDeadline bounds ReadFrom.
+func (c *UDPConn) SetReadDeadline(t time.Time) error { return c.conn.SetReadDeadline(t) }
+
+// LocalAddr is the socket's own address.
+func (c *UDPConn) LocalAddr() netip.AddrPort {
+	a := c.conn.LocalAddr().(*net.UDPAddr).AddrPort()
+	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
+}
+
+// SyscallConn gives access to the socket's options.
+func (c *UDPConn) SyscallConn() (syscall.RawConn, error) { return c.conn.SyscallConn() }
+
+// Close closes the socket.
+func (c *UDPConn) Close() error { return c.conn.Close() }
