@@ -86,8 +86,10 @@ func (s *state) makeBridges(ctx context.Context, h *netlink.Handle) error {
 			continue
 		}
 		if b.Made {
+			// A loop must never be closed unguarded, not for a moment, so
+			// rapid spanning tree is on before there are ports.
 			ovs = append(ovs, "--", "add-br", b.Name, "--", "set", "bridge", b.Name,
-				"datapath_type="+datapathType(), "external_ids:"+markKey+"="+quote(s.Lab))
+				"datapath_type="+datapathType(), "external_ids:"+markKey+"="+quote(s.Lab), fmt.Sprintf("rstp_enable=%t", b.Loop))
 		}
 		for _, l := range s.Links {
 			ovs = append(ovs, s.portArgs(b, l.A, l.B)...)
@@ -116,6 +118,9 @@ func (s *state) portArgs(b bridge, port, peer end) []string {
 		for _, k := range slices.Sorted(maps.Keys(n.Labels)) {
 			args = append(args, "external_ids:"+quote(k)+"="+quote(n.Labels[k]))
 		}
+	}
+	if b.Loop && !s.loopPort(port.Name) {
+		args = append(args, "--", "set", "port", port.Name, "other_config:rstp-port-admin-edge=true")
 	}
 	return args
 }
@@ -147,6 +152,11 @@ func (s *state) makeLinuxBridge(h *netlink.Handle, b bridge) error {
 		attrs.Name = b.Name
 		if err := h.LinkAdd(&netlink.Bridge{LinkAttrs: attrs}); err != nil {
 			return fmt.Errorf("make bridge %s: %w", b.Name, err)
+		}
+		if b.Loop {
+			if err := enableSTP(b.Name); err != nil {
+				return err
+			}
 		}
 		if err := up(h, b.Name, markKey+"="+s.Lab); err != nil {
 			return err

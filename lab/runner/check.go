@@ -93,16 +93,22 @@ func checkLink(t *clab.Topology, l clab.Link, report func(path, format string, a
 // hostImages are images that bring nothing but a Linux userland and the
 // usual network tools, which the host has as well.
 var hostImages = []string{
-	"", "alpine", "busybox", "debian", "ubuntu", "fedora",
+	"", labImage, "alpine", "busybox", "debian", "ubuntu", "fedora",
 	"nicolaka/netshoot", "wbitt/network-multitool", "praqma/network-multitool",
 	"ghcr.io/srl-labs/network-multitool", "ghcr.io/srl-labs/alpine",
 }
 
-func hostEquivalent(image string) bool {
+// labImage holds our own binary and nothing else.
+const labImage = "platelet-lab"
+
+func hostEquivalent(image string) bool { return slices.Contains(hostImages, imageName(image)) }
+
+// imageName strips an image of the default registry and of its tag.
+func imageName(image string) string {
 	image = strings.TrimPrefix(strings.TrimPrefix(image, "docker.io/"), "library/")
 	image, _, _ = strings.Cut(image, "@")
 	if i := strings.LastIndexByte(image, ':'); i > strings.LastIndexByte(image, '/') {
 		image = image[:i]
 	}
-	return slices.Contains(hostImages, image)
+	return image
 }

@@ -7,6 +7,7 @@ package runner
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"os"
 	"time"
 )
 
@@ -27,6 +28,9 @@ type Options struct {
 	// StateDir is where running labs are recorded; DefaultStateDir when
 	// empty.
 	StateDir string
+	// Program is run where a node's cmd, entrypoint or exec says /platelet or
+	// platelet, which the lab image holds; our own executable when empty.
+	Program string
 	// Reconfigure takes a lab of the same name down first.
 	Reconfigure bool
 }
@@ -38,10 +42,26 @@ func (o Options) withDefaults() Options {
 	if o.StateDir == "" {
 		o.StateDir = DefaultStateDir
 	}
+	if o.Program == "" {
+		o.Program = "/proc/self/exe" // when even its path cannot be had
+		if path, err := os.Executable(); err == nil {
+			o.Program = path
+		}
+	}
 	return o
 }
 
+// program translates the name of our own binary in the lab image.
+func (o Options) program(words []string) []string {
+	if len(words) > 0 && (words[0] == "/"+labProgram || words[0] == labProgram) {
+		return append([]string{o.Program}, words[1:]...)
+	}
+	return words
+}
+
 const (
+	// labProgram is our binary in the lab image, by name.
+	labProgram = "platelet"
 	// markKey is the external_ids key, and the start of the interface
 	// alias, by which things we made are known.
 	markKey = "platelet-lab"

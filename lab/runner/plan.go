@@ -44,6 +44,7 @@ func plan(t *clab.Topology, o Options) (*state, error) {
 	for _, l := range t.Links {
 		s.Links = append(s.Links, link{A: s.planEnd(l.A, global), B: s.planEnd(l.B, global), MTU: l.MTU})
 	}
+	s.markLoops()
 	return s, nil
 }
 

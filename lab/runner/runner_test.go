@@ -23,6 +23,11 @@ const first = "../first.clab.yml"
 
 // TestMain lets the test binary be the process that a crash test kills.
 func TestMain(m *testing.M) {
+	// It also stands for our binary in nodes.
+	if len(os.Args) > 1 && os.Args[1] == "say" {
+		fmt.Println("said", os.Args[2:])
+		os.Exit(0)
+	}
 	if db := os.Getenv("PLATELET_TEST_UP_DB"); db != "" {
 		topo, err := clab.Load(first)
 		if err == nil {
@@ -454,5 +459,34 @@ func TestSecondSwitchIsRefused(t *testing.T) {
 	}
 	if left := two.traces(t, ctx, two.options.Name); len(left) > 0 {
 		t.Errorf("left behind: %q", left)
+	}
+}
+
+// TestOurOwnProgram: the lab image holds our binary, which the host has too.
+func TestOurOwnProgram(t *testing.T) {
+	ctx := timeout(t)
+	e := setUp(t, ctx, "own")
+	lab, err := runner.Up(ctx, parse(t, `
+name: own
+topology:
+  defaults: {kind: linux, network-mode: none, image: "platelet-lab:latest"}
+  nodes:
+    a: {cmd: say a}
+    b: {entrypoint: /platelet, cmd: say b, exec: [platelet say, /platelet say]}
+    c: {image: debian, cmd: /platelet say c}
+`), e.options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lab.Down(context.Background())
+	for _, node := range []string{"a", "b", "c"} {
+		want := "said [" + node + "]\n"
+		for got := ""; got != want; {
+			data, err := os.ReadFile(filepath.Join(e.options.StateDir, lab.Name()+".logs", node+".log"))
+			if err != nil || ctx.Err() != nil {
+				t.Fatalf("%s: log %q, %v", node, data, err)
+			}
+			got = string(data)
+		}
 	}
 }

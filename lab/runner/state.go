@@ -58,6 +58,8 @@ type bridge struct {
 	OVS  bool   `json:"ovs"`
 	// Made is false when the bridge was there before.
 	Made bool `json:"made"`
+	// Loop is true when the bridge's links to other bridges form a loop.
+	Loop bool `json:"loop,omitempty"`
 }
 
 func statePath(dir, lab string) string { return filepath.Join(dir, lab+".json") }

@@ -106,18 +106,21 @@ func (s *state) build(ctx context.Context, h *netlink.Handle, t *clab.Topology, 
 	if err := s.makeBridges(ctx, h); err != nil {
 		return err
 	}
+	if err := s.settle(ctx, h); err != nil {
+		return err
+	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(4)
 	for i, n := range s.Nodes {
 		def := t.Nodes[i].Definition
-		group.Go(func() error { return s.configure(ctx, n, def, o.StateDir) })
+		group.Go(func() error { return s.configure(ctx, n, def, o) })
 	}
 	return group.Wait()
 }
 
 // configure sets a node's sysctls, starts its command and runs its exec
 // lines, in this order.
-func (s *state) configure(ctx context.Context, n node, def clab.Definition, dir string) error {
+func (s *state) configure(ctx context.Context, n node, def clab.Definition, o Options) error {
 	if n.Kind == clab.KindBridge || n.Kind == clab.KindOVSBridge {
 		return nil
 	}
@@ -129,7 +132,7 @@ func (s *state) configure(ctx context.Context, n node, def clab.Definition, dir 
 		}
 	}
 	if def.Entrypoint != "" || def.Cmd != "" {
-		if err := s.startCommand(n, def.Entrypoint+" "+def.Cmd, dir); err != nil {
+		if err := s.startCommand(n, def, o); err != nil {
 			return fmt.Errorf("node %s: %w", n.Name, err)
 		}
 	}
@@ -138,6 +141,7 @@ func (s *state) configure(ctx context.Context, n node, def clab.Definition, dir 
 		if err != nil || len(words) == 0 {
 			return fmt.Errorf("node %s: exec %q: cannot be split into words: %w", n.Name, line, err)
 		}
+		words = o.program(words)
 		cmd := namespace.Command(ctx, n.Namespace, words[0], words[1:]...)
 		cmd.Env = append(os.Environ(), n.Env...)
 		if out, err := cmd.CombinedOutput(); err != nil {
@@ -149,15 +153,21 @@ func (s *state) configure(ctx context.Context, n node, def clab.Definition, dir 
 
 // startCommand starts a node's own program. It outlives us, in a session of
 // its own, and ends with the lab.
-func (s *state) startCommand(n node, line, dir string) error {
+func (s *state) startCommand(n node, def clab.Definition, o Options) error {
+	line := def.Entrypoint + " " + def.Cmd
 	words, err := shlex.Split(line)
 	if err != nil || len(words) == 0 {
 		return fmt.Errorf("cmd %q: cannot be split into words: %w", line, err)
 	}
-	if err := os.MkdirAll(logDir(dir, s.Lab), 0o755); err != nil {
+	// The lab image's own entry point is our binary.
+	if def.Entrypoint == "" && imageName(n.Image) == labImage && o.program(words)[0] == words[0] {
+		words = append([]string{labProgram}, words...)
+	}
+	words = o.program(words)
+	if err := os.MkdirAll(logDir(o.StateDir, s.Lab), 0o755); err != nil {
 		return fmt.Errorf("cmd: %w", err)
 	}
-	log, err := os.Create(filepath.Join(logDir(dir, s.Lab), n.Name+".log"))
+	log, err := os.Create(filepath.Join(logDir(o.StateDir, s.Lab), n.Name+".log"))
 	if err != nil {
 		return fmt.Errorf("cmd: %w", err)
 	}
