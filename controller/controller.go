@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -45,6 +46,7 @@ type Controller struct {
 	db        *ovsdb.Client
 	telemetry *telemetry.Manager
 	tracker   *topology.Tracker
+	entrance  entrance
 	watch     *response.Watch
 	manager   *response.Manager
 	fleet     *fleet
@@ -84,6 +86,11 @@ func New(cfg config.File, opts Options) (*Controller, error) {
 	}
 	c.fleet = newFleet(c, cfg)
 	return c, nil
+}
+
+// cares reports whether a bridge is one that the configuration gives us.
+func (c *Controller) cares(bridge string) bool {
+	return len(c.cfg.Bridges) == 0 || slices.Contains(c.cfg.Bridges, bridge)
 }
 
 // edge reports whether a port leads to hosts; one that is not known yet is
@@ -200,10 +207,13 @@ func (c *Controller) peers() []netip.Prefix {
 
 // observe is the hot path: called by the receive threads with each batch.
 func (c *Controller) observe(batch []flow.Record) {
-	c.engineMu.Lock()
-	c.engine.Observe(batch)
-	c.engineMu.Unlock()
-	c.watch.Observe(batch)
+	c.entrance.each(batch, func(entering []flow.Record) {
+		c.engineMu.Lock()
+		c.engine.Observe(entering)
+		c.engineMu.Unlock()
+		c.watch.Observe(entering)
+	})
+	// Where a packet comes out tells as much about hosts as where it enters.
 	c.tracker.Observe(batch)
 }
 
@@ -265,6 +275,9 @@ func (c *Controller) publish(event any) {
 func (c *Controller) followTopology(ctx context.Context) error {
 	c.db.OnTopology(func(switches map[string]topology.Switch) {
 		c.tracker.SetSwitches(switches)
+		if !c.opts.ReadOnly { // else only some bridges may export
+			c.entrance.set(switches, func(sw topology.Switch) bool { return c.cares(sw.Name) && !sw.OVN })
+		}
 		if !c.opts.ReadOnly && ctx.Err() == nil {
 			c.telemetry.Want(c.fleet.settle(switches))
 		}

@@ -76,10 +76,7 @@ func (f *fleet) settle(switches map[string]topology.Switch) map[string]telemetry
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for name, sw := range switches {
-		if len(f.cfg.Bridges) > 0 && !slices.Contains(f.cfg.Bridges, name) {
-			continue
-		}
-		if sw.OVN {
+		if !f.c.cares(name) || sw.OVN {
 			continue
 		}
 		t := &f.cfg.Telemetry

@@ -32,7 +32,7 @@ func (c *Controller) listenToExports(ctx context.Context, fc *flowcollector.Conf
 	}
 	own := c.ownAddresses()
 	for name := range switches {
-		if len(c.cfg.Bridges) > 0 && !slices.Contains(c.cfg.Bridges, name) {
+		if !c.cares(name) {
 			continue
 		}
 		x, err := c.telemetry.Driver().Observe(ctx, name)

@@ -82,6 +82,12 @@ func TestMain(m *testing.M) {
 // and a serial number, so that parallel runs and leftovers do not collide.
 func newRig(t *testing.T, name string) *rig {
 	t.Helper()
+	return newRigOn(t, name, "../lab/first.clab.yml")
+}
+
+// newRigOn does so for another topology.
+func newRigOn(t *testing.T, name, topology string) *rig {
+	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Fatal("needs root, for namespaces and bridges: run it by make test")
 	}
@@ -100,7 +106,7 @@ func newRig(t *testing.T, name string) *rig {
 			t.Errorf("stop Open vSwitch: %v", err)
 		}
 	})
-	topo, err := clab.Load("../lab/first.clab.yml")
+	topo, err := clab.Load(topology)
 	if err != nil {
 		t.Fatal(err)
 	}

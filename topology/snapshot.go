@@ -15,8 +15,9 @@ type PortType uint8
 const (
 	// PortEdge is a port that hosts may stand behind (veth, tap, NIC).
 	PortEdge PortType = iota
-	// PortLink leads to another switch of ours (patch port): nothing is
-	// contained there, only at the edge where traffic enters.
+	// PortLink leads to another switch (patch port, veth pair between
+	// bridges, tunnel): nothing is contained there, only at the edge where
+	// traffic enters.
 	PortLink
 	// PortLocal is the bridge's own LOCAL port.
 	PortLocal
@@ -37,8 +38,8 @@ type Port struct {
 	MAC     flow.MAC
 	Labels  map[string]string // Interface external_ids
 	LinkUp  bool
-	// Peer is the interface at the other end of a patch port; empty for
-	// other ports.
+	// Peer is the interface at the other end of a link to another switch of
+	// this machine; empty for tunnels and other ports.
 	Peer string
 }
 

@@ -70,6 +70,7 @@ type Client struct {
 	cfg     Config
 	log     logrus.FieldLogger
 	domains topology.Domains // of the goroutine in Run
+	local   bool             // the database is of this machine
 
 	mu       sync.Mutex
 	status   Status
@@ -109,6 +110,7 @@ func New(cfg Config) (*Client, error) {
 	}
 	return &Client{
 		cfg:      cfg,
+		local:    u.Scheme == client.UNIX,
 		log:      cfg.Log.WithField("database", cfg.Endpoint),
 		status:   Status{Endpoint: cfg.Endpoint, Since: time.Now()},
 		watchers: map[*watcher]struct{}{},

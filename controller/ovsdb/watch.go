@@ -60,6 +60,11 @@ func (c *Client) refresh(db client.Client) bool {
 	if !whole {
 		return false
 	}
+	if c.local {
+		if err := joinByVeth(next); err != nil {
+			c.log.WithError(err).Warn("links between bridges may be taken for hosts")
+		}
+	}
 	c.deliver.Lock()
 	c.mu.Lock()
 	changed := c.switches == nil || !reflect.DeepEqual(c.switches, next)
