@@ -6,6 +6,7 @@ package attack
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/platelet-sdn/platelet/lab/runner"
@@ -59,7 +60,7 @@ const (
 )
 
 // All is the catalogue.
-func All() []Attack { return tools() }
+func All() []Attack { return slices.Concat(tools(), intrusions()) }
 
 // tools are attacks by the programs that attackers use.
 func tools() []Attack {
