@@ -11,10 +11,15 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/platelet-sdn/platelet/lab/ipcmd"
 	"github.com/platelet-sdn/platelet/segmentation/strictyaml"
 )
 
 func main() {
+	// In an image built from scratch we are also ip and sysctl.
+	if code, ok := ipcmd.Applet(os.Args, os.Stdout, os.Stderr); ok {
+		os.Exit(code)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	err := root().ExecuteContext(ctx)
