@@ -1,0 +1,288 @@
+package ovsimport
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// versions lets ovs-ofctl agree with the switch on the newest version that
+// the bridge speaks: only OpenFlow 1.5 knows all that a bridge can hold.
+const versions = "OpenFlow10,OpenFlow11,OpenFlow12,OpenFlow13,OpenFlow14,OpenFlow15"
+
+// Platelet's own flows are known by the first 16 bits of their cookie, "PL".
+const (
+	ownCookie      = 0x504c
+	ownCookieShift = 48
+)
+
+// flow is one flow as ovs-ofctl prints it, with numbers for ports.
+type flow struct {
+	table, priority int
+	cookie          uint64
+	text            string
+}
+
+// readOpenFlow reads a bridge's flows, groups and meters.
+func (t tools) readOpenFlow(ctx context.Context, b *bridge) error {
+	dump := func(verb string, args ...string) (string, error) {
+		args = append([]string{"--timeout=30", "--no-names", "-O", versions}, args...)
+		return run(ctx, "ovs-ofctl", append(args, verb, "unix:"+filepath.Join(t.runDir, b.name+".mgmt"))...)
+	}
+	out, err := dump("dump-flows", "--no-stats")
+	if err != nil {
+		return fmt.Errorf("flows: %w", err)
+	}
+	own := map[string]bool{}
+	flows, err := parseFlows(out)
+	if err != nil {
+		return err
+	}
+	for _, f := range flows {
+		if f.cookie>>ownCookieShift != ownCookie {
+			b.flows = append(b.flows, f)
+			continue
+		}
+		b.skipped++
+		for _, m := range metersOf(f.text) {
+			own[m] = true
+		}
+	}
+	slices.SortFunc(b.flows, func(x, y flow) int {
+		return cmp.Or(cmp.Compare(x.table, y.table), cmp.Compare(y.priority, x.priority), cmp.Compare(x.text, y.text))
+	})
+	if protocols := b.row["protocols"].set; len(protocols) > 0 && !slices.ContainsFunc(protocols, newer) {
+		return nil // OpenFlow before 1.3 knows no meters; before 1.1, no groups
+	}
+	if out, err = dump("dump-groups"); err != nil {
+		return fmt.Errorf("groups: %w", err)
+	}
+	if b.groups, err = parseGroups(out); err != nil {
+		return err
+	}
+	if out, err = dump("dump-meters"); err != nil {
+		return fmt.Errorf("meters: %w", err)
+	}
+	return b.takeMeters(out, own)
+}
+
+// newer reports whether a protocol knows groups and meters.
+func newer(protocol string) bool {
+	return protocol == "OpenFlow13" || protocol == "OpenFlow14" || protocol == "OpenFlow15"
+}
+
+// takeMeters keeps the meters, except those that only Platelet's flows use.
+func (b *bridge) takeMeters(dump string, own map[string]bool) error {
+	meters, err := parseMeters(dump)
+	if err != nil {
+		return err
+	}
+	for _, f := range b.flows {
+		for _, m := range metersOf(f.text) {
+			delete(own, m)
+		}
+	}
+	for _, g := range b.groups {
+		for _, m := range metersOf(g) {
+			delete(own, m)
+		}
+	}
+	for _, m := range meters {
+		if id, _, _ := strings.Cut(strings.TrimPrefix(m, "meter="), ","); own[id] {
+			b.skipped++
+			continue
+		}
+		b.meters = append(b.meters, m)
+	}
+	return nil
+}
+
+var meterAction = regexp.MustCompile(`\bmeter:([0-9]+)`)
+
+func metersOf(actions string) []string {
+	var out []string
+	for _, m := range meterAction.FindAllStringSubmatch(actions, -1) {
+		out = append(out, m[1])
+	}
+	return out
+}
+
+// body yields the lines of a reply without its headings.
+func body(reply string) []string {
+	var out []string
+	for line := range strings.Lines(reply) {
+		line = strings.TrimSpace(line)
+		if line == "" || heading.MatchString(line) {
+			continue
+		}
+		out = append(out, line)
+	}
+	return out
+}
+
+var heading = regexp.MustCompile(`^(OFPST|NXST|OFPT|NXT|ONFST)[A-Z_0-9]* .*\(xid=0x[0-9a-f]+\):`)
+
+// parseFlows reads the reply of dump-flows --no-stats.
+func parseFlows(reply string) ([]flow, error) {
+	var out []flow
+	for _, line := range body(reply) {
+		f, err := parseFlow(line)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, f)
+	}
+	return out, nil
+}
+
+// parseFlow reads one flow. Everything that it does not need to know stays
+// as the switch printed it.
+func parseFlow(line string) (flow, error) {
+	f := flow{priority: 0x8000}
+	match, actions, ok := strings.Cut(line, "actions=")
+	if !ok {
+		return f, fmt.Errorf("flow %q: has no actions", line)
+	}
+	var words []string
+	for _, w := range strings.FieldsFunc(match, func(r rune) bool { return r == ',' || r == ' ' }) {
+		key, value, _ := strings.Cut(w, "=")
+		var err error
+		switch key {
+		case "table":
+			var n uint64
+			n, err = strconv.ParseUint(value, 10, 8)
+			f.table = int(n)
+		case "priority":
+			var n uint64
+			n, err = strconv.ParseUint(value, 10, 16)
+			f.priority = int(n)
+		case "cookie":
+			f.cookie, err = strconv.ParseUint(value, 0, 64)
+		}
+		if err != nil {
+			return f, fmt.Errorf("flow %q: %s: %w", line, key, err)
+		}
+		words = append(words, w)
+	}
+	f.text = strings.Join(append(words, "actions="+strings.TrimSpace(actions)), ",")
+	return f, nil
+}
+
+var (
+	groupID  = regexp.MustCompile(`^group_id=([0-9]+),`)
+	groupRef = regexp.MustCompile(`(?:\bgroup:|watch_group:)([0-9]+)`)
+)
+
+// parseGroups reads the reply of dump-groups, in an order in which each group
+// comes after those that it leads to, as the switch wants them.
+func parseGroups(reply string) ([]string, error) {
+	text, ids := map[string]string{}, []string{}
+	for _, line := range body(reply) {
+		m := groupID.FindStringSubmatch(line)
+		if m == nil {
+			return nil, fmt.Errorf("group %q: does not begin with an ID", line)
+		}
+		if _, again := text[m[1]]; again {
+			return nil, fmt.Errorf("group %s: is there twice", m[1])
+		}
+		text[m[1]] = line
+		ids = append(ids, m[1])
+	}
+	slices.SortFunc(ids, func(a, b string) int { return cmp.Or(cmp.Compare(len(a), len(b)), cmp.Compare(a, b)) })
+	out, done := make([]string, 0, len(ids)), map[string]bool{}
+	var visit func(id string)
+	visit = func(id string) {
+		line, ok := text[id]
+		if !ok || done[id] {
+			return
+		}
+		done[id] = true
+		for _, ref := range groupRef.FindAllStringSubmatch(line, -1) {
+			visit(ref[1])
+		}
+		out = append(out, line)
+	}
+	for _, id := range ids {
+		visit(id)
+	}
+	return out, nil
+}
+
+// parseMeters reads the reply of dump-meters, which takes a line for the
+// meter and one for each band.
+func parseMeters(reply string) ([]string, error) {
+	var out []string
+	for _, line := range body(reply) {
+		fields := strings.Join(strings.Fields(line), ",")
+		switch {
+		case strings.HasPrefix(line, "meter="):
+			out = append(out, fields)
+		case strings.HasPrefix(line, "type=") && len(out) > 0:
+			m := &out[len(out)-1]
+			if !strings.HasSuffix(*m, "bands=") {
+				*m += ","
+			}
+			*m += fields
+		default:
+			return nil, fmt.Errorf("meter %q: neither a meter nor a band", line)
+		}
+	}
+	for _, m := range out {
+		if strings.HasSuffix(m, "bands=") {
+			return nil, fmt.Errorf("meter %q: has no bands", m)
+		}
+	}
+	slices.SortFunc(out, func(a, b string) int {
+		idA, _, _ := strings.Cut(a, ",")
+		idB, _, _ := strings.Cut(b, ",")
+		return cmp.Or(cmp.Compare(len(idA), len(idB)), cmp.Compare(idA, idB))
+	})
+	return out, nil
+}
+
+// Where OpenFlow text names a port. A place that is missing here keeps its
+// number, which is as right and only harder to read.
+var (
+	portPlace = regexp.MustCompile(`(\bin_port=|\boutput:|\boutput\(port=|\bwatch_port:|\bresubmit[:(]|\bsampling_port=)([0-9]+)([,)]|$)`)
+	portInto  = regexp.MustCompile(`(\bset_field:)([0-9]+)(->in_port\b)`)
+	bundle    = regexp.MustCompile(`\b(?:members|slaves):[0-9,]+[0-9]`)
+)
+
+// nameNumbers writes names for port numbers. Ports without a name keep
+// their number.
+func nameNumbers(text string, names map[int]string) string {
+	name := func(number string) string {
+		n, err := strconv.Atoi(number)
+		if s, ok := names[n]; ok && err == nil {
+			return s
+		}
+		return number
+	}
+	for _, place := range []*regexp.Regexp{portPlace, portInto} {
+		text = place.ReplaceAllStringFunc(text, func(s string) string {
+			m := place.FindStringSubmatch(s)
+			return m[1] + name(m[2]) + m[3]
+		})
+	}
+	return bundle.ReplaceAllStringFunc(text, func(s string) string {
+		head, list, _ := strings.Cut(s, ":")
+		members := strings.Split(list, ",")
+		for i := range members {
+			members[i] = name(members[i])
+		}
+		return head + ":" + strings.Join(members, ",")
+	})
+}
+
+// plainName is a name that ovs-ofctl reads as a port without quotes; those
+// of reserved ports are not for ordinary ones.
+var plainName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_.-]*$`)
+
+func reserved(name string) bool {
+	return slices.Contains([]string{"in_port", "table", "normal", "flood", "all", "controller", "local", "any", "none", "unset", "drop"}, strings.ToLower(name))
+}
