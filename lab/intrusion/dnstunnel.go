@@ -49,7 +49,8 @@ func DNSTunnel(ctx context.Context, s *Stage) error {
 	defer reader.Wait()
 	defer dialed.Close()
 	reader.Go(func() { countReplies(dialed, &answered) })
-	return ended(ctx, s.attempts(ctx, s.limit(tunnelLimit), func(i int) job {
+	var asked atomic.Uint64
+	err = s.attempts(ctx, s.limit(tunnelLimit), func(i int) job {
 		name := tunnelName(s.Rand, i)
 		return func(context.Context) {
 			a := agent.Action{
@@ -63,10 +64,26 @@ func DNSTunnel(ctx context.Context, s *Stage) error {
 			a.Time = time.Now()
 			if n, err := dialed.Write(query); err == nil {
 				a.Packets, a.Bytes = 1, uint64(n)
+				asked.Add(1)
 			}
 			s.Record(a)
 		}
-	}))
+	})
+	if err == nil {
+		err = awaitReplies(ctx, &asked, &answered)
+	}
+	return ended(ctx, err)
+}
+
+// awaitReplies waits for the last answers, not for ever.
+func awaitReplies(ctx context.Context, asked, answered *atomic.Uint64) error {
+	deadline := soon()
+	for answered.Load() < asked.Load() && time.Now().Before(deadline) {
+		if err := waitUntil(ctx, time.Now().Add(5*time.Millisecond)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // tunnelEnd is the resolver's station: the first peer's, or the victim's where

@@ -23,7 +23,7 @@ const (
 	floodTime = 2 * time.Second
 	floodSize = 512
 	// miraiSpread is how long the bots gather before they flood.
-	miraiSpread = 8 * time.Second
+	miraiSpread = 6 * time.Second
 	// triesPerCall is how many logins a device allows on a connection.
 	triesPerCall = 3
 	// prompt is what a device says to who is in.

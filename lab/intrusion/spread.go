@@ -151,19 +151,20 @@ func (o *outbreak) scan(ctx context.Context, b *bot) {
 			if clock.wait(ctx) != nil || o.gate.wait(ctx) != nil || o.left.Add(-1) < 0 {
 				return
 			}
+			now := time.Now()
 			open.Go(func() {
 				ctx, cancel := context.WithTimeout(ctx, patience)
 				defer cancel()
-				o.probe(ctx, b, netip.AddrPortFrom(to, port))
+				o.probe(ctx, b, netip.AddrPortFrom(to, port), now)
 			})
 		}
 	}
 }
 
 // probe tries one address.
-func (o *outbreak) probe(ctx context.Context, b *bot, to netip.AddrPort) {
+func (o *outbreak) probe(ctx context.Context, b *bot, to netip.AddrPort, now time.Time) {
 	a := agent.Action{
-		Time: time.Now(), Agent: b.station.Node, Action: "probe", From: b.station.Addr(), To: to.Addr(), Proto: "tcp", Port: to.Port(),
+		Time: now, Agent: b.station.Node, Action: "probe", From: b.station.Addr(), To: to.Addr(), Proto: "tcp", Port: to.Port(),
 	}
 	c, err := b.station.Dial(ctx, "tcp", agentAny, to)
 	switch {

@@ -1,0 +1,99 @@
+package intrusion_test
+
+import (
+	"bufio"
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/pem"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/platelet-sdn/platelet/lab/intrusion"
+	"golang.org/x/crypto/ssh"
+)
+
+// sshd is where Debian and most others keep OpenSSH's server.
+const sshd = "/usr/sbin/sshd"
+
+// TestAgainstOpenSSH guesses passwords at the server that most would guess
+// at, started in the victim's namespace alone.
+func TestAgainstOpenSSH(t *testing.T) {
+	if _, err := os.Stat(sshd); err != nil {
+		t.Skipf("%v: the machine has no SSH server, and nobody wants one installed for a test", err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	lab := up(ctx, t)
+	dir := t.TempDir()
+	cmd, err := lab.Command(ctx, "h1", sshd, "-D", "-e", "-f", configure(t, dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	said, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	}()
+	lines := bufio.NewScanner(said)
+	for ready := false; !ready; {
+		if !lines.Scan() {
+			t.Fatal("sshd ended")
+		}
+		ready = strings.Contains(lines.Text(), "listening on")
+	}
+	r := newRig(t, lab, 10, 12)
+	done := make(chan error, 1)
+	go func() { done <- intrusion.SSHBruteForce(ctx, &r.Stage) }()
+	failed := 0
+	for failed < 12 && lines.Scan() {
+		if strings.Contains(lines.Text(), "Failed password for invalid user") || strings.Contains(lines.Text(), "Failed password for admin") {
+			failed++
+		}
+	}
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	logins := r.actions("login")
+	if failed != 12 || count(logins, "rejected") != 12 {
+		t.Errorf("sshd saw %d wrong passwords, of %v", failed, logins)
+	}
+	checkRate(t, logins, 10)
+}
+
+// configure writes what a server of its own needs.
+func configure(t *testing.T, dir string) string {
+	t.Helper()
+	// The server insists on this directory for its unprivileged part.
+	if err := os.MkdirAll("/run/sshd", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	_, key, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, err := ssh.MarshalPrivateKey(key, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	keyFile, config := filepath.Join(dir, "key"), filepath.Join(dir, "config")
+	if err := os.WriteFile(keyFile, pem.EncodeToMemory(block), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	text := fmt.Sprintf("HostKey %s\nListenAddress 10.77.0.11\nPidFile %s/pid\nUsePAM no\nPasswordAuthentication yes\nLogLevel VERBOSE\nMaxStartups 100\n",
+		keyFile, dir)
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return config
+}
