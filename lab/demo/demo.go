@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/platelet-sdn/platelet/lab/attack"
@@ -216,17 +217,20 @@ func (d *demo) verdict() error {
 		errs = append(errs, fmt.Errorf("%s: "+format, append([]any{a.attack.Name}, args...)...))
 	}
 	for _, a := range d.acts {
-		if !a.outcome.Detected {
+		if a.outcome.Note != "" {
+			complain(a, "%s", a.outcome.Note)
+		}
+		if !a.outcome.Named.OK {
 			complain(a, "not detected")
 		}
-		if !a.outcome.Contained {
+		if !a.outcome.TTC.OK {
 			complain(a, "not contained")
 		}
 		if d.line.proof(a) == 0 {
 			complain(a, "containment not verified")
 		}
-		if a.outcome.FalseContainments > 0 {
-			complain(a, "%d containments of hosts that did nothing", a.outcome.FalseContainments)
+		if n := len(a.outcome.False); n > 0 {
+			complain(a, "%d containments of hosts that did nothing: %s", n, strings.Join(a.outcome.False, ", "))
 		}
 		if sent := a.benign.ProbesSent + a.benign.RequestsSent; sent == 0 || float64(a.benign.Packets()) > harmless*float64(sent) {
 			complain(a, "honest traffic harmed: %d of %d lost", a.benign.Packets(), sent)

@@ -204,13 +204,13 @@ func (t *timeline) report(a *act) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	o := a.outcome
-	end := o.First.Add(o.TTC)
-	since := fmt.Sprintf("+%.1f ms", float64(o.TTC)/1e6)
+	end := o.First.Add(o.TTC.D)
+	since := fmt.Sprintf("+%.1f ms", float64(o.TTC.D)/1e6)
 	count := fmt.Sprintf("%d of %d delivered, by packet capture", o.Delivered, o.Sent)
 	switch {
-	case o.Contained && o.Limit > 0:
+	case o.TTC.OK && o.Limit > 0:
 		t.print(end, since, "in the limit", fmt.Sprintf("what arrives at %s, from here on: %s", a.roles.Victim, count))
-	case o.Contained:
+	case o.TTC.OK:
 		t.print(end, since, "last packet", fmt.Sprintf("arrives at %s: %s", a.roles.Victim, count))
 	default:
 		t.print(time.Now(), "", "NOT contained", fmt.Sprintf("%d of %d delivered", o.Delivered, o.Sent))
@@ -245,18 +245,18 @@ func (t *timeline) table(acts []*act) {
 	fmt.Fprintln(w, strings.Join([]string{"attack", "detected ms", "contained ms", "verified ms", "delivered", "sent", "benign lost", "released"}, "\t"))
 	for _, a := range acts {
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%d\t%d of %d\t%v\n", a.attack.Name,
-			ms(a.outcome.TTD, a.outcome.Detected), ms(a.outcome.TTC, a.outcome.Contained), ms(a.verified, a.verified != 0),
+			ms(a.outcome.Named), ms(a.outcome.TTC), ms(measure.Span{D: a.verified, OK: a.verified != 0}),
 			a.outcome.Delivered, a.outcome.Sent, a.benign.Packets(), a.benign.ProbesSent+a.benign.RequestsSent, a.released)
 	}
 	_ = w.Flush() // to a terminal; there is nowhere to complain to
 	fmt.Fprintln(t.out)
 }
 
-func ms(d time.Duration, ok bool) string {
-	if !ok {
+func ms(s measure.Span) string {
+	if !s.OK {
 		return "-"
 	}
-	return fmt.Sprintf("%.1f", float64(d)/1e6)
+	return fmt.Sprintf("%.1f", float64(s.D)/1e6)
 }
 
 func round(d time.Duration) time.Duration { return d.Round(time.Millisecond) }

@@ -190,6 +190,9 @@ func (s *Scripted) Reset(ctx context.Context) error {
 	return nil
 }
 
+// Alive implements measure.Controller.
+func (s *Scripted) Alive() error { return nil }
+
 // Close stops following.
 func (s *Scripted) Close() error {
 	s.mu.Lock()

@@ -30,6 +30,10 @@ type Event struct {
 	Limit float64
 	// Target is what a decision is about, in words.
 	Target string
+	// MAC is the hardware address that an event is about; may be empty.
+	MAC string
+	// Victims are who a finding says is attacked; may be empty.
+	Victims []string
 }
 
 // EventType is what an event is about.
@@ -47,6 +51,10 @@ const (
 	StateApplied  = "applied"
 	StateVerified = "verified"
 	StateReleased = "released"
+	// StateExpired is when the switch dropped a containment by itself, and
+	// StateRolledBack when the controller took it back because it hurt.
+	StateExpired    = "expired"
+	StateRolledBack = "rolled-back"
 )
 
 // Controller is the controller under measurement.
@@ -58,6 +66,9 @@ type Controller interface {
 	// that the next attack is a first one. It returns when the switch
 	// enforces none.
 	Reset(ctx context.Context) error
+	// Alive is nil while the controller works, and says how it ended when it
+	// ended by itself.
+	Alive() error
 	// Close ends the controller.
 	Close() error
 }

@@ -1,121 +1,67 @@
 // Package measure attacks a lab again and again and measures, from packet
-// captures and not from the controller's own word, how long the attack went
+// captures and not from the controller's own word, how long each attack went
 // on and what it cost the innocent.
+//
+// What is measured is kept as raw samples, one Outcome per run; sums are
+// computed from them alone. Nothing is inferred: what was not seen is null,
+// and what the captures missed is reported.
 package measure
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
+	"hash/fnv"
 	"math/rand/v2"
-	"net/netip"
+	"os"
+	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
+	"github.com/platelet-sdn/platelet/lab/agent"
 	"github.com/platelet-sdn/platelet/lab/attack"
 	"github.com/platelet-sdn/platelet/lab/benign"
-	"github.com/platelet-sdn/platelet/lab/clab"
 	"github.com/platelet-sdn/platelet/lab/runner"
 )
 
-// Config says what to measure.
-type Config struct {
-	// Topology is brought up, and taken down afterwards, unless Lab is set.
-	Topology *clab.Topology
-	Options  runner.Options
-	// Lab is a lab that is already up, and stays.
-	Lab *runner.Lab
-	// Attack is the attack's name.
-	Attack string
-	// Runs is how often to attack; 20 when 0.
-	Runs int
-	// Controller starts the controller on the lab. It must be ready to act
-	// when it returns.
-	Controller func(ctx context.Context, lab *runner.Lab) (Controller, error)
-	// Hold is how long containment must hold under continued attack; 1 s
-	// when 0.
-	Hold time.Duration
-	// Patience is how long an attack may go on uncontained; 8 s when 0.
-	Patience time.Duration
-	// WarmUp is how long honest traffic runs before the first attack, so
-	// that there is a normal to compare with; 3 s when 0.
-	WarmUp time.Duration
-	// Log gets a line per run; nil is silent.
-	Log io.Writer
+// session is a lab under measurement.
+type session struct {
+	Config
+	lab     *runner.Lab
+	traffic *benign.Traffic
+	ctl     Controller
+	out     Lab
+	began   time.Time
+	lost    benign.Loss
 }
 
-// Result is the outcome of all runs.
-type Result struct {
-	Attack            string    `json:"attack"`
-	Runs              int       `json:"runs"`
-	Contained         int       `json:"contained"`
-	TTD               Quantiles `json:"ttd_ms"`
-	TTC               Quantiles `json:"ttc_ms"`
-	Sent              uint64    `json:"attack_packets_sent"`
-	Delivered         uint64    `json:"attack_packets_delivered"`
-	BenignLost        int64     `json:"benign_packets_lost"`
-	FalseContainments int       `json:"false_containments"`
-}
-
-func (c Config) withDefaults() Config {
-	if c.Runs == 0 {
-		c.Runs = 20
-	}
-	if c.Hold == 0 {
-		c.Hold = time.Second
-	}
-	if c.Patience == 0 {
-		c.Patience = 8 * time.Second
-	}
-	if c.WarmUp == 0 {
-		c.WarmUp = 3 * time.Second
-	}
-	if c.Log == nil {
-		c.Log = io.Discard
-	}
-	return c
-}
-
-// Measure runs the attack and sums up.
-func Measure(ctx context.Context, c Config) (result Result, err error) {
+// Measure runs every attack on one lab. With an error it returns what had
+// been measured until then. One attack that cannot be run does not end it:
+// its error stands in the result.
+func Measure(ctx context.Context, c Config) (out Lab, err error) {
 	c = c.withDefaults()
-	a, err := attack.Find(c.Attack)
-	if err != nil {
-		return Result{}, err
+	if err := c.Check(); err != nil {
+		return Lab{}, err
 	}
-	lab, down, err := c.lab(ctx)
+	lab, down, err := c.up(ctx)
 	if err != nil {
-		return Result{}, err
+		return Lab{}, err
 	}
 	defer func() { err = errors.Join(err, down()) }()
-	traffic, err := benign.Start(ctx, lab, benign.Options{})
-	if err != nil {
-		return Result{}, err
+	s := &session{Config: c, lab: lab}
+	if s.Benign == "" {
+		s.Benign = profileFor(lab)
 	}
-	defer func() { err = errors.Join(err, traffic.Stop()) }()
-	ctl, err := c.Controller(ctx, lab)
-	if err != nil {
-		return Result{}, fmt.Errorf("start the controller: %w", err)
-	}
-	defer func() { err = errors.Join(err, ctl.Close()) }()
-	roles, err := attack.Cast(lab, 0)
-	if err != nil {
-		return Result{}, err
-	}
-	undo, err := a.Prepare(ctx, lab, roles)
-	if err != nil {
-		return Result{}, fmt.Errorf("prepare %s: %w", a.Name, err)
-	}
-	defer func() { err = errors.Join(err, undo(context.WithoutCancel(ctx))) }()
-	if err := sleep(ctx, c.WarmUp); err != nil {
-		return Result{}, err
-	}
-	return c.series(ctx, lab, a, roles, ctl, traffic)
+	s.out = Lab{Name: lab.Name(), Nodes: len(lab.Nodes()) - len(lab.Bridges()), Bridges: len(lab.Bridges()),
+		Datapath: datapath(ctx, lab.DB(), lab.Bridges()[0]), Benign: s.Benign, Method: c.method(), Attacks: []Attack{}}
+	err = s.run(ctx)
+	return s.out, err
 }
 
-// lab brings the lab up, or uses the one there is.
-func (c Config) lab(ctx context.Context) (*runner.Lab, func() error, error) {
+// up brings the lab up, or uses the one there is.
+func (c Config) up(ctx context.Context) (*runner.Lab, func() error, error) {
 	if c.Lab != nil {
 		return c.Lab, func() error { return nil }, nil
 	}
@@ -131,123 +77,250 @@ func (c Config) lab(ctx context.Context) (*runner.Lab, func() error, error) {
 	}, nil
 }
 
-// series runs the attack as often as asked.
-func (c Config) series(ctx context.Context, lab *runner.Lab, a attack.Attack, roles attack.Roles, ctl Controller, traffic *benign.Traffic) (Result, error) {
-	result := Result{Attack: a.Name, Runs: c.Runs}
-	var ttd, ttc []time.Duration
-	for n := range c.Runs {
-		one, err := c.once(ctx, lab, a, roles, ctl, traffic)
-		if err != nil {
-			return Result{}, fmt.Errorf("run %d: %w", n+1, err)
-		}
-		if one.Contained {
-			result.Contained++
-			ttc = append(ttc, one.TTC)
-		}
-		if one.Detected {
-			ttd = append(ttd, one.TTD)
-		}
-		result.Sent += one.Sent
-		result.Delivered += uint64(one.Delivered)
-		result.BenignLost += one.BenignLost
-		result.FalseContainments += one.FalseContainments
-		fmt.Fprintf(c.Log, "%s run %d/%d: detected %v %.1f ms, contained %v %.1f ms, delivered %d of %d, benign lost %d, false %d, missed by capture %d\n",
-			a.Name, n+1, c.Runs, one.Detected, millis(one.TTD), one.Contained, millis(one.TTC),
-			one.Delivered, one.Sent, one.BenignLost, one.FalseContainments, one.Missed)
+// run starts honest traffic and the controller, and runs every attack.
+func (s *session) run(ctx context.Context) (err error) {
+	truth, err := s.truth("benign")
+	if err != nil {
+		return err
 	}
-	result.TTD, result.TTC = quantiles(ttd), quantiles(ttc)
-	return result, nil
+	defer func() { err = errors.Join(err, truth.close()) }()
+	if s.traffic, err = benign.Start(ctx, s.lab, benign.Options{Profile: s.Benign, Seed: s.Seed, Truth: truth.Truth}); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.traffic.Stop()) }()
+	if s.ctl, err = s.Controller(ctx, s.lab); err != nil {
+		return fmt.Errorf("start the controller: %w", err)
+	}
+	defer func() {
+		if e := s.ctl.Close(); e != nil && err == nil {
+			err = e
+		}
+	}()
+	if err := sleep(ctx, s.WarmUp); err != nil {
+		return err
+	}
+	for _, name := range s.Attacks {
+		if err := s.one(ctx, name); err != nil {
+			return err
+		}
+		if s.Done != nil {
+			if err := s.Done(s.out); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
-// Outcome is what one attack came to.
-type Outcome struct {
-	// First is when the first attack packet left the attacker.
-	First time.Time
-	// Detected is true when the right kind of finding fired, TTD after First.
-	Detected bool
-	TTD      time.Duration
-	// Contained is true when delivery ended, TTC after First, and the
-	// attacker went on in vain.
-	Contained bool
-	TTC       time.Duration
-	// Limit is the packet rate that containment let pass; 0 blocked.
-	Limit     float64
-	Sent      uint64
-	Delivered int
-	// Missed is how many packets the captures missed.
-	Missed            int
-	FalseContainments int
-	BenignLost        int64
+// one runs one attack as often as it should be. Only what ends the whole
+// session is an error.
+func (s *session) one(ctx context.Context, name string) error {
+	a, err := attack.Find(name)
+	if err != nil {
+		return err
+	}
+	out := newAttack(a, s.blind(a))
+	err = s.series(ctx, a, &out)
+	out.Summary = Summarise(out.Runs, a.Finding)
+	if err != nil {
+		out.Error = err.Error()
+		fmt.Fprintf(s.Log, "%s: %v\n", a.Name, err)
+	}
+	s.out.Attacks = append(s.out.Attacks, out)
+	if ctx.Err() != nil {
+		return fmt.Errorf("measure %s: interrupted after %d runs of %s: %w", s.lab.Name(), len(out.Runs), a.Name, ctx.Err())
+	}
+	if died := s.ctl.Alive(); died != nil {
+		// The next attack is entitled to a controller.
+		if s.ctl, err = s.restart(ctx); err != nil {
+			return errors.Join(died, err)
+		}
+	}
+	return nil
+}
+
+// restart replaces a controller that died.
+func (s *session) restart(ctx context.Context) (Controller, error) {
+	_ = s.ctl.Close() // its end has been reported
+	ctl, err := s.Controller(ctx, s.lab)
+	if err != nil {
+		return s.ctl, fmt.Errorf("start the controller again: %w", err)
+	}
+	return ctl, sleep(ctx, s.WarmUp)
+}
+
+// series prepares an attack, runs it as often as it should be, and undoes what
+// was prepared.
+func (s *session) series(ctx context.Context, a attack.Attack, out *Attack) (err error) {
+	roles, err := attack.Cast(s.lab, 0)
+	if err != nil {
+		return err
+	}
+	undo, err := a.Prepare(ctx, s.lab, roles)
+	if err != nil {
+		return fmt.Errorf("prepare %s: %w", a.Name, err)
+	}
+	defer func() { err = errors.Join(err, undo(context.WithoutCancel(ctx))) }()
+	p := s.pace(a)
+	for n := range p.runs {
+		s.began = time.Now()
+		o, err := s.once(ctx, a, roles, p, n)
+		if err != nil {
+			return fmt.Errorf("run %d of %d: %w", n+1, p.runs, err)
+		}
+		out.Runs = append(out.Runs, o)
+		s.report(a, n, p.runs, o)
+		if err := s.ctl.Alive(); err != nil {
+			return fmt.Errorf("the controller died in run %d of %d: %w", n+1, p.runs, err)
+		}
+	}
+	return nil
 }
 
 // phase is the longest period that attacks are spread over.
 const phase = time.Second
 
 // once runs the attack once, from a clean state.
-func (c Config) once(ctx context.Context, lab *runner.Lab, a attack.Attack, roles attack.Roles, ctl Controller, traffic *benign.Traffic) (Outcome, error) {
-	if err := ctl.Reset(ctx); err != nil {
-		return Outcome{}, fmt.Errorf("reset the controller: %w", err)
-	}
-	before, err := traffic.Loss(ctx)
+func (s *session) once(ctx context.Context, a attack.Attack, roles attack.Roles, p pace, n int) (out Outcome, err error) {
+	// Of its own for each run, so that neither order nor number of the others
+	// changes it.
+	rng := rand.New(rand.NewPCG(s.Seed, fingerprint(s.lab.Name(), a.Name, strconv.Itoa(n))))
+	wait := s.Before + time.Duration(rng.Int64N(int64(phase)))
+	seed := rng.Uint64()
+	truth, err := s.truth(fmt.Sprintf("%s-%d", a.Name, n+1))
 	if err != nil {
 		return Outcome{}, err
 	}
-	events, stop, err := subscribe(ctx, ctl)
+	defer func() { err = errors.Join(err, truth.close()) }()
+	if err := s.ctl.Reset(ctx); err != nil {
+		return Outcome{}, errors.Join(fmt.Errorf("reset the controller: %w", err), s.ctl.Alive())
+	}
+	events, stop, err := subscribe(ctx, s.ctl)
 	if err != nil {
-		return Outcome{}, err
+		return Outcome{}, errors.Join(err, s.ctl.Alive())
 	}
 	defer stop()
+	before := time.Now()
 	// Whatever works in ticks of its own must not be met at the same moment
 	// of its tick every time.
-	if err := sleep(ctx, rand.N(phase)); err != nil {
+	if err := sleep(ctx, wait); err != nil {
 		return Outcome{}, err
 	}
-	shot := &Shot{Lab: lab, Attack: a, Roles: roles, Hold: c.Hold, Patience: c.Patience, Events: events}
+	shot := &Shot{Lab: s.lab, Attack: a, Roles: roles, Hold: p.hold, Patience: p.patience, Events: events,
+		Settings: attack.Settings{Truth: truth.Truth, Seed: seed}}
 	o, err := shot.fire(ctx)
 	if err != nil {
 		return Outcome{}, err
 	}
-	after, err := traffic.Loss(ctx)
+	awaited := s.awaitRelease(ctx, &o, events, n)
+	if err := sleep(ctx, time.Until(o.ended.Add(s.After))); err != nil {
+		return Outcome{}, err
+	}
+	after := time.Now()
+	fared, err := s.fared(ctx, before, o.first, o.ended, after)
 	if err != nil {
 		return Outcome{}, err
 	}
 	// Only now: a containment of the wrong host may come late.
 	o.events = append(o.events, drain(events)...)
-	out := judge(o, a, roles, c.Hold)
-	out.BenignLost = after.Sub(before).Packets()
+	if err := s.ctl.Alive(); err != nil {
+		o.note = appendNote(o.note, "the controller died")
+	}
+	if out, err = shot.judge(o); err != nil {
+		return Outcome{}, err
+	}
+	out.Awaited, out.Benign = awaited, fared
+	if !awaited.OK {
+		out.Release = Span{} // by chance within the time after, which is no measurement
+	}
+	out.show(o.trace)
 	return out, nil
 }
 
-// judge derives an attack's figures from what was observed.
-func judge(o observation, a attack.Attack, roles attack.Roles, hold time.Duration) Outcome {
-	out := Outcome{First: o.first, Sent: o.sent, Delivered: len(o.delivered), Missed: o.missed}
-	blamed := map[string]bool{}
-	for _, e := range o.events {
-		switch {
-		case e.Type == Finding && e.State == StateFiring && e.Kind == a.Finding && !out.Detected:
-			out.Detected, out.TTD = true, e.Time.Sub(o.first)
-		case e.Type == Decision && e.State == StateApplied:
-			if !About(e, roles) {
-				blamed[e.ID] = true
-			} else if e.Limit > out.Limit {
-				out.Limit = e.Limit
+// awaitRelease waits, in the runs that it should, until the controller has
+// let go of everything by itself, and returns for how long it would have or
+// has waited.
+func (s *session) awaitRelease(ctx context.Context, o *observation, events <-chan Event, run int) Span {
+	if run >= s.Releases {
+		return Span{}
+	}
+	late := time.NewTimer(time.Until(o.ended.Add(s.ReleaseWithin)))
+	defer late.Stop()
+	open := func() bool {
+		n := map[string]bool{}
+		for _, e := range o.events {
+			switch {
+			case e.Type != Decision:
+			case e.State == StateApplied:
+				n[e.ID] = true
+			case slices.Contains([]string{StateReleased, StateExpired, StateRolledBack}, e.State):
+				delete(n, e.ID)
 			}
 		}
+		return len(n) > 0
 	}
-	out.FalseContainments = len(blamed)
-	out.TTC, out.Contained = o.trace.contained(out.Limit, hold)
-	return out
+	for open() {
+		select {
+		case <-ctx.Done():
+			return Span{}
+		case <-late.C:
+			return Took(s.ReleaseWithin)
+		case e, ok := <-events:
+			if !ok {
+				return Took(time.Since(o.ended))
+			}
+			o.events = append(o.events, e)
+		}
+	}
+	return Took(time.Since(o.ended))
 }
 
-// About reports whether an event is about the attacker: what acts at the
-// port that it is behind cannot hit anyone else, and elsewhere the address
-// must be one of its own.
-func About(e Event, roles attack.Roles) bool {
-	if e.Port != "" && e.Port == roles.Port {
-		return true
+// report logs a run.
+func (s *session) report(a attack.Attack, n, of int, o Outcome) {
+	all := o.Benign.Total()
+	fmt.Fprintf(s.Log, "%s %s run %d/%d: detected %s as %v, contained %s, released %s, delivered %d of %d, benign flows harmed %d of %d, false containments %v, missed by capture %d; took %.1f s%s\n",
+		s.lab.Name(), a.Name, n+1, of, o.TTD, o.Kinds, o.TTC, o.Release, o.Delivered, o.Sent, all.Harmed, all.Flows, o.False, o.Missed,
+		time.Since(s.began).Seconds(), because(o.Note))
+}
+
+// truthFile is the ground truth of one run.
+type truthFile struct {
+	*agent.Truth
+	file *os.File
+}
+
+// truth opens a file for ground truth, where it is kept.
+func (s *session) truth(name string) (truthFile, error) {
+	if s.Truth == "" {
+		return truthFile{Truth: agent.NewTruth(nil)}, nil
 	}
-	host, err := netip.ParseAddr(e.Host)
-	return err == nil && slices.Contains(roles.AttackerAddrs, host)
+	f, err := os.Create(filepath.Join(s.Truth, s.lab.Name()+"-"+name+".jsonl"))
+	if err != nil {
+		return truthFile{}, fmt.Errorf("ground truth: %w", err)
+	}
+	return truthFile{agent.NewTruth(f), f}, nil
+}
+
+func (t truthFile) close() error {
+	err := t.Flush()
+	if t.file != nil {
+		err = errors.Join(err, t.file.Close())
+	}
+	return err
+}
+
+// fingerprint makes a number of words.
+func fingerprint(words ...string) uint64 {
+	h := fnv.New64a()
+	h.Write([]byte(strings.Join(words, "\x00")))
+	return h.Sum64()
+}
+
+func appendNote(note, more string) string {
+	if note == "" {
+		return more
+	}
+	return note + "; " + more
 }
 
 // subscribe follows the controller's events, and takes them in as they come,

@@ -93,6 +93,20 @@ func (p *Process) Stop() error {
 	return nil
 }
 
+// Alive is nil while the process runs; after its end it tells how it ended,
+// with the end of the log.
+func (p *Process) Alive() error {
+	select {
+	case <-p.exited:
+	default:
+		return nil
+	}
+	if p.err != nil {
+		return fmt.Errorf("%s ended: %w\n%s", p.cmd.Path, p.err, p.tail())
+	}
+	return fmt.Errorf("%s ended without being asked to\n%s", p.cmd.Path, p.tail())
+}
+
 // Pid is the process's number.
 func (p *Process) Pid() int { return p.cmd.Process.Pid }
 

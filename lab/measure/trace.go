@@ -2,7 +2,6 @@ package measure
 
 import (
 	"cmp"
-	"math"
 	"slices"
 	"time"
 )
@@ -17,6 +16,16 @@ type trace struct {
 	sent uint64
 	// delivered is when each attack packet arrived, in order.
 	delivered []time.Time
+	// left is when each attack packet left, in order; of a flood, which is
+	// not captured there, counted is what the counters said when.
+	left    []time.Time
+	counted []reading
+}
+
+// reading is how many packets had left at a moment.
+type reading struct {
+	at   time.Time
+	sent uint64
 }
 
 const (
@@ -101,28 +110,3 @@ func merge(captures [][]time.Time) []time.Time {
 	slices.SortFunc(all, func(a, b time.Time) int { return cmp.Compare(a.UnixNano(), b.UnixNano()) })
 	return all
 }
-
-// Quantiles are order statistics in milliseconds.
-type Quantiles struct {
-	P50 float64 `json:"p50"`
-	P95 float64 `json:"p95"`
-	P99 float64 `json:"p99"`
-	Max float64 `json:"max"`
-}
-
-// quantiles uses the nearest rank: each figure is one that was measured.
-func quantiles(samples []time.Duration) Quantiles {
-	if len(samples) == 0 {
-		return Quantiles{}
-	}
-	sorted := slices.Clone(samples)
-	slices.Sort(sorted)
-	rank := func(q float64) float64 {
-		i := int(math.Ceil(q*float64(len(sorted)))) - 1
-		return millis(sorted[max(0, i)])
-	}
-	return Quantiles{rank(0.50), rank(0.95), rank(0.99), rank(1)}
-}
-
-// millis is a duration in milliseconds, to the microsecond.
-func millis(d time.Duration) float64 { return math.Round(float64(d)/1e3) / 1e3 }

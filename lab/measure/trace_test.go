@@ -1,7 +1,10 @@
 package measure
 
 import (
+	"math"
 	"net/netip"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -69,22 +72,6 @@ func TestContained(t *testing.T) {
 	}
 }
 
-func TestQuantiles(t *testing.T) {
-	var samples []time.Duration
-	for i := 20; i > 0; i-- {
-		samples = append(samples, time.Duration(i)*time.Millisecond)
-	}
-	if got := quantiles(samples); got != (Quantiles{10, 19, 20, 20}) {
-		t.Errorf("got %+v", got)
-	}
-	if got := quantiles(samples[:1]); got != (Quantiles{20, 20, 20, 20}) {
-		t.Errorf("one sample: %+v", got)
-	}
-	if got := quantiles(nil); got != (Quantiles{}) {
-		t.Errorf("no samples: %+v", got)
-	}
-}
-
 func TestMergeOrders(t *testing.T) {
 	got := merge([][]time.Time{at(1, 5), nil, at(0, 2)})
 	for i, want := range at(0, 1, 2, 5) {
@@ -95,28 +82,119 @@ func TestMergeOrders(t *testing.T) {
 }
 
 func TestJudge(t *testing.T) {
-	a, err := attack.Find("port-scan")
-	if err != nil {
-		t.Fatal(err)
-	}
-	roles := attack.Roles{AttackerAddrs: []netip.Addr{netip.MustParseAddr("10.77.0.15"), netip.MustParseAddr("fe80::5")}, Port: "p5"}
+	a := attack.Attack{Finding: "port-scan"}
 	tr := trace{first: at(0)[0], sentUntil: at(2000)[0], sent: 2000, delivered: at(0, 1, 2)}
-	o := observation{trace: tr, events: []Event{
-		{Type: Finding, Kind: "port-scan", State: "pending", Time: at(1)[0]},
-		{Type: Finding, Kind: "udp-flood", State: StateFiring, Time: at(1)[0]},
-		{Type: Finding, Kind: "port-scan", State: StateFiring, Time: at(1.5)[0]},
-		{Type: Finding, Kind: "port-scan", State: StateFiring, Time: at(9)[0]},
-		{Type: Decision, ID: "d-1", State: StateApplied, Host: "10.77.0.15"},
-		{Type: Decision, ID: "d-2", State: StateApplied, Host: "10.77.0.13"},
-		{Type: Decision, ID: "d-2", State: StateApplied, Host: "10.77.0.13"},
-		{Type: Decision, ID: "d-3", State: StateApplied, Port: "p3"},
-		{Type: Decision, ID: "d-4", State: StateApplied, Port: "p5"},
-		{Type: Decision, ID: "d-5", State: "proposed", Host: "10.77.0.14"},
-		{Type: Decision, ID: "d-6", State: StateApplied, Host: "fe80::5", Port: "p5"},
-		{Type: Decision, ID: "d-7", State: StateApplied, Host: "fe80::5"},
+	scanner := culprit{node: "h5", addrs: []netip.Addr{netip.MustParseAddr("10.77.0.15"), netip.MustParseAddr("fe80::5")}, ports: []string{"p5"}, macs: []string{"aa:00:00:00:00:05"}}
+	infected := culprit{node: "h3", since: at(500)[0], addrs: []netip.Addr{netip.MustParseAddr("10.77.0.13")}, ports: []string{"p3"}}
+	o := observation{trace: tr, ended: at(2100)[0], events: []Event{
+		{Type: Finding, Kind: "port-scan", State: "pending", Host: "10.77.0.15", Time: at(1)[0]},
+		{Type: Finding, Kind: "udp-flood", State: StateFiring, Host: "10.77.0.14", Time: at(1)[0]},
+		{Type: Finding, Kind: "host-sweep", State: StateFiring, Host: "10.77.0.15", Time: at(1.2)[0]},
+		{Type: Finding, Kind: "port-scan", State: StateFiring, Host: "10.77.0.15", Time: at(1.5)[0]},
+		{Type: Finding, Kind: "port-scan", State: StateFiring, Host: "10.77.0.15", Time: at(9)[0]},
+		{Type: Finding, Kind: "syn-flood", State: StateFiring, Victims: []string{"10.77.0.11"}, Time: at(10)[0]},
+		{Type: Finding, Kind: "icmp-flood", State: StateFiring, Victims: []string{"10.77.0.12"}, Time: at(10)[0]},
+		{Type: Decision, ID: "d-1", State: StateApplied, Host: "10.77.0.15", Action: "quarantine", Time: at(2)[0]},
+		{Type: Decision, ID: "d-1", State: StateVerified, Host: "10.77.0.15", Time: at(300)[0]},
+		{Type: Decision, ID: "d-2", State: StateApplied, Host: "10.77.0.13", Action: "quarantine", Kind: "worm", Time: at(499)[0]},
+		{Type: Decision, ID: "d-2", State: StateApplied, Host: "10.77.0.13", Action: "quarantine", Kind: "worm", Time: at(499)[0]},
+		{Type: Decision, ID: "d-3", State: StateApplied, Host: "10.77.0.13", Action: "quarantine", Time: at(501)[0]},
+		{Type: Decision, ID: "d-4", State: StateApplied, Port: "p5", Action: "quarantine", Time: at(600)[0]},
+		{Type: Decision, ID: "d-5", State: "proposed", Host: "10.77.0.14", Time: at(600)[0]},
+		{Type: Decision, ID: "d-6", State: StateApplied, Host: "fe80::5", Port: "p6", Action: "quarantine", Time: at(600)[0]},
+		{Type: Decision, ID: "d-7", State: StateApplied, MAC: "aa:00:00:00:00:05", Action: "quarantine", Time: at(600)[0]},
+		{Type: Decision, ID: "d-8", State: StateApplied, Port: "p4", Action: "rate-limit", Kind: "syn-flood", Time: at(600)[0]},
+		{Type: Decision, ID: "d-8", State: StateRolledBack, Port: "p4", Time: at(700)[0]},
+		{Type: Decision, ID: "d-2", State: StateReleased, Time: at(4000)[0]},
+		{Type: Decision, ID: "d-1", State: StateReleased, Time: at(4100)[0]},
 	}}
-	out := judge(o, a, roles, time.Second)
-	if !out.Detected || millis(out.TTD) != 1.5 || !out.Contained || millis(out.TTC) != 2 || out.FalseContainments != 2 {
-		t.Errorf("got %+v", out)
+	b := bench{attack: a, victims: []string{"10.77.0.11"}, culprits: []culprit{scanner, infected}, hold: time.Second}
+	out := b.judge(o)
+	if out.TTD != Took(1200*time.Microsecond) || out.Named != Took(1500*time.Microsecond) || out.TTC != Took(2*time.Millisecond) ||
+		out.Verified != Took(300*time.Millisecond) || out.Ended != Took(2100*time.Millisecond) {
+		t.Errorf("times: %+v", out)
+	}
+	if got := strings.Join(out.Kinds, " "); got != "host-sweep port-scan syn-flood" {
+		t.Errorf("kinds %s", got)
+	}
+	if got := strings.Join(out.False, ", "); got != "quarantine of 10.77.0.13 for worm (d-2), rate-limit of p4 for syn-flood (d-8)" {
+		t.Errorf("false containments: %s", got)
+	}
+	if got := strings.Join(out.Strange, ", "); got != "udp-flood 10.77.0.14, icmp-flood forged sources" {
+		t.Errorf("false findings: %s", got)
+	}
+	if out.Release.OK {
+		t.Errorf("released after %v, though d-3 and others stand", out.Release)
+	}
+	for _, id := range []string{"d-3", "d-4", "d-6", "d-7"} {
+		o.events = append(o.events, Event{Type: Decision, ID: id, State: StateReleased, Time: at(5000)[0]})
+	}
+	if out := b.judge(o); out.Release != Took(2900*time.Millisecond) {
+		t.Errorf("released after %v", out.Release)
+	}
+	if len(out.Steps) != len(o.events)-4 || out.Steps[1].Ours || !out.Steps[2].Ours {
+		t.Errorf("steps %+v", out.Steps)
+	}
+}
+
+func TestForgedSourcesWithoutVictimsAreKnownByTheKind(t *testing.T) {
+	b := bench{attack: attack.Attack{Finding: "syn-flood"}}
+	for kind, want := range map[string]bool{"syn-flood": true, "udp-flood": false} {
+		if got := b.about(Event{Type: Finding, Kind: kind}); got != want {
+			t.Errorf("%s: %v", kind, got)
+		}
+	}
+}
+
+func TestPacketsInSteps(t *testing.T) {
+	tr := trace{first: at(0)[0], left: every(0, 10, 1), delivered: at(0.1, 1.1, 2.1)}
+	p := tr.packets(10, 5)
+	if p.Step != 2 || !slices.Equal(p.Sent, []int{2, 2, 2, 2, 2}) || !slices.Equal(p.Delivered, []int{2, 1, 0, 0, 0}) {
+		t.Errorf("got %+v", p)
+	}
+	// A flood is counted where it leaves, and never in finer steps than that.
+	tr = trace{first: at(0)[0], delivered: at(0.1), counted: []reading{{at(-3)[0], 0}, {at(2)[0], 100}, {at(7)[0], 350}, {at(99)[0], 400}}}
+	p = tr.packets(10, 100)
+	if p.Step != 5 || !slices.Equal(p.Sent, []int{100, 250}) || !slices.Equal(p.Delivered, []int{1, 0}) {
+		t.Errorf("got %+v", p)
+	}
+	for ms, want := range map[float64]float64{0: 0.1, 0.1: 0.1, 0.11: 0.2, 0.3: 0.5, 1: 1, 3: 5, 7: 10, 1100: 2000} {
+		if got := niceStep(ms); math.Abs(got-want) > 1e-9 {
+			t.Errorf("step for %v: %v", ms, got)
+		}
+	}
+}
+
+func TestSummariseAndSlim(t *testing.T) {
+	ms := func(n int) Span { return Took(time.Duration(n) * time.Millisecond) }
+	runs := []Outcome{
+		{TTD: ms(1), Named: ms(2), TTC: ms(9), Kinds: []string{"port-scan", "host-sweep"}, Actions: []string{"quarantine"}, Sent: 10, Delivered: 3, Awaited: ms(100), Release: ms(90),
+			Benign: Benign{During: Harm{Seconds: 1, Flows: 10, Harmed: 1, Lost: 2, By: map[string]int{"web": 1}}}, Zoom: &Packets{}},
+		{TTD: ms(3), TTC: ms(5), Kinds: []string{"host-sweep"}, Actions: []string{"quarantine"}, Sent: 10, Delivered: 1, Awaited: ms(100), False: []string{"x"}, Zoom: &Packets{}},
+		{Sent: 10, Delivered: 10, Awaited: ms(1), Zoom: &Packets{}, Benign: Benign{During: Harm{Flows: 5, Harmed: 1, By: map[string]int{"web": 1}}}},
+	}
+	s := Summarise(runs, "port-scan")
+	if s.Detected.K != 2 || s.Named.K != 1 || s.Contained.K != 2 || s.Contained.N != 3 || s.Released.K != 1 || s.Released.N != 2 {
+		t.Errorf("shares %+v", s)
+	}
+	if s.TTC.P50 != 5 || s.TTC.Max != 9 || s.Release.P50 != 90 || s.Through.P50 != 3 || s.Sent != 30 || s.Delivered != 14 || s.False != 1 {
+		t.Errorf("figures %+v", s)
+	}
+	if s.OtherKinds["host-sweep"] != 2 || s.Actions["quarantine"] != 2 {
+		t.Errorf("kinds %+v", s)
+	}
+	if h := s.Benign.Total(); h.Flows != 15 || h.Harmed != 2 || h.By["web"] != 2 {
+		t.Errorf("harm %+v", h)
+	}
+	if runs[0].Benign.During.By["web"] != 1 {
+		t.Error("the sum changed what it summed up")
+	}
+	r := Report{Labs: []Lab{{Attacks: []Attack{{Runs: runs}}}}}
+	slim := r.Slim().Labs[0].Attacks[0]
+	if slim.Middle() != 0 || slim.Runs[0].Zoom == nil || slim.Runs[1].Zoom != nil || slim.Runs[1].TTC != ms(5) || runs[1].Zoom == nil {
+		t.Errorf("kept run %d: %+v", slim.Middle(), slim.Runs)
+	}
+	if got := (Attack{}).Middle(); got != -1 {
+		t.Errorf("the middle of none is %d", got)
 	}
 }

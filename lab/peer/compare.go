@@ -30,8 +30,8 @@ type Config struct {
 
 // Report is both results, of one lab, one attack and one session.
 type Report struct {
-	Platelet   measure.Result `json:"platelet"`
-	FastNetMon measure.Result `json:"fastnetmon"`
+	Platelet   measure.Attack `json:"platelet"`
+	FastNetMon measure.Attack `json:"fastnetmon"`
 }
 
 // Compare measures platelet, then FastNetMon. They take turns on the lab:
@@ -56,17 +56,31 @@ func Compare(ctx context.Context, c Config) (report Report, err error) {
 		defer cancel()
 		err = errors.Join(err, lab.Down(ctx))
 	}()
-	one := measure.Config{Lab: lab, Attack: a.Name, Runs: c.Runs, Log: c.Log, Controller: c.Controller}
-	if report.Platelet, err = measure.Measure(ctx, one); err != nil {
+	one := measure.Config{Lab: lab, Attacks: []string{a.Name}, Runs: c.Runs, Log: c.Log, Controller: c.Controller}
+	if report.Platelet, err = single(ctx, one); err != nil {
 		return Report{}, fmt.Errorf("platelet: %w", err)
 	}
 	one.Controller = func(ctx context.Context, lab *runner.Lab) (measure.Controller, error) {
 		return Start(ctx, lab, a.Finding)
 	}
-	if report.FastNetMon, err = measure.Measure(ctx, one); err != nil {
+	if report.FastNetMon, err = single(ctx, one); err != nil {
 		return Report{}, fmt.Errorf("fastnetmon: %w", err)
 	}
 	return report, nil
+}
+
+// single measures one attack; that it could not be run to the end is an error
+// here, where two are compared.
+func single(ctx context.Context, c measure.Config) (measure.Attack, error) {
+	lab, err := measure.Measure(ctx, c)
+	if err != nil {
+		return measure.Attack{}, err
+	}
+	out := lab.Attacks[0]
+	if out.Error != "" {
+		return out, errors.New(out.Error)
+	}
+	return out, nil
 }
 
 // Print writes the report as a table, the ratio last.
@@ -75,13 +89,13 @@ func (r Report) Print(out io.Writer) error {
 	fmt.Fprintln(w, "\tcontained\tttc p50 ms\tp95 ms\tmax ms\tdelivered\tsent\tbenign lost\tcut off who did nothing")
 	for _, row := range []struct {
 		name string
-		measure.Result
-	}{{"platelet", r.Platelet}, {"fastnetmon", r.FastNetMon}} {
-		fmt.Fprintf(w, "%s\t%d of %d\t%.1f\t%.1f\t%.1f\t%d\t%d\t%d\t%d\n", row.name, row.Contained, row.Runs,
-			row.TTC.P50, row.TTC.P95, row.TTC.Max, row.Delivered, row.Sent, row.BenignLost, row.FalseContainments)
+		measure.Summary
+	}{{"platelet", r.Platelet.Summary}, {"fastnetmon", r.FastNetMon.Summary}} {
+		fmt.Fprintf(w, "%s\t%d of %d\t%.1f\t%.1f\t%.1f\t%d\t%d\t%d\t%d\n", row.name, row.Contained.K, row.Contained.N,
+			row.TTC.P50, row.TTC.P95, row.TTC.Max, row.Delivered, row.Sent, row.Benign.Total().Lost, row.False)
 	}
-	if r.Platelet.TTC.P50 > 0 && r.FastNetMon.TTC.P50 > 0 {
-		fmt.Fprintf(w, "ratio\t\t%.1f\n", r.FastNetMon.TTC.P50/r.Platelet.TTC.P50)
+	if ours, theirs := r.Platelet.Summary.TTC.P50, r.FastNetMon.Summary.TTC.P50; ours > 0 && theirs > 0 {
+		fmt.Fprintf(w, "ratio\t\t%.1f\n", theirs/ours)
 	}
 	return w.Flush()
 }

@@ -297,6 +297,14 @@ func (f *FastNetMon) stop() {
 	}
 }
 
+// Alive implements measure.Controller.
+func (f *FastNetMon) Alive() error {
+	if f.process == nil {
+		return nil // between a stop and a start of ours
+	}
+	return f.process.Alive()
+}
+
 // Close ends FastNetMon and removes all it was given.
 func (f *FastNetMon) Close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)

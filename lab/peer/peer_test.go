@@ -106,8 +106,10 @@ func TestReadBansRefusesNonsense(t *testing.T) {
 func TestPrint(t *testing.T) {
 	var out strings.Builder
 	r := Report{
-		Platelet:   measure.Result{Runs: 5, Contained: 5, TTC: measure.Quantiles{P50: 30, P95: 40, Max: 45}},
-		FastNetMon: measure.Result{Runs: 5, Contained: 5, TTC: measure.Quantiles{P50: 720, P95: 960, Max: 969}, FalseContainments: 5},
+		Platelet: measure.Attack{Summary: measure.Summary{Contained: measure.NewShare(5, 5), TTC: measure.Distribution{P50: 30, P95: 40, Max: 45}}},
+		FastNetMon: measure.Attack{Summary: measure.Summary{
+			Contained: measure.NewShare(5, 5), TTC: measure.Distribution{P50: 720, P95: 960, Max: 969}, False: 5,
+		}},
 	}
 	if err := r.Print(&out); err != nil {
 		t.Fatal(err)

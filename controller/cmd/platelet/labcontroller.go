@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -20,6 +22,7 @@ import (
 // as it would run in production, and tells the measurement what it does.
 type labController struct {
 	lab     *runner.Lab
+	bridges []string // those of Open vSwitch
 	dir     string
 	client  *api.Client
 	process *measure.Process
@@ -34,6 +37,9 @@ func startLabController(ctx context.Context, lab *runner.Lab) (measure.Controlle
 		return nil, err
 	}
 	c := &labController{lab: lab, dir: dir, client: api.NewClient(filepath.Join(dir, "api.sock"))}
+	if c.bridges, err = ovsBridges(ctx, lab); err != nil {
+		return nil, errors.Join(err, os.RemoveAll(dir))
+	}
 	if err := c.configure(); err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
@@ -43,19 +49,30 @@ func startLabController(ctx context.Context, lab *runner.Lab) (measure.Controlle
 	return c, nil
 }
 
+// ovsBridges are the lab's bridges that Open vSwitch has: a lab may have Linux
+// bridges as well, which nobody programs.
+func ovsBridges(ctx context.Context, lab *runner.Lab) ([]string, error) {
+	out, err := exec.CommandContext(ctx, "ovs-vsctl", "--db="+lab.DB(), "--timeout=10", "list-br").CombinedOutput()
+	if err != nil {
+		return nil, fmt.Errorf("list the bridges of %s: %w: %s", lab.DB(), err, strings.TrimSpace(string(out)))
+	}
+	have := strings.Fields(string(out))
+	bridges := slices.DeleteFunc(lab.Bridges(), func(b string) bool { return !slices.Contains(have, b) })
+	if len(bridges) == 0 {
+		return nil, fmt.Errorf("lab %s has no Open vSwitch bridge for a controller to act on", lab.Name())
+	}
+	return bridges, nil
+}
+
 // configure writes the configuration; JSON is YAML, too.
 func (c *labController) configure() error {
-	var gateways []string
-	for _, n := range c.lab.Select("role", "gateway") {
-		ifname, err := c.lab.Interface(n)
-		if err != nil {
-			return err
-		}
-		a, err := c.lab.Addr(n, ifname)
-		if err != nil {
-			return err
-		}
-		gateways = append(gateways, a.Addr().String())
+	gateways, err := c.addresses("gateway")
+	if err != nil {
+		return err
+	}
+	edges, err := c.addresses("edge")
+	if err != nil {
+		return err
 	}
 	sflow, err := freeUDPPort()
 	if err != nil {
@@ -67,18 +84,37 @@ func (c *labController) configure() error {
 	}
 	type object map[string]any
 	raw, err := json.MarshalIndent(object{
-		"mode": "autonomous", "bridges": c.lab.Bridges(), "protected": gateways,
+		"mode": "autonomous", "bridges": c.bridges, "protected": append(edges, gateways...),
 		"ovs":       object{"db": c.lab.DB()},
 		"state":     object{"dir": filepath.Join(c.dir, "state")},
 		"api":       object{"socket": filepath.Join(c.dir, "api.sock")},
 		"telemetry": object{"sflow": fmt.Sprint("127.0.0.1:", sflow), "ipfix": fmt.Sprint("127.0.0.1:", ipfix)},
 		"detection": object{"keep_firing": "2s"},
-		"response":  object{"ttl": "20s", "min_hold": "5s", "quiet_for": "3s", "quarantine": object{"remediation": gateways}},
+		// Attackers come back run after run, which must not count as a relapse.
+		"response": object{"ttl": "20s", "min_hold": "5s", "quiet_for": "3s", "relapse_window": "1ms", "quarantine": object{"remediation": gateways}},
 	}, "", "  ")
 	if err != nil {
 		return err
 	}
 	return os.WriteFile(filepath.Join(c.dir, "platelet.yaml"), raw, 0o600)
+}
+
+// addresses are those of the nodes with a role, on each of their interfaces:
+// to contain a router at one of them would cut off everybody behind it.
+func (c *labController) addresses(role string) ([]string, error) {
+	var out []string
+	for _, n := range c.lab.Select("role", role) {
+		addrs, err := c.lab.Addrs(n, "")
+		if err != nil {
+			return nil, err
+		}
+		for _, a := range addrs {
+			if a := a.Addr(); a.IsGlobalUnicast() && !slices.Contains(out, a.String()) {
+				out = append(out, a.String())
+			}
+		}
+	}
+	return out, nil
 }
 
 func freeUDPPort() (int, error) {
@@ -120,7 +156,7 @@ func (c *labController) ready(ctx context.Context) error {
 			tapped[r.Switch] = true
 		}
 	}
-	for _, b := range c.lab.Bridges() {
+	for _, b := range c.bridges {
 		if !tapped[b] {
 			return fmt.Errorf("no tap on %s yet", b)
 		}
@@ -161,53 +197,81 @@ func labEvent(line []byte) (measure.Event, error) {
 		Time                                           time.Time
 		Type                                           measure.EventType
 		ID, Finding, Kind, State, Host, Action, Target string
-		At                                             struct{ Host, Port string }
+		HostMAC                                        string `json:"host_mac"`
+		Victims                                        []string
+		At                                             struct{ Host, Port, MAC string }
 		Limit                                          float64 `json:"limit_pktps"`
 	}
 	if err := json.Unmarshal(line, &e); err != nil {
 		return measure.Event{}, fmt.Errorf("event: %w", err)
 	}
 	if e.Type == measure.Decision {
-		e.Host = e.At.Host
+		e.Host, e.HostMAC = e.At.Host, e.At.MAC
 	}
 	return measure.Event{Time: e.Time, Type: e.Type, ID: e.ID, Finding: e.Finding, Kind: e.Kind, State: strings.ToLower(e.State),
-		Host: e.Host, Port: e.At.Port, Action: e.Action, Limit: e.Limit, Target: e.Target}, nil
+		Host: e.Host, MAC: e.HostMAC, Port: e.At.Port, Victims: e.Victims, Action: e.Action, Limit: e.Limit, Target: e.Target}, nil
 }
 
+// forgetWithin is how long a reset waits for findings to resolve. Those of
+// slow attacks are kept for minutes; then a new start forgets them sooner.
+const forgetWithin = 15 * time.Second
+
 // Reset implements measure.Controller. The process goes on, as it would in
-// production; the next attack is a first one because nothing fires and nothing
-// is contained any more.
+// production, unless a finding outlives its attack for long; the next attack
+// is a first one because nothing fires and nothing is contained any more.
 func (c *labController) Reset(ctx context.Context) error {
 	if err := c.client.Brake(ctx, true, true); err != nil {
 		return err
 	}
+	calm, err := c.calm(ctx, time.Now().Add(forgetWithin))
+	if err != nil {
+		return err
+	}
+	if calm {
+		return c.client.Brake(ctx, false, false)
+	}
+	if err := c.process.Stop(); err != nil {
+		return err
+	}
+	if err := os.RemoveAll(filepath.Join(c.dir, "state")); err != nil {
+		return err
+	}
+	return c.start(ctx)
+}
+
+// calm waits until no finding fires, or until a moment has come.
+func (c *labController) calm(ctx context.Context, until time.Time) (bool, error) {
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
-	for {
+	for time.Now().Before(until) {
 		var findings []struct{ State string }
 		if err := c.client.Get(ctx, "findings", &findings); err != nil {
-			return err
+			return false, err
 		}
-		firing := false
-		for _, f := range findings {
-			firing = firing || f.State == "firing"
-		}
-		if !firing {
-			return c.client.Brake(ctx, false, false)
+		if !slices.ContainsFunc(findings, func(f struct{ State string }) bool { return f.State == measure.StateFiring }) {
+			return true, nil
 		}
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
+			return false, ctx.Err()
 		case <-tick.C:
 		}
 	}
+	return false, nil
 }
+
+// Alive implements measure.Controller.
+func (c *labController) Alive() error { return c.process.Alive() }
 
 // Close implements measure.Controller.
 func (c *labController) Close() error {
+	defer os.RemoveAll(c.dir)
+	if err := c.process.Alive(); err != nil {
+		return err
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	// What still stands is taken off, so that the lab is as it was.
 	err := c.client.Brake(ctx, true, true)
-	return errors.Join(err, c.process.Stop(), os.RemoveAll(c.dir))
+	return errors.Join(err, c.process.Stop())
 }

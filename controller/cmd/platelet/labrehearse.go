@@ -1,18 +1,13 @@
 package main
 
 import (
-	"encoding/json"
-	"fmt"
 	"os"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/platelet-sdn/platelet/lab/attack"
 	"github.com/platelet-sdn/platelet/lab/clab"
 	"github.com/platelet-sdn/platelet/lab/demo"
-	"github.com/platelet-sdn/platelet/lab/measure"
 	"github.com/platelet-sdn/platelet/lab/peer"
 	"github.com/platelet-sdn/platelet/lab/runner"
 )
@@ -39,49 +34,6 @@ func labDemo(o *runner.Options) *cobra.Command {
 // warmUp is how long honest traffic runs before the first attack: a controller
 // that has just started cannot tell new clients from forged ones yet.
 const warmUp = 6 * time.Second
-
-func attackNames() []string {
-	var names []string
-	for _, a := range attack.All() {
-		names = append(names, a.Name)
-	}
-	return names
-}
-
-func labMeasure(o *runner.Options) *cobra.Command {
-	var name, format string
-	var runs int
-	cmd := &cobra.Command{Use: "measure TOPOLOGY", Short: "Measure time to detect and time to contain, from packet captures", Args: cobra.ExactArgs(1), RunE: func(cmd *cobra.Command, args []string) error {
-		if format != "text" && format != "json" {
-			return usage("output %q is not text or json", format)
-		}
-		if runs < 1 || runs > 1000 {
-			return usage("lab measure: %d runs, want 1 to 1000", runs)
-		}
-		t, err := clab.Load(args[0])
-		if err != nil {
-			return err
-		}
-		r, err := measure.Measure(cmd.Context(), measure.Config{Topology: t, Options: *o, Attack: name, Runs: runs, Controller: startLabController, Log: cmd.ErrOrStderr(), WarmUp: warmUp})
-		if err != nil {
-			return err
-		}
-		if format == "json" {
-			return json.NewEncoder(cmd.OutOrStdout()).Encode(r)
-		}
-		raw, err := json.MarshalIndent(r, "", "  ")
-		if err != nil {
-			return err
-		}
-		_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s\n", raw)
-		return err
-	}}
-	addReconfigure(cmd, o)
-	cmd.Flags().StringVar(&name, "attack", "port-scan", "one of "+strings.Join(attackNames(), ", "))
-	cmd.Flags().IntVar(&runs, "runs", 20, "how often")
-	cmd.Flags().StringVarP(&format, "output", "o", "text", "text or json")
-	return cmd
-}
 
 func labBenchPeer(o *runner.Options) *cobra.Command {
 	var name string
