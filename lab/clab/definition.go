@@ -1,145 +1,146 @@
 package clab
 
-import (
-	"maps"
-	"slices"
+// Definition is what holds for a node once defaults, kind, group and the
+// node's own definition are merged, as containerlab 0.79 merges them.
+type Definition struct {
+	Kind  string // lower case
+	Group string
+	Type  string
+	Image string
+	// Hostname is the node's name unless the file says another.
+	Hostname   string
+	Entrypoint string
+	Cmd        string
+	// Exec are the lines to run after the node's links are there, wider
+	// definitions' first, each once.
+	Exec     []string
+	Env      map[string]string // without what EnvFiles add
+	EnvFiles []string
+	Labels   map[string]string
+	// Binds are one per target, sorted.
+	Binds         []string
+	Volumes       []string
+	Tmpfs         map[string]string
+	Devices       []string
+	NetworkMode   string
+	MgmtIPv4      string // only a node's own
+	MgmtIPv6      string
+	Aliases       []string
+	Sysctls       map[string]string
+	User          string
+	StartupConfig string
+	License       string
+	StartupDelay  uint // seconds
+	RestartPolicy string
+	Ports         []string
+	Stages        Stages
+	DNS           DNS
+	Healthcheck   *Healthcheck
+	// IssueCertificate is true when containerlab would make the node a
+	// certificate.
+	IssueCertificate bool
+	// Ignored names the keys that say something of a container which a
+	// process on the host has not: limits, capabilities and the like.
+	Ignored []string
+}
+
+// DNS is a node's resolver configuration.
+type DNS struct {
+	Servers []string
+	Options []string
+	Search  []string
+}
+
+// empty reports whether the file says nothing of it.
+func (d DNS) empty() bool { return len(d.Servers)+len(d.Options)+len(d.Search) == 0 }
+
+// Set reports whether the file says anything of it.
+func (d DNS) Set() bool { return !d.empty() }
+
+// Healthcheck is the command by which a node is known to be healthy. Times
+// are in seconds; zero is Docker's default.
+type Healthcheck struct {
+	Test                                    []string
+	Interval, Timeout, Retries, StartPeriod int
+}
+
+// Stage is one step in the deployment of a node.
+type Stage string
+
+// The stages in their order.
+const (
+	StageCreate      Stage = "create"
+	StageCreateLinks Stage = "create-links"
+	StageConfigure   Stage = "configure"
+	StageHealthy     Stage = "healthy"
+	StageExit        Stage = "exit"
 )
 
-// Definition is what a file of containerlab 0.79 may say of a node, a kind, a group or the
-// defaults. Fields of type any are containerlab's own affair: they are read
-// so that a valid file is not called invalid, and interpreted nowhere here.
-type Definition struct {
-	Kind          string            `yaml:"kind"`
-	Group         string            `yaml:"group"`
-	Type          string            `yaml:"type"`
-	Image         string            `yaml:"image"`
-	Entrypoint    string            `yaml:"entrypoint"`
-	Cmd           string            `yaml:"cmd"`
-	Exec          []string          `yaml:"exec"`
-	Env           map[string]string `yaml:"env"`
-	EnvFiles      []string          `yaml:"env-files"`
-	Labels        map[string]string `yaml:"labels"`
-	Binds         []string          `yaml:"binds"`
-	NetworkMode   string            `yaml:"network-mode"`
-	MgmtIPv4      string            `yaml:"mgmt-ipv4"`
-	MgmtIPv6      string            `yaml:"mgmt-ipv6"`
-	Sysctls       map[string]string `yaml:"sysctls"`
-	User          string            `yaml:"user"`
-	StartupConfig string            `yaml:"startup-config"`
-	License       string            `yaml:"license"`
-	Runtime       string            `yaml:"runtime"`
-	Stages        any               `yaml:"stages"`
-	Extras        any               `yaml:"extras"`
-	Config        any               `yaml:"config"`
-	DNS           any               `yaml:"dns"`
-	Components    any               `yaml:"components"`
-	StartupDelay  int               `yaml:"startup-delay"`
-	Devices       []string          `yaml:"devices"`
-	Volumes       any               `yaml:"volumes"`
-	Hints         `yaml:",inline"`
+// AllStages lists the stages in their order.
+func AllStages() []Stage {
+	return []Stage{StageCreate, StageCreateLinks, StageConfigure, StageHealthy, StageExit}
 }
 
-// Hints are keys whose neglect changes nothing that a topology's traffic
-// could notice on a machine's own network stack.
-type Hints struct {
-	ImagePullPolicy       string   `yaml:"image-pull-policy"`
-	Position              string   `yaml:"position"`
-	Ports                 []string `yaml:"ports"`
-	Aliases               []string `yaml:"aliases"`
-	RestartPolicy         string   `yaml:"restart-policy"`
-	AutoRemove            *bool    `yaml:"auto-remove"`
-	EnforceStartupConfig  *bool    `yaml:"enforce-startup-config"`
-	SuppressStartupConfig *bool    `yaml:"suppress-startup-config"`
-	Privileged            *bool    `yaml:"privileged"`
-	CapAdd                []string `yaml:"cap-add"`
-	ShmSize               string   `yaml:"shm-size"`
-	CPU                   float64  `yaml:"cpu"`
-	CPUSet                string   `yaml:"cpu-set"`
-	Memory                string   `yaml:"memory"`
-	Healthcheck           any      `yaml:"healthcheck"`
-	Certificate           any      `yaml:"certificate"`
-	Credentials           any      `yaml:"credentials"`
-	Tmpfs                 any      `yaml:"tmpfs"`
-	Hostname              string   `yaml:"hostname"`
-	CgroupnsMode          string   `yaml:"cgroupns-mode"`
-	CgroupParent          string   `yaml:"cgroup-parent"`
-	PIDMode               string   `yaml:"pid-mode"`
-	SecurityOpts          []string `yaml:"security-opts"`
-	LinkApplyMode         any      `yaml:"link-apply-mode"`
+// Stages say per stage what a node waits for and runs.
+type Stages map[Stage]StagePlan
+
+// StagePlan is what a node waits for before a stage, and runs around it.
+type StagePlan struct {
+	WaitFor []WaitFor
+	Exec    []StageExec
 }
 
-// inherit fills what d leaves open from a wider definition: maps merge key
-// by key, exec and lists of the wider come first, single values are taken
-// where d has none.
-func (d Definition) inherit(from Definition) Definition {
-	d.Env = mergeMaps(from.Env, d.Env)
-	d.Labels = mergeMaps(from.Labels, d.Labels)
-	d.Sysctls = mergeMaps(from.Sysctls, d.Sysctls)
-	d.Exec = slices.Concat(from.Exec, d.Exec)
-	d.Binds = slices.Concat(from.Binds, d.Binds)
-	d.EnvFiles = slices.Concat(from.EnvFiles, d.EnvFiles)
-	d.Devices = slices.Concat(from.Devices, d.Devices)
-	for _, f := range []struct {
-		to   *string
-		from string
-	}{
-		{&d.Kind, from.Kind}, {&d.Group, from.Group}, {&d.Type, from.Type}, {&d.Image, from.Image},
-		{&d.Entrypoint, from.Entrypoint}, {&d.Cmd, from.Cmd}, {&d.NetworkMode, from.NetworkMode},
-		{&d.User, from.User}, {&d.StartupConfig, from.StartupConfig}, {&d.License, from.License}, {&d.Runtime, from.Runtime},
-	} {
-		if *f.to == "" {
-			*f.to = f.from
-		}
-	}
-	for _, f := range []struct{ to, from *any }{
-		{&d.Stages, &from.Stages}, {&d.Extras, &from.Extras}, {&d.Config, &from.Config},
-		{&d.DNS, &from.DNS}, {&d.Components, &from.Components}, {&d.Volumes, &from.Volumes},
-	} {
-		if *f.to == nil {
-			*f.to = *f.from
-		}
-	}
-	if d.StartupDelay == 0 {
-		d.StartupDelay = from.StartupDelay
-	}
-	return d
+// WaitFor names a stage that another node must have completed.
+type WaitFor struct {
+	Node  string
+	Stage Stage
 }
 
-func mergeMaps(wide, narrow map[string]string) map[string]string {
-	out := map[string]string{}
-	maps.Copy(out, wide)
-	maps.Copy(out, narrow)
-	return out
+// StageExec is a command of a stage.
+type StageExec struct {
+	Command string
+	// OnHost is true for a command that runs on the host, not in the node.
+	OnHost bool
+	// OnExit is true for a command that runs when the stage is completed,
+	// not when it begins.
+	OnExit bool
 }
 
 // Mgmt is the management network.
 type Mgmt struct {
-	Network        string `yaml:"network"`
-	Bridge         string `yaml:"bridge"`
-	IPv4Subnet     string `yaml:"ipv4-subnet"`
-	IPv4Gateway    string `yaml:"ipv4-gw"`
-	IPv4Range      string `yaml:"ipv4-range"`
-	IPv6Subnet     string `yaml:"ipv6-subnet"`
-	IPv6Gateway    string `yaml:"ipv6-gw"`
-	IPv6Range      string `yaml:"ipv6-range"`
-	MTU            int    `yaml:"mtu"`
-	ExternalAccess *bool  `yaml:"external-access"`
-	DriverOpts     any    `yaml:"driver-opts"`
-	SkipWhenUnused *bool  `yaml:"skip-when-unused"`
+	Network     string
+	Bridge      string
+	IPv4Subnet  string
+	IPv4Gateway string
+	IPv4Range   string
+	IPv6Subnet  string
+	IPv6Gateway string
+	IPv6Range   string
+	MTU         int
+	// ExternalAccess is nil when the file does not say.
+	ExternalAccess *bool
+	SkipWhenUnused bool
+	DriverOpts     map[string]string
 }
 
-// file is the outermost mapping of a topology file.
-type file struct {
-	Name     string  `yaml:"name"`
-	Prefix   *string `yaml:"prefix"`
-	Mgmt     Mgmt    `yaml:"mgmt"`
-	Settings any     `yaml:"settings"`
-	Debug    any     `yaml:"debug"`
-	Topology struct {
-		Defaults Definition            `yaml:"defaults"`
-		Kinds    map[string]Definition `yaml:"kinds"`
-		Groups   map[string]Definition `yaml:"groups"`
-		Nodes    nodeList              `yaml:"nodes"`
-		Links    []rawLink             `yaml:"links"`
-	} `yaml:"topology"`
+// Containerlab's management network, when the file says nothing else.
+const (
+	DefaultMgmtNetwork = "clab"
+	DefaultMgmtIPv4    = "172.20.20.0/24"
+	DefaultMgmtIPv6    = "3fff:172:20:20::/64"
+	defaultMgmtMTU     = 1500 // Docker's own default network's
+)
+
+// WithDefaults fills in what the file leaves out.
+func (m Mgmt) WithDefaults() Mgmt {
+	if m.Network == "" {
+		m.Network = DefaultMgmtNetwork
+	}
+	if m.IPv4Subnet == "" && m.IPv6Subnet == "" {
+		m.IPv4Subnet, m.IPv6Subnet = DefaultMgmtIPv4, DefaultMgmtIPv6
+	}
+	if m.MTU == 0 {
+		m.MTU = defaultMgmtMTU
+	}
+	return m
 }

@@ -1,9 +1,11 @@
 package clab
 
 import (
+	"bytes"
 	"fmt"
 	"maps"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -11,6 +13,9 @@ import (
 	"github.com/platelet-sdn/platelet/segmentation/strictyaml"
 	"gopkg.in/yaml.v3"
 )
+
+// maxFile bounds a topology file, in bytes.
+const maxFile = 4 << 20
 
 // Load reads a topology file. Faults come as strictyaml.Errors.
 func Load(path string) (*Topology, error) {
@@ -21,16 +26,29 @@ func Load(path string) (*Topology, error) {
 	return Parse(path, data, os.LookupEnv)
 }
 
-// Parse reads a topology from memory; lookup gives the values of ${NAME}.
+// Parse reads a topology from memory; lookup gives the values of variables.
 func Parse(file string, data []byte, lookup func(string) (string, bool)) (*Topology, error) {
-	doc, err := strictyaml.Parse(file, substitute(data, lookup))
+	if len(data) > maxFile {
+		return nil, strictyaml.Errors{{File: file, Line: 1, Column: 1, Msg: fmt.Sprintf("file has more than %d bytes", maxFile)}}
+	}
+	if i := bytes.Index(data, []byte("{{")); i >= 0 {
+		line := 1 + bytes.Count(data[:i], []byte("\n"))
+		return nil, strictyaml.Errors{{File: file, Line: line, Column: i - bytes.LastIndexByte(data[:i], '\n'),
+			Msg: "containerlab takes {{ for the start of a Go template, which is not supported here: render the file first"}}
+	}
+	data, err := substitute(data, lookup)
+	if err != nil {
+		return nil, strictyaml.Errors{{File: file, Line: 1, Column: 1, Msg: err.Error()}}
+	}
+	doc, err := strictyaml.Parse(file, data)
 	if err != nil {
 		return nil, err
 	}
-	r := reader{doc: doc}
+	r := reader{doc: doc, lookup: lookup}
 	if err := doc.Decode(&r.raw); err != nil {
 		return nil, err
 	}
+	r.importEnv()
 	t := r.topology()
 	if err := r.faults.Err(); err != nil {
 		return nil, err
@@ -38,31 +56,18 @@ func Parse(file string, data []byte, lookup func(string) (string, bool)) (*Topol
 	return t, nil
 }
 
-// variable matches ${NAME}, ${NAME:=default} and ${NAME:-default}. A bare
-// $NAME is left to the node's own shell, as containerlab leaves it.
-var variable = regexp.MustCompile(`\$\{([A-Za-z_][A-Za-z0-9_]*)(?::?[=-]([^}]*))?\}`)
-
-// substitute replaces variables in the text, before it is parsed. One that
-// is neither set nor has a default stays as it is.
-func substitute(data []byte, lookup func(string) (string, bool)) []byte {
-	return variable.ReplaceAllFunc(data, func(ref []byte) []byte {
-		m := variable.FindSubmatch(ref)
-		if v, ok := lookup(string(m[1])); ok && v != "" {
-			return []byte(v)
-		}
-		if strings.ContainsAny(string(ref), "=-") {
-			return m[2]
-		}
-		return ref
-	})
+// rawNode is a node as written; its definition is nil when nothing is said.
+type rawNode struct {
+	name string
+	def  *rawDefinition
 }
 
 // nodeList keeps the nodes in the file's order.
-type nodeList []Node
+type nodeList []rawNode
 
 // UnmarshalStrict reads a mapping in order.
 func (l *nodeList) UnmarshalStrict(n strictyaml.Node) error {
-	byName := map[string]Definition{}
+	byName := map[string]*rawDefinition{}
 	if err := n.Decode(&byName); err != nil {
 		return err
 	}
@@ -72,12 +77,12 @@ func (l *nodeList) UnmarshalStrict(n strictyaml.Node) error {
 	}
 	for _, name := range order {
 		if d, ok := byName[name]; ok {
-			*l = append(*l, Node{name, d})
+			*l = append(*l, rawNode{name, d})
 			delete(byName, name)
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(byName)) { // from merge keys
-		*l = append(*l, Node{name, byName[name]})
+		*l = append(*l, rawNode{name, byName[name]})
 	}
 	return nil
 }
@@ -95,7 +100,8 @@ func (k *keyOrder) UnmarshalYAML(n *yaml.Node) error {
 
 type reader struct {
 	doc    *strictyaml.Doc
-	raw    file
+	raw    rawFile
+	lookup func(string) (string, bool)
 	faults strictyaml.Errors
 }
 
@@ -103,13 +109,48 @@ func (r *reader) report(path, format string, args ...any) {
 	r.faults = append(r.faults, r.doc.Errorf(path, format, args...))
 }
 
+// importEnvKey set to "true" in an env brings the caller's whole
+// environment into it.
+const importEnvKey = "__IMPORT_ENVS"
+
+func (r *reader) importEnv() {
+	top := &r.raw.Topology
+	all := []*rawDefinition{&top.Defaults}
+	for _, m := range []map[string]*rawDefinition{top.Kinds, top.Groups} {
+		for _, d := range m {
+			all = append(all, d)
+		}
+	}
+	for _, n := range top.Nodes {
+		all = append(all, n.def)
+	}
+	for _, d := range all {
+		if d == nil || d.Env[importEnvKey] != "true" {
+			continue
+		}
+		for _, kv := range os.Environ() {
+			k, v, _ := strings.Cut(kv, "=")
+			if _, own := d.Env[k]; !own {
+				d.Env[k] = text(v)
+			}
+		}
+	}
+}
+
 func (r *reader) topology() *Topology {
-	t := &Topology{File: r.doc.File(), Name: r.raw.Name, Prefix: "clab", Mgmt: r.raw.Mgmt, doc: r.doc}
+	t := &Topology{File: r.doc.File(), Name: string(r.raw.Name), Prefix: "clab", Mgmt: r.raw.Mgmt.mgmt().WithDefaults(), doc: r.doc}
+	if strings.Contains(t.Name, "__git") {
+		branch, hash := gitHead(filepath.Dir(t.File))
+		t.Name = strings.NewReplacer("__gitBranch__", strings.ReplaceAll(branch, "/", "-"), "__gitHash__", hash).Replace(t.Name)
+	}
 	if r.raw.Prefix != nil {
-		t.Prefix = *r.raw.Prefix
+		t.Prefix = string(*r.raw.Prefix)
 	}
 	if !validName.MatchString(t.Name) {
 		r.report("name", "needs letters, digits, '-', '_' or '.', beginning with a letter or digit, got %q", t.Name)
+	}
+	if t.Prefix != "" && !validPrefix.MatchString(t.Prefix) {
+		r.report("prefix", "needs letters, digits, '-', '_' or '.', got %q", t.Prefix)
 	}
 	for _, n := range r.raw.Topology.Nodes {
 		t.Nodes = append(t.Nodes, r.node(n))
@@ -118,78 +159,91 @@ func (r *reader) topology() *Topology {
 		r.report("topology.nodes", "needs at least one node")
 	}
 	for i, raw := range r.raw.Topology.Links {
+		before := len(r.faults)
 		l := raw.link(fmt.Sprintf("topology.links[%d]", i), r.report)
-		r.checkLink(t, l)
+		if len(r.faults) == before {
+			r.checkLink(t, l)
+		}
 		t.Links = append(t.Links, l)
 	}
 	r.checkInterfaces(t)
+	r.checkMgmt(t)
 	return t
 }
 
-var validName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]*$`)
+var (
+	validName   = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]*$`)
+	validPrefix = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]*$`)
+)
 
 // node resolves inheritance: defaults < kind < group < node.
-func (r *reader) node(n Node) Node {
-	path := "topology.nodes." + n.Name
-	if !validName.MatchString(n.Name) {
+func (r *reader) node(n rawNode) Node {
+	path := "topology.nodes." + n.name
+	d, err := r.raw.definition(n.name, n.def)
+	if err != nil {
+		r.report(path, "%v", err)
+	}
+	name := n.name
+	if d.Kind == KindBridge { // "BRIDGE|NODE" is a bridge inside a node
+		name = strings.Replace(name, "|", "-", 1)
+	}
+	if !validName.MatchString(name) {
 		r.report(path, "a node's name needs letters, digits, '-', '_' or '.', beginning with a letter or digit")
 	}
-	top := r.raw.Topology
-	d := n.Definition
-	if group, ok := top.Groups[firstOf(d.Group, top.Defaults.Group)]; ok {
-		d = d.inherit(group)
+	if d.Kind == "" {
+		r.report(path, "needs a kind, its own or by defaults, group or kind")
 	}
-	kind := firstOf(d.Kind, top.Defaults.Kind)
-	if kind == "" {
-		r.report(path, "needs a kind, its own or by defaults")
-	}
-	d = d.inherit(top.Kinds[kind]).inherit(top.Defaults)
-	return Node{n.Name, d}
+	r.checkStages(path, d)
+	return Node{n.name, d}
 }
 
-func firstOf(words ...string) string {
-	for _, w := range words {
-		if w != "" {
-			return w
+// checkStages refuses what would wait for ever.
+func (r *reader) checkStages(path string, d Definition) {
+	for _, stage := range AllStages() {
+		for _, w := range d.Stages[stage].WaitFor {
+			if !slices.Contains(AllStages(), w.Stage) {
+				r.report(path+".stages."+string(stage)+".wait-for", "there is no stage %q%s", w.Stage, nearest(string(w.Stage), AllStages()))
+			}
+			if !slices.ContainsFunc(r.raw.Topology.Nodes, func(n rawNode) bool { return n.name == w.Node }) {
+				r.report(path+".stages."+string(stage)+".wait-for", "there is no node %q%s", w.Node, nearest(w.Node, r.nodeNames()))
+			}
 		}
+	}
+}
+
+func (r *reader) nodeNames() []string {
+	var out []string
+	for _, n := range r.raw.Topology.Nodes {
+		out = append(out, n.name)
+	}
+	return out
+}
+
+// nearest is the tail of a message about an unknown word.
+func nearest[T ~string](word string, valid []T) string {
+	words := make([]string, len(valid))
+	for i, v := range valid {
+		words[i] = string(v)
+	}
+	if near := strictyaml.Nearest(word, words); near != "" {
+		return fmt.Sprintf(" (did you mean %q?)", near)
 	}
 	return ""
 }
 
-var linkTypes = []string{string(LinkVeth), string(LinkHost), string(LinkMgmtNet), string(LinkMacvlan), string(LinkVxlan), string(LinkVxlanStitch), string(LinkDummy)}
-
 func (r *reader) checkLink(t *Topology, l Link) {
-	if l.Type != "" && !slices.Contains(linkTypes, string(l.Type)) {
-		hint := ""
-		if near := strictyaml.Nearest(string(l.Type), linkTypes); near != "" {
-			hint = fmt.Sprintf(" (did you mean %q?)", near)
-		}
-		r.report(l.Path+".type", "unknown link type %q%s", l.Type, hint)
-	}
 	ends := []Endpoint{l.A}
-	if l.Type == LinkVeth {
+	if l.Type == LinkVeth || l.Type == LinkVethStitch {
 		ends = append(ends, l.B)
 	}
 	for _, e := range ends {
-		if e.Node == "" {
-			continue // reported already
-		}
 		if _, ok := t.Node(e.Node); !ok {
-			names := make([]string, len(t.Nodes))
-			for i, n := range t.Nodes {
-				names[i] = n.Name
-			}
-			hint := ""
-			if near := strictyaml.Nearest(e.Node, names); near != "" {
-				hint = fmt.Sprintf(" (did you mean %q?)", near)
-			}
-			r.report(l.Path, "there is no node %q%s", e.Node, hint)
+			r.report(l.Path, "there is no node %q%s", e.Node, nearest(e.Node, r.nodeNames()))
 		}
 	}
 }
 
-// checkInterfaces reports names that the kernel would refuse, and names
-// used twice in one place.
+// checkInterfaces reports names that are used twice.
 func (r *reader) checkInterfaces(t *Topology) {
 	used := map[string]string{}
 	for _, l := range t.Links {
@@ -197,19 +251,35 @@ func (r *reader) checkInterfaces(t *Topology) {
 			if e.Interface == "" {
 				continue
 			}
-			if len(e.Interface) > interfaceNameMax || strings.ContainsAny(e.Interface, "/ \t") {
-				r.report(l.Path, "interface name %q: needs at most %d characters without spaces or slashes", e.Interface, interfaceNameMax)
+			if l.Type == LinkMacvlan && e.Node == "" {
+				continue // the parent, which may have several
 			}
-			// Bridges and the host share one namespace.
-			place := e.Node
-			if n, _ := t.Node(e.Node); n.Kind == KindBridge || n.Kind == KindOVSBridge || n.Kind == KindHost {
-				place = ""
+			n, _ := t.Node(e.Node)
+			if n.Kind == KindLinux && e.Interface == "eth0" && strings.ToLower(n.NetworkMode) != "none" {
+				r.report(l.Path, "eth0 of node %q is its management interface, unless its network-mode is none", e.Node)
 			}
-			key := place + ":" + e.Interface
-			if first, ok := used[key]; ok && l.Type != LinkMacvlan {
+			key := t.place(n) + ":" + e.Interface
+			if first, ok := used[key]; ok {
 				r.report(l.Path, "interface %q is already used by %s", e.Interface, first)
 			}
 			used[key] = l.Path
 		}
 	}
+}
+
+// place is the node whose namespace a node's interfaces are in; it is empty
+// for the host's.
+func (t *Topology) place(n Node) string {
+	for range t.Nodes { // a ring of references ends too
+		other, shared := strings.CutPrefix(n.NetworkMode, "container:")
+		if n.Kind == "" || n.Kind == KindBridge && !shared || n.Kind == KindOVSBridge || n.Kind == KindHost || n.NetworkMode == "host" {
+			return ""
+		}
+		next, ok := t.Node(other)
+		if !shared || !ok {
+			break
+		}
+		n = next
+	}
+	return n.Name
 }

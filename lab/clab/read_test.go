@@ -71,8 +71,13 @@ func render(t *clab.Topology) string {
 		if len(n.Binds) > 0 {
 			fmt.Fprintf(&b, "  binds %q\n", n.Binds)
 		}
-		if n.Stages != nil {
-			fmt.Fprintf(&b, "  stages %v\n", n.Stages)
+		for _, stage := range clab.AllStages() {
+			if plan, ok := n.Stages[stage]; ok {
+				fmt.Fprintf(&b, "  stage %s %+v\n", stage, plan)
+			}
+		}
+		if n.DNS.Set() || n.Healthcheck != nil || len(n.Ignored) > 0 {
+			fmt.Fprintf(&b, "  dns %+v healthcheck %+v ignored %v\n", n.DNS, n.Healthcheck, n.Ignored)
 		}
 	}
 	for _, l := range t.Links {
@@ -115,14 +120,13 @@ func TestFaults(t *testing.T) {
 		{"unknown type", head + "  - {type: vteh, endpoints: [a:e1, b:e1]}\n", `unknown link type "vteh" (did you mean "veth"?)`},
 		{"one endpoint", head + "  - endpoints: [a:e1]\n", "needs two endpoints, got 1"},
 		{"no colon", head + "  - endpoints: [a, b:e1]\n", `t.yml:8:17: topology.links[0].endpoints[0]: needs "node:interface", got "a"`},
-		{"long name", head + "  - endpoints: [a:abcdefghijklmnop, b:e1]\n", "at most 15 characters"},
 		{"used twice", head + "  - endpoints: [a:e1, b:e1]\n  - endpoints: [a:e1, b:e2]\n", `interface "e1" is already used by topology.links[0]`},
 		{"used twice on the machine", head + "  - endpoints: [a:e1, br:p]\n  - endpoints: [a:e2, host:p]\n", `interface "p" is already used by topology.links[0]`},
 		{"mtu", head + "  - {endpoints: [a:e1, b:e1], mtu: 7}\n", "t.yml:8:36: topology.links[0].mtu: needs 68 to 65535, got 7"},
 		{"mac", head + "  - {type: veth, endpoints: [{node: a, interface: e1, mac: zz}, {node: b, interface: e1}]}\n", `needs a MAC address such as 02:00:00:00:00:01, got "zz"`},
 		{"endpoint key", head + "  - {type: veth, endpoints: [{node: a, iface: e1}, {node: b, interface: e1}]}\n", `unknown key "iface"`},
-		{"both forms", head + "  - {type: host, endpoint: {node: a, interface: e1}, endpoints: [a:e2, b:e2]}\n", "both endpoint and endpoints"},
-		{"no type", head + "  - {endpoint: {node: a, interface: e1}}\n", "needs a type"},
+		{"both forms", head + "  - {type: host, endpoint: {node: a, interface: e1}, endpoints: [a:e2, b:e2]}\n", `a link of type host has no key "endpoints"`},
+		{"no type", head + "  - {endpoint: {node: a, interface: e1}}\n", `a link of type brief has no key "endpoint"`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			_, err := clab.Parse("t.yml", []byte(tt.text), os.LookupEnv)
@@ -166,13 +170,13 @@ topology:
   nodes:
     n:
       kind: linux
-      env: {a: "${SET}", b: "${UNSET:=d}", c: "${UNSET}", d: "$SET", e: "${EMPTY:-d}", f: "${SET:=d}", g: "${UNSET-}"}
+      env: {a: "${SET}", b: "${UNSET:=d}", c: "${UNSET}", d: "$SET", e: "${EMPTY:-d}", f: "${SET:=d}", g: "${UNSET-x}", h: "$$SET $1 $(date) $UNSET"}
 `
 	topo, err := clab.Parse("t.yml", []byte(text), lookup)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := fmt.Sprint(pairs(topo.Nodes[0].Env)); got != "[a=s b=d c=${UNSET} d=$SET e=d f=s g=]" {
+	if got := fmt.Sprint(pairs(topo.Nodes[0].Env)); got != "[a=s b=d c=$UNSET d=s e=d f=s g=x h=$SET $1 $(date) $UNSET]" {
 		t.Errorf("got %s", got)
 	}
 }

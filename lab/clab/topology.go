@@ -7,6 +7,7 @@ package clab
 
 import (
 	"net"
+	"strings"
 
 	"github.com/platelet-sdn/platelet/segmentation/strictyaml"
 )
@@ -27,7 +28,8 @@ type Topology struct {
 	Name string
 	// Prefix is the first part of namespace and container names.
 	Prefix string
-	Mgmt   Mgmt
+	// Mgmt is the management network, containerlab's defaults filled in.
+	Mgmt Mgmt
 	// Nodes are in the file's order.
 	Nodes []Node
 	Links []Link
@@ -40,6 +42,10 @@ type Node struct {
 	Name string
 	Definition
 }
+
+// SharesNamespace reports whether the node lives in the network namespace of
+// another container.
+func (n Node) SharesNamespace() bool { return strings.HasPrefix(n.NetworkMode, "container:") }
 
 // Node finds a node by name.
 func (t *Topology) Node(name string) (Node, bool) {
@@ -74,23 +80,40 @@ type LinkType string
 
 // The link types of containerlab.
 const (
-	LinkVeth         LinkType = "veth"
-	LinkHost         LinkType = "host"
-	LinkMgmtNet      LinkType = "mgmt-net"
-	LinkMacvlan      LinkType = "macvlan"
-	LinkVxlan        LinkType = "vxlan"
-	LinkVxlanStitch  LinkType = "vxlan-stitch"
-	LinkDummy        LinkType = "dummy"
-	defaultMTU                = 9500 // containerlab's, not Ethernet's
-	interfaceNameMax          = 15   // IFNAMSIZ without the final zero
+	LinkVeth        LinkType = "veth"
+	LinkVethStitch  LinkType = "veth-stitch"
+	LinkHost        LinkType = "host"
+	LinkMgmtNet     LinkType = "mgmt-net"
+	LinkMacvlan     LinkType = "macvlan"
+	LinkVxlan       LinkType = "vxlan"
+	LinkVxlanStitch LinkType = "vxlan-stitch"
+	LinkDummy       LinkType = "dummy"
+	linkBrief       LinkType = "brief" // resolved to another
+	defaultMTU               = 9500    // containerlab's, not Ethernet's
 )
 
-// Link is one link. A veth link has two ends A and B; of the other types B
-// has only an interface name in the namespace of the host, or nothing.
+// LinkTypes lists the types that a file may name.
+func LinkTypes() []LinkType {
+	return []LinkType{LinkVeth, LinkVethStitch, LinkHost, LinkMgmtNet, LinkMacvlan, LinkVxlan, LinkVxlanStitch, LinkDummy}
+}
+
+// Link is one link. A veth link has two ends A and B. Of the types host and
+// mgmt-net, B is the interface in the host's namespace and names no node; of
+// macvlan it is the parent interface; of the others it is empty.
 type Link struct {
 	Type LinkType
 	A, B Endpoint
-	MTU  int
+	MTU  int // bytes
+	// Labels and Vars are the file's, for whoever reads them.
+	Labels map[string]string
+	Vars   map[string]any
+	// Mode is macvlan's; empty is bridge.
+	Mode string
+	// Remote, VNI, DstPort, SrcPort and Parent are vxlan's.
+	Remote           string
+	VNI              int
+	DstPort, SrcPort int
+	Parent           string
 	// Path is the link's place in the file, for errors.
 	Path string
 }
@@ -100,7 +123,8 @@ type Endpoint struct {
 	Node      string
 	Interface string
 	MAC       net.HardwareAddr // nil lets the runner choose
-	IPv4      string
-	IPv6      string
-	Vars      map[string]any
+	// IPv4 and IPv6 are written down for other programs to read;
+	// containerlab itself does not set them on interfaces of kind linux.
+	IPv4, IPv6 string
+	Vars       map[string]any
 }

@@ -61,11 +61,10 @@ func checkUnsupported(n clab.Node, path string, report func(path, format string,
 		name string
 		set  bool
 	}{
-		{"binds", len(n.Binds) > 0}, {"env-files", len(n.EnvFiles) > 0}, {"stages", n.Stages != nil},
-		{"dns", n.DNS != nil}, {"user", n.User != ""}, {"devices", len(n.Devices) > 0},
+		{"binds", len(n.Binds) > 0}, {"env-files", len(n.EnvFiles) > 0}, {"stages", len(n.Stages) > 0},
+		{"dns", n.DNS.Set()}, {"user", n.User != ""}, {"devices", len(n.Devices) > 0},
 		{"startup-config", n.StartupConfig != ""}, {"startup-delay", n.StartupDelay != 0}, {"license", n.License != ""},
-		{"mgmt-ipv4", n.MgmtIPv4 != ""}, {"mgmt-ipv6", n.MgmtIPv6 != ""},
-		{"volumes", n.Volumes != nil}, {"components", n.Components != nil}, {"extras", n.Extras != nil}, {"config", n.Config != nil},
+		{"mgmt-ipv4", n.MgmtIPv4 != ""}, {"mgmt-ipv6", n.MgmtIPv6 != ""}, {"volumes", len(n.Volumes) > 0},
 		{"network-mode", n.Kind == clab.KindLinux && n.NetworkMode != "" && n.NetworkMode != "none" && n.NetworkMode != "bridge"},
 		{"cmd", n.Kind == clab.KindHost && n.Cmd != ""},
 	} {
