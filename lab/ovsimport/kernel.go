@@ -30,7 +30,8 @@ type place struct {
 	fd     netns.NsHandle
 	handle *netlink.Handle
 	links  []netlink.Link
-	node   *node // that reproduces it, once there is one
+	ids    map[int]*place // other namespaces by the ID that this one has for them
+	node   *node          // that reproduces it, once there is one
 }
 
 // kernel is the network namespaces of the machine, the switch's own first.
@@ -114,7 +115,7 @@ func (k *kernel) close() error {
 func openPlace(name string, fd netns.NsHandle) (*place, error) {
 	p := &place{name: name, fd: fd}
 	var err error
-	if p.handle, err = netlink.NewHandleAt(fd); err == nil {
+	if p.handle, err = netlink.NewHandleAt(fd, unix.NETLINK_ROUTE); err == nil {
 		p.links, err = p.handle.LinkList()
 	}
 	if err != nil {
@@ -147,11 +148,12 @@ func (k *kernel) add(name, path string) error {
 func (k *kernel) addProcesses() {
 	unknown := slices.ContainsFunc(k.root.links, func(l netlink.Link) bool {
 		id := l.Attrs().NetNsID
-		return l.Type() == "veth" && id >= 0 && k.byID(id) == nil
+		return l.Type() == "veth" && id >= 0 && k.byID(k.root, id) == nil
 	})
 	if !unknown {
 		return
 	}
+	k.root.ids = nil
 	entries, _ := filepath.Glob("/proc/[0-9]*/ns/net")
 	slices.SortFunc(entries, func(a, b string) int { return cmp.Or(cmp.Compare(len(a), len(b)), cmp.Compare(a, b)) })
 	for _, path := range entries {
@@ -159,14 +161,17 @@ func (k *kernel) addProcesses() {
 	}
 }
 
-// byID finds a namespace by the ID that the switch's own has for it.
-func (k *kernel) byID(id int) *place {
-	for _, p := range k.places[1:] {
-		if got, err := k.root.handle.GetNetNsIdByFd(int(p.fd)); err == nil && got == id {
-			return p
+// byID finds a namespace by the ID that another has for it.
+func (k *kernel) byID(from *place, id int) *place {
+	if from.ids == nil {
+		from.ids = map[int]*place{}
+		for _, p := range k.places {
+			if got, err := from.handle.GetNetNsIdByFd(int(p.fd)); err == nil && got >= 0 {
+				from.ids[got] = p
+			}
 		}
 	}
-	return nil
+	return from.ids[id]
 }
 
 // link finds an interface by name.
@@ -180,13 +185,13 @@ func (p *place) link(name string) netlink.Link {
 }
 
 // peer finds the other end of a virtual cable.
-func (k *kernel) peer(l netlink.Link) (*place, netlink.Link) {
-	if l == nil || l.Type() != "veth" {
+func (k *kernel) peer(from *place, l netlink.Link) (*place, netlink.Link) {
+	if l.Type() != "veth" {
 		return nil, nil
 	}
-	p := k.root
+	p := from
 	if id := l.Attrs().NetNsID; id >= 0 {
-		if p = k.byID(id); p == nil {
+		if p = k.byID(from, id); p == nil {
 			return nil, nil
 		}
 	}
@@ -199,14 +204,24 @@ func (k *kernel) peer(l netlink.Link) (*place, netlink.Link) {
 }
 
 // internal finds where an internal port is: it may have been moved to
-// another namespace.
+// another namespace, where a userspace switch no longer sees its address.
 func (k *kernel) internal(name, mac string) (*place, netlink.Link) {
+	var place *place
+	var found netlink.Link
 	for _, p := range k.places {
-		if l := p.link(name); l != nil && l.Attrs().HardwareAddr.String() == mac {
+		l := p.link(name)
+		if l == nil || l.Type() != "tuntap" && l.Type() != "openvswitch" {
+			continue
+		}
+		if l.Attrs().HardwareAddr.String() == mac {
 			return p, l
 		}
+		if found != nil {
+			return nil, nil // which of them?
+		}
+		place, found = p, l
 	}
-	return nil, nil
+	return place, found
 }
 
 // inside runs f on a thread of its own that is in the namespace.

@@ -250,7 +250,7 @@ func parseMeters(reply string) ([]string, error) {
 var (
 	portPlace = regexp.MustCompile(`(\bin_port=|\boutput:|\boutput\(port=|\bwatch_port:|\bresubmit[:(]|\bsampling_port=)([0-9]+)([,)]|$)`)
 	portInto  = regexp.MustCompile(`(\bset_field:)([0-9]+)(->in_port\b)`)
-	bundle    = regexp.MustCompile(`\b(?:members|slaves):[0-9,]+[0-9]`)
+	bundle    = regexp.MustCompile(`\b(?:members|slaves):[0-9,]*[0-9]`)
 )
 
 // nameNumbers writes names for port numbers. Ports without a name keep

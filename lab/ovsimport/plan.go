@@ -51,8 +51,8 @@ type plan struct {
 	taken     names // node names
 	nodes     []*node
 	links     []link
-	setup     string   // the node of kind host, which sets the switch up
-	exec      []string // its lines
+	setup     string // the node of kind host, which sets the switch up
+	exec      []step // its commands
 	files     map[string][]byte
 	notes     []string
 }
@@ -82,6 +82,7 @@ func (p *plan) build() error {
 			}
 		}
 	}
+	p.beyond()
 	for _, n := range p.nodes {
 		p.label(n)
 		if n.linked != nil {
@@ -92,7 +93,7 @@ func (p *plan) build() error {
 	}
 	slices.SortFunc(p.nodes, func(a, b *node) int { return cmp.Compare(a.name, b.name) })
 	slices.SortFunc(p.links, func(x, y link) int {
-		return cmp.Or(cmp.Compare(x.b.node, y.b.node), cmp.Compare(x.b.nic, y.b.nic))
+		return cmp.Or(cmp.Compare(x.b.node, y.b.node), cmp.Compare(x.b.nic, y.b.nic), cmp.Compare(x.a.node, y.a.node))
 	})
 	return p.planRestore()
 }
@@ -186,7 +187,7 @@ func kindOf(l netlink.Link) string {
 
 // follow finds what is at the other end of a virtual cable.
 func (p *plan) follow(i *iface, near netlink.Link) {
-	place, far := p.kernel.peer(near)
+	place, far := p.kernel.peer(p.kernel.root, near)
 	if far == nil {
 		p.standIn(i, nil, nil, "a virtual cable into a namespace that cannot be seen")
 		return
@@ -225,19 +226,52 @@ func (p *plan) join(i, other *iface, mtu int) {
 
 // host links a host whose namespace can be seen.
 func (p *plan) host(i *iface, place *place, far netlink.Link, mtu int) {
-	n := place.node
-	if n == nil {
-		name := cmp.Or(i.ids[nodeKey], place.name, i.name)
-		n = &node{name: p.taken.take(fit(name, nodeNameMax), nodeNameMax), place: place, linked: map[int]bool{}}
-		place.node = n
-		p.nodes = append(p.nodes, n)
-	}
+	n := p.nodeAt(place, cmp.Or(i.ids[nodeKey], p.nameOf(place), i.name))
 	n.ifaces = append(n.ifaces, i)
 	n.linked[far.Attrs().Index] = true
 	if far.Attrs().MTU != mtu {
 		n.exec = append(n.exec, fmt.Sprintf("ip link set dev %s mtu %d", nicName(far.Attrs().Name), far.Attrs().MTU))
 	}
 	p.attach(i, endpoint{n.name, nicName(far.Attrs().Name), far.Attrs().HardwareAddr.String()}, mtu)
+}
+
+// nameOf is what the host in a namespace is called.
+func (p *plan) nameOf(place *place) string {
+	return strings.TrimPrefix(place.name, "clab-"+p.o.Lab+"-") // when a lab is imported again
+}
+
+// nodeAt is the node of a namespace.
+func (p *plan) nodeAt(place *place, name string) *node {
+	if place.node == nil {
+		place.node = &node{name: p.taken.take(fit(name, nodeNameMax), nodeNameMax), place: place, linked: map[int]bool{}}
+		p.nodes = append(p.nodes, place.node)
+	}
+	return place.node
+}
+
+// beyond follows the cables between hosts, to those that stand behind the
+// ones at the switch.
+func (p *plan) beyond() {
+	for at := 0; at < len(p.nodes); at++ { // grows as we go
+		n := p.nodes[at]
+		if n.place == nil {
+			continue
+		}
+		for _, l := range n.place.links {
+			place, far := p.kernel.peer(n.place, l)
+			if far == nil || place.own || place == n.place || place.name == "" && place.node == nil || n.linked[l.Attrs().Index] {
+				continue
+			}
+			other := p.nodeAt(place, p.nameOf(place))
+			n.linked[l.Attrs().Index], other.linked[far.Attrs().Index] = true, true
+			a := endpoint{n.name, nicName(l.Attrs().Name), l.Attrs().HardwareAddr.String()}
+			b := endpoint{other.name, nicName(far.Attrs().Name), far.Attrs().HardwareAddr.String()}
+			if a.node > b.node || a.node == b.node && a.nic > b.nic {
+				a, b = b, a
+			}
+			p.links = append(p.links, link{a, b, l.Attrs().MTU})
+		}
+	}
 }
 
 // attach links a node to the switch.

@@ -24,9 +24,10 @@ const (
 // at the moment.
 func (p *plan) planRestore() error {
 	bridges := p.sortedBridges()
-	p.exec = append(p.exec, p.guard())
+	p.do("Only bridges that this lab made.", p.guard())
+	p.do("This machine may have addresses of the imported one, and must not answer for them at the switch's ports.", p.silence())
 	for _, b := range bridges {
-		p.exec = append(p.exec, p.configure(b))
+		p.do("Settings of "+p.bridgeOf[b]+", and the OpenFlow numbers of its ports.", p.configure(b))
 	}
 	for _, b := range bridges {
 		if err := p.program(b); err != nil {
@@ -34,9 +35,34 @@ func (p *plan) planRestore() error {
 		}
 	}
 	for _, b := range bridges {
-		p.exec = append(p.exec, p.conclude(b))
+		p.do("", p.conclude(b))
 	}
 	return nil
+}
+
+// step is a command of the host's node, with a comment for people.
+type step struct{ comment, line string }
+
+// do adds commands; the comment stands above the first.
+func (p *plan) do(comment string, lines ...string) {
+	for _, l := range lines {
+		if l != "" {
+			p.exec = append(p.exec, step{comment, l})
+			comment = ""
+		}
+	}
+}
+
+// silence keeps the machine's own network stack, which sees what arrives at
+// the ports of a userspace switch, from answering there.
+func (p *plan) silence() string {
+	ports := slices.Sorted(maps.Values(p.ifaceOf))
+	if len(ports) == 0 {
+		return ""
+	}
+	return "sh -c '\nfor port in " + strings.Join(ports, " ") + "; do\n" +
+		"  echo 8 >/proc/sys/net/ipv4/conf/$port/arp_ignore\n" +
+		"  ! test -d /proc/sys/net/ipv6/conf/$port || echo 1 >/proc/sys/net/ipv6/conf/$port/disable_ipv6\ndone'"
 }
 
 // guard refuses to touch bridges that are not the lab's own, should the file
@@ -286,25 +312,25 @@ func (p *plan) program(b *bridge) error {
 	}
 	ofctl := "ovs-ofctl -O " + restoreVersions + " "
 	for _, m := range b.meters {
-		p.exec = append(p.exec, ofctl+"add-meter "+name+" "+quoteShell(m))
+		p.do("", ofctl+"add-meter "+name+" "+quoteShell(m))
 	}
 	var groups []string
 	for _, g := range b.groups {
 		groups = append(groups, nameNumbers(g, names))
 	}
-	p.exec = append(p.exec, scripts(ofctl+"--bundle add-groups "+name, groups)...)
+	p.do("", scripts(ofctl+"--bundle add-groups "+name, groups)...)
 	flows := []string{"delete"} // what a new bridge has by itself
 	for _, f := range b.flows {
 		flows = append(flows, nameNumbers(f.text, names))
 	}
 	if p.o.Dir == "" || len(b.flows) <= inlineFlows {
-		p.exec = append(p.exec, scripts(ofctl+"--bundle add-flows "+name, flows)...)
+		p.do("", scripts(ofctl+"--bundle add-flows "+name, flows)...)
 		return nil
 	}
 	file := p.o.Lab + "." + name + ".flows"
 	p.files[file] = []byte(strings.Join(flows, "\n") + "\n")
 	path := dirVariable + p.o.Dir + "}/" + file
-	p.exec = append(p.exec, ofctl+"--bundle add-flows "+name+" '"+strings.ReplaceAll(path, "'", `'\''`)+"'")
+	p.do("", ofctl+"--bundle add-flows "+name+" '"+strings.ReplaceAll(path, "'", `'\''`)+"'")
 	return nil
 }
 

@@ -175,6 +175,9 @@ func (r *rig) dump(bridge string) string {
 		if strings.Contains(lines[0], "(xid=") {
 			lines = lines[1:]
 		}
+		for i := range lines {
+			lines[i] = strings.TrimSpace(lines[i])
+		}
 		if verb != "dump-meters" {
 			slices.Sort(lines)
 		}

@@ -56,6 +56,15 @@ func (r *rig) rich() {
 		ip -n office route add default via 10.2.0.1
 		ip -n far route add default via 10.3.0.1
 		ip -n far neigh replace 10.3.0.200 lladdr 02:00:00:00:03:99 dev eth1
+		# behind the router, at no switch
+		ip netns add inner
+		ip -n gw link add inner0 type veth peer name up0 netns inner
+		ip -n gw addr add 10.4.0.1/24 dev inner0
+		ip -n gw link set inner0 up
+		ip -n inner link set up0 up
+		ip -n inner addr add 10.4.0.2/24 dev up0
+		ip -n inner route add default via 10.4.0.1
+		ip -n web route add 10.4.0.0/24 via 10.1.0.1
 		ip link add ib-c type veth peer name ic-b
 		ip link set ib-c up
 		ip link set ic-b up
@@ -103,7 +112,7 @@ var richPackets = [][2]string{
 // richPings are pairs of which some get through and some do not.
 var richPings = [][2]string{
 	{"client", "10.1.0.11"}, {"client", "fd01::11"}, {"client", "10.1.0.31"}, {"client", "10.3.0.21"}, {"office", "10.1.0.11"},
-	{"far", "10.2.0.13"}, {"far", "10.3.0.41"}, {"web", "10.9.9.9"}, {"db", "10.1.0.12"}, {"web", "fd01::31"},
+	{"far", "10.2.0.13"}, {"far", "10.3.0.41"}, {"web", "10.9.9.9"}, {"inner", "10.1.0.11"}, {"db", "10.1.0.12"}, {"web", "fd01::31"},
 	{"ext", "10.1.0.11"}, {"office", "10.66.0.1"},
 }
 
@@ -171,7 +180,7 @@ func (r *rig) clear() {
 	if err := r.ovs.Stop(); err != nil {
 		r.Fatal(err)
 	}
-	for _, ns := range []string{"db", "ext", "web", "client", "office", "gw", "far", "nas"} {
+	for _, ns := range []string{"db", "ext", "web", "client", "office", "gw", "far", "nas", "inner"} {
 		if err := namespace.Delete(ns); err != nil {
 			r.Fatal(err)
 		}

@@ -109,7 +109,7 @@ func (p *plan) yamlNodes() *yaml.Node {
 		}
 		add(out, n.name, m)
 	}
-	add(out, p.setup, mapping("kind", scalar(clab.KindHost), "exec", sequence(p.exec)))
+	add(out, p.setup, mapping("kind", scalar(clab.KindHost), "exec", steps(p.exec)))
 	return out
 }
 
@@ -157,6 +157,18 @@ func sequence(lines []string) *yaml.Node {
 	out := &yaml.Node{Kind: yaml.SequenceNode}
 	for _, l := range lines {
 		out.Content = append(out.Content, scalar(l))
+	}
+	return out
+}
+
+func steps(list []step) *yaml.Node {
+	out := &yaml.Node{Kind: yaml.SequenceNode}
+	for _, s := range list {
+		n := scalar(s.line)
+		if s.comment != "" {
+			n.HeadComment = "# " + s.comment
+		}
+		out.Content = append(out.Content, n)
 	}
 	return out
 }
