@@ -28,8 +28,7 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(ovs.Isolate(m.Run)) }
 
-// rig is a private Open vSwitch. Its programs and those of a lab's host node
-// find it by OVS_RUNDIR, as on a machine whose switch runs elsewhere.
+// rig is a private Open vSwitch, whose programs find it by OVS_RUNDIR.
 type rig struct {
 	*testing.T
 	ctx context.Context
@@ -152,10 +151,13 @@ func (r *rig) up(dir, name string, res *ovsimport.Result) *runner.Lab {
 	if err != nil {
 		r.Fatalf("%v\n%s", err, res.Topology)
 	}
+	// The runner knows by itself which switch the lab is in.
+	r.Setenv("OVS_RUNDIR", "/nonexistent")
 	lab, err := runner.Up(r.ctx, topo, runner.Options{DB: r.ovs.DB, StateDir: filepath.Join(r.dir, "labs")})
 	if err != nil {
 		r.Fatalf("%v\n%s", err, res.Topology)
 	}
+	r.Setenv("OVS_RUNDIR", r.dir)
 	r.Cleanup(func() {
 		if err := lab.Down(context.Background()); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			r.Error(err)

@@ -39,7 +39,9 @@ func plan(t *clab.Topology, o Options) (*state, error) {
 		case clab.KindBridge, clab.KindOVSBridge:
 			s.Bridges = append(s.Bridges, bridge{Node: n.Name, Name: global(n.Name), OVS: n.Kind == clab.KindOVSBridge})
 		}
-		s.Nodes = append(s.Nodes, planNode(t, s.Lab, n))
+		planned := planNode(t, s.Lab, n)
+		planned.Env = append(planned.Env, switchEnv(n.Kind, o.DB)...)
+		s.Nodes = append(s.Nodes, planned)
 	}
 	for _, l := range t.Links {
 		s.Links = append(s.Links, link{A: s.planEnd(l.A, global), B: s.planEnd(l.B, global), MTU: l.MTU})
@@ -70,6 +72,16 @@ func planNode(t *clab.Topology, lab string, n clab.Node) node {
 	out.Env = append(out.Env, "CLAB_INTFS="+strconv.Itoa(interfaces))
 	slices.Sort(out.Env)
 	return out
+}
+
+// switchEnv points Open vSwitch's programs, where the host itself runs them,
+// at the lab's switch when that is not the machine's own.
+func switchEnv(kind, db string) []string {
+	socket, local := strings.CutPrefix(db, "unix:")
+	if kind != clab.KindHost || !local || db == SystemDB {
+		return nil
+	}
+	return []string{"OVS_RUNDIR=" + filepath.Dir(socket)}
 }
 
 // envName makes an environment variable's name of a label's.
