@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"strconv"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -20,7 +21,12 @@ const Dir = "/run/netns"
 func Path(name string) string { return filepath.Join(Dir, name) }
 
 // Create makes a named namespace.
-func Create(name string) error {
+func Create(name string) error { return CreateMarked(name, "") }
+
+// CreateMarked makes a named namespace whose loopback is up and carries a
+// mark. That is written before the namespace has a name, so that one that is
+// there is always known by its mark.
+func CreateMarked(name, mark string) error {
 	if err := shareDir(); err != nil {
 		return err
 	}
@@ -29,7 +35,7 @@ func Create(name string) error {
 		return fmt.Errorf("create namespace %s: %w", name, err)
 	}
 	_ = f.Close()
-	if err := excursion(func() error { return bindNew(name) }); err != nil {
+	if err := excursion(func() error { return bindNew(name, mark) }); err != nil {
 		_ = os.Remove(Path(name))
 		return fmt.Errorf("create namespace %s: %w", name, err)
 	}
@@ -37,15 +43,73 @@ func Create(name string) error {
 }
 
 // bindNew moves the thread to a new namespace and gives that a name.
-func bindNew(name string) error {
+func bindNew(name, mark string) error {
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 		return fmt.Errorf("unshare: %w", err)
+	}
+	if mark != "" {
+		if err := markLoopback(mark); err != nil {
+			return err
+		}
 	}
 	self := "/proc/self/task/" + strconv.Itoa(unix.Gettid()) + "/ns/net"
 	if err := unix.Mount(self, Path(name), "none", unix.MS_BIND, ""); err != nil {
 		return fmt.Errorf("bind: %w", err)
 	}
 	return nil
+}
+
+func markLoopback(mark string) error {
+	h, err := netlink.NewHandle()
+	if err != nil {
+		return fmt.Errorf("netlink: %w", err)
+	}
+	defer h.Close()
+	lo, err := h.LinkByName("lo")
+	if err != nil {
+		return fmt.Errorf("loopback: %w", err)
+	}
+	if err := h.LinkSetAlias(lo, mark); err != nil {
+		return fmt.Errorf("mark: %w", err)
+	}
+	if err := h.LinkSetUp(lo); err != nil {
+		return fmt.Errorf("loopback: %w", err)
+	}
+	return nil
+}
+
+// Mark reads a namespace's mark; it is empty when there is none.
+func Mark(name string) (string, error) {
+	var mark string
+	err := Do(name, func() error {
+		h, err := netlink.NewHandle()
+		if err != nil {
+			return fmt.Errorf("netlink: %w", err)
+		}
+		defer h.Close()
+		lo, err := h.LinkByName("lo")
+		if err != nil {
+			return fmt.Errorf("loopback: %w", err)
+		}
+		mark = lo.Attrs().Alias
+		return nil
+	})
+	return mark, err
+}
+
+// List names the namespaces that Create could have made.
+func List() ([]string, error) {
+	entries, err := os.ReadDir(Dir)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("list namespaces: %w", err)
+	}
+	var out []string
+	for _, e := range entries {
+		if e.Type().IsRegular() {
+			out = append(out, e.Name())
+		}
+	}
+	return out, nil
 }
 
 // shareDir makes the directory a shared mount, so that removing a namespace

@@ -1,32 +1,51 @@
 package namespace
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"strconv"
+	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
 // Cmd is an exec.Cmd whose process starts inside a namespace. Entering costs
-// two system calls, not another program.
+// a few system calls, not another program.
 type Cmd struct {
 	*exec.Cmd
+	// View is what the process sees of the machine; nil is what we see.
+	View *View
 	name string
+
+	ended chan struct{}
+	once  sync.Once
 }
 
 // Command prepares a program to run inside a namespace; an empty name is the
 // one we are in.
 func Command(ctx context.Context, name, program string, args ...string) *Cmd {
-	return &Cmd{exec.CommandContext(ctx, program, args...), name}
+	return &Cmd{Cmd: exec.CommandContext(ctx, program, args...), name: name, ended: make(chan struct{})}
 }
 
 // Start starts the program.
-func (c *Cmd) Start() error { return Do(c.name, c.Cmd.Start) }
+func (c *Cmd) Start() error {
+	if c.View != nil {
+		return c.View.start(c.name, c.Cmd, c.ended)
+	}
+	return Do(c.name, c.Cmd.Start)
+}
+
+// Wait waits for the program's end.
+func (c *Cmd) Wait() error {
+	defer c.once.Do(func() { close(c.ended) })
+	return c.Cmd.Wait()
+}
 
 // Run starts the program and waits for its end.
 func (c *Cmd) Run() error {
@@ -38,22 +57,18 @@ func (c *Cmd) Run() error {
 
 // CombinedOutput runs the program and returns what it printed.
 func (c *Cmd) CombinedOutput() ([]byte, error) {
-	var out []byte
-	err := Do(c.name, func() (err error) {
-		out, err = c.Cmd.CombinedOutput()
-		return err
-	})
-	return out, err
+	var out bytes.Buffer
+	c.Stdout, c.Stderr = &out, &out
+	err := c.Run()
+	return out.Bytes(), err
 }
 
 // Output runs the program and returns its standard output.
 func (c *Cmd) Output() ([]byte, error) {
-	var out []byte
-	err := Do(c.name, func() (err error) {
-		out, err = c.Cmd.Output()
-		return err
-	})
-	return out, err
+	var out bytes.Buffer
+	c.Stdout = &out
+	err := c.Run()
+	return out.Bytes(), err
 }
 
 // Processes lists the processes inside a namespace.
@@ -139,4 +154,31 @@ func signal(name string, pid int, sig unix.Signal) error {
 		return fmt.Errorf("signal process %d: %w", pid, err)
 	}
 	return nil
+}
+
+// WithEnv lists the processes whose environment, as it was when they started,
+// holds "key=value" or, where the value is empty, the key with any value; the
+// result tells the values by process. Ourselves are not among them.
+func WithEnv(key, value string) (map[int]string, error) {
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return nil, fmt.Errorf("list processes: %w", err)
+	}
+	out := map[int]string{}
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil || pid == os.Getpid() {
+			continue
+		}
+		env, err := os.ReadFile("/proc/" + e.Name() + "/environ")
+		if err != nil {
+			continue // ended, or a kernel thread
+		}
+		for kv := range bytes.SplitSeq(env, []byte{0}) {
+			if v, ok := strings.CutPrefix(string(kv), key+"="); ok && (value == "" || v == value) {
+				out[pid] = v
+			}
+		}
+	}
+	return out, nil
 }

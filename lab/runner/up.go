@@ -88,7 +88,7 @@ func (s *state) build(ctx context.Context, h *netlink.Handle, t *clab.Topology, 
 		if n.Namespace == "" {
 			continue
 		}
-		if err := namespace.Create(n.Namespace); err != nil {
+		if err := namespace.CreateMarked(n.Namespace, markKey+"="+s.Lab); err != nil {
 			return err
 		}
 		places = append(places, n.Namespace)
