@@ -65,16 +65,16 @@ type wire struct {
 
 // figure is a picture laid out.
 type figure struct {
-	g             *graph
-	w, h          float64
-	cards         []card
-	bars          []bar
-	panels        []panel
-	rails         []rail
-	wires         []wire
-	legend        []category
-	legendY, cols float64
-	cardW         float64
+	g       *graph
+	w, h    float64
+	cards   []card
+	bars    []bar
+	panels  []panel
+	rails   []rail
+	wires   []wire
+	legend  []category
+	legendY float64
+	cardW   float64
 }
 
 // block is the hosts of one switch, laid out from (0,0).
