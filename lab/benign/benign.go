@@ -1,6 +1,6 @@
-// Package benign makes the lab's honest traffic: web requests and numbered
-// probes, paced, between hosts that have nothing to do with an attack. What
-// of it is lost is what containment, or the attack, cost the innocent.
+// Package benign makes the lab's honest traffic, between hosts that have
+// nothing to do with an attack, over the real protocols. What of it is harmed
+// is what containment, or the attack, cost the innocent.
 package benign
 
 import (
@@ -8,10 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
-	"net/http"
-	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -20,33 +16,102 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-const (
-	// probeEvery and requestEvery pace each client.
-	probeEvery   = 10 * time.Millisecond
-	requestEvery = 100 * time.Millisecond
-	// patience is how late an echo or a page may come and still count. It
-	// is TCP's first timeout: a later page lost a packet.
-	patience = time.Second
-	// pageSize is the size of a web page.
-	pageSize = 16 << 10
-	// port is where probes are echoed; DNS's, so that they are plausible.
-	port = "53"
-)
+// patience is how late an answer may come and still count. It is TCP's first
+// timeout: a later one lost a packet.
+const patience = time.Second
+
+// Options say which honest traffic to make. The zero value is good.
+type Options struct {
+	// Profile is the mix of behaviours, see Profiles; default when empty.
+	Profile string
+	// Seed makes what clients choose at random the same every time.
+	Seed uint64
+	// Truth gets a line per action; nil keeps none.
+	Truth *agent.Truth
+}
 
 // Traffic is honest traffic under way.
 type Traffic struct {
 	lab      *runner.Lab
-	flows    []*probes
-	requests atomic.Int64
-	failed   atomic.Int64
-	server   *http.Server
+	options  Options
+	ledger   *ledger
+	probes   []*probes
+	stations map[string]*agent.Station
+	serving  map[string]bool
+	missing  []string
+	clients  []func(ctx context.Context)
 	group    *errgroup.Group
 	cancel   context.CancelFunc
+	stopping atomic.Bool
 	closers  []io.Closer
 }
 
+// Start starts a profile's traffic between the nodes that have the labels for
+// it. It goes on until Stop. What a lab has no nodes for is left out, see
+// Missing; a lab that has none for anything of the profile is an error, and
+// nothing is started.
+func Start(ctx context.Context, lab *runner.Lab, o Options) (*Traffic, error) {
+	p, err := find(o.Profile)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	t := &Traffic{
+		lab: lab, options: o, ledger: newLedger(), cancel: cancel,
+		stations: map[string]*agent.Station{}, serving: map[string]bool{},
+	}
+	t.group, ctx = errgroup.WithContext(ctx)
+	if err := t.furnish(p); err != nil {
+		return nil, errors.Join(err, t.Stop())
+	}
+	// Only now: whoever asks first finds every server up.
+	for _, client := range t.clients {
+		t.group.Go(func() error {
+			client(ctx)
+			return nil
+		})
+	}
+	return t, nil
+}
+
+// furnish puts everybody of a profile in place.
+func (t *Traffic) furnish(p profile) error {
+	for _, part := range p.parts {
+		err := part.furnish(t, part.pace)
+		var lack *lackError
+		switch {
+		case errors.As(err, &lack):
+			t.missing = append(t.missing, part.name+" needs "+lack.Error())
+		case err != nil:
+			return fmt.Errorf("benign %s: %w", part.name, err)
+		}
+	}
+	if len(t.missing) == len(p.parts) {
+		return fmt.Errorf("lab %s: nothing of profile %s can run: %w", t.lab.Name(), p.Name, errors.New(join(t.missing)))
+	}
+	return nil
+}
+
+// Missing says which behaviours of the profile the lab has no nodes for, and
+// what they would need; nil when nothing is missing.
+func (t *Traffic) Missing() []string { return t.missing }
+
+// Flows lists the exchanges that began at from or later and before to, and
+// that have ended, in order of their start. Windows that adjoin count each
+// once. Loss waits for those that have not ended. Exchanges that failed
+// because nobody serves them, or because of this machine, are none. The
+// latest 131,072 are kept.
+func (t *Traffic) Flows(from, to time.Time) []Flow { return t.ledger.between(from, to) }
+
+// Totals sums all flows up since the start, per behaviour. Unserved is how
+// many exchanges said nothing about the network, because nobody serves them
+// or this machine could not.
+func (t *Traffic) Totals() (all map[string]Sum, unserved int) { return t.ledger.totals() }
+
 // Loss is what got lost.
 type Loss struct {
+	// Probes are the numbered probes of the default profile, Requests all
+	// other exchanges.
 	ProbesSent, ProbesLost       int64
 	RequestsSent, RequestsFailed int64
 }
@@ -62,178 +127,30 @@ func (l Loss) Sub(before Loss) Loss {
 	}
 }
 
-// Options say which honest traffic to make. The zero value is good.
-type Options struct {
-	// Profile is the mix of behaviours.
-	Profile string
-	// Seed makes what clients choose at random the same every time.
-	Seed uint64
-	// Truth gets a line per action; nil keeps none.
-	Truth *agent.Truth
-}
-
-// Start starts honest traffic: clients (role=client) fetch pages from the
-// web server (app=web) and exchange probes with the resolver (app=dns). It
-// goes on until Stop.
-func Start(ctx context.Context, lab *runner.Lab, _ Options) (*Traffic, error) {
-	web, dns, clients := lab.Select("app", "web"), lab.Select("app", "dns"), lab.Select("role", "client")
-	if len(web) == 0 || len(dns) == 0 || len(clients) == 0 {
-		return nil, fmt.Errorf("lab %s: honest traffic needs nodes labelled app=web, app=dns and role=client", lab.Name())
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	t := &Traffic{lab: lab, cancel: cancel}
-	t.group, ctx = errgroup.WithContext(ctx)
-	page, err := t.serve(web[0])
-	if err == nil {
-		err = t.echo(dns[0])
-	}
-	for _, client := range clients {
-		if err == nil {
-			err = t.client(ctx, client, dns[0], page)
-		}
-	}
-	if err != nil {
-		return nil, errors.Join(err, t.Stop())
-	}
-	return t, nil
-}
-
-// serve starts the web server, and returns where its page is.
-func (t *Traffic) serve(node string) (url string, err error) {
-	addr, err := t.addr(node)
-	if err != nil {
-		return "", err
-	}
-	var l net.Listener
-	if err := t.lab.Do(node, func() (err error) {
-		l, err = net.Listen("tcp", net.JoinHostPort(addr, "80"))
-		return err
-	}); err != nil {
-		return "", fmt.Errorf("web server: %w", err)
-	}
-	body := strings.Repeat("x", pageSize)
-	t.server = &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, body) })}
-	t.group.Go(func() error {
-		if err := t.server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-			return fmt.Errorf("web server: %w", err)
-		}
-		return nil
-	})
-	return "http://" + addr + "/", nil
-}
-
-// echo starts the resolver's part: it sends every probe back.
-func (t *Traffic) echo(node string) error {
-	addr, err := t.addr(node)
-	if err != nil {
-		return err
-	}
-	var c net.PacketConn
-	if err := t.lab.Do(node, func() (err error) {
-		c, err = net.ListenPacket("udp", net.JoinHostPort(addr, port))
-		return err
-	}); err != nil {
-		return fmt.Errorf("echo: %w", err)
-	}
-	t.closers = append(t.closers, c)
-	t.group.Go(func() error {
-		buf := make([]byte, 2048)
-		for {
-			n, from, err := c.ReadFrom(buf)
-			if errors.Is(err, net.ErrClosed) {
-				return nil
-			}
-			if err == nil {
-				_, _ = c.WriteTo(buf[:n], from) // lost, if it fails, and counted as lost
-			}
-		}
-	})
-	return nil
-}
-
-// client starts one client's probes and requests.
-func (t *Traffic) client(ctx context.Context, node, dns, page string) error {
-	to, err := t.addr(dns)
-	if err != nil {
-		return err
-	}
-	var c net.Conn
-	if err := t.lab.Do(node, func() (err error) {
-		c, err = net.Dial("udp", net.JoinHostPort(to, port))
-		return err
-	}); err != nil {
-		return fmt.Errorf("probes from %s: %w", node, err)
-	}
-	t.closers = append(t.closers, c)
-	p := &probes{conn: c, open: map[uint64]time.Time{}}
-	t.flows = append(t.flows, p)
-	t.group.Go(func() error { p.send(ctx); return nil })
-	t.group.Go(func() error { p.receive(); return nil })
-	t.group.Go(func() error { t.fetch(ctx, node, page); return nil })
-	return nil
-}
-
-// fetch fetches the page again and again, each time on a new connection.
-func (t *Traffic) fetch(ctx context.Context, node, page string) {
-	client := &http.Client{
-		Timeout: patience,
-		Transport: &http.Transport{
-			DisableKeepAlives: true,
-			DialContext: func(ctx context.Context, network, addr string) (c net.Conn, err error) {
-				err = t.lab.Do(node, func() (err error) {
-					c, err = (&net.Dialer{}).DialContext(ctx, network, addr)
-					return err
-				})
-				return c, err
-			},
-		},
-	}
-	tick := time.NewTicker(requestEvery)
-	defer tick.Stop()
-	var pending sync.WaitGroup
-	defer pending.Wait()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		t.requests.Add(1)
-		pending.Go(func() {
-			if err := get(ctx, client, page); err != nil && ctx.Err() == nil {
-				t.failed.Add(1)
-			}
-		})
-	}
-}
-
-func get(ctx context.Context, client *http.Client, page string) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, page, nil)
-	if err != nil {
-		return err
-	}
-	resp, err := client.Do(req)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	n, err := io.Copy(io.Discard, resp.Body)
-	if err == nil && n != pageSize {
-		err = io.ErrUnexpectedEOF
-	}
-	return err
-}
-
 // Loss waits until the fate of everything sent so far is known, and sums up
 // what was lost since the start.
 func (t *Traffic) Loss(ctx context.Context) (Loss, error) {
-	select {
-	case <-ctx.Done():
-		return Loss{}, fmt.Errorf("honest traffic: %w", ctx.Err())
-	case <-time.After(patience + patience/10):
+	now := time.Now()
+	for _, p := range t.probes {
+		p.cut(now)
 	}
-	l := Loss{RequestsSent: t.requests.Load(), RequestsFailed: t.failed.Load()}
-	for _, p := range t.flows {
+	// The last probe of now is given up after patience.
+	for wait := patience + patience/10; wait > 0 || !t.ledger.settled(now); wait = 0 {
+		select {
+		case <-ctx.Done():
+			return Loss{}, fmt.Errorf("honest traffic: %w", ctx.Err())
+		case <-time.After(max(wait, patience/50)):
+		}
+	}
+	var l Loss
+	all, _ := t.Totals()
+	for name, s := range all {
+		if name != probeName {
+			l.RequestsSent += int64(s.Flows)
+			l.RequestsFailed += int64(s.Harmed)
+		}
+	}
+	for _, p := range t.probes {
 		sent, lost := p.count()
 		l.ProbesSent += sent
 		l.ProbesLost += lost
@@ -241,28 +158,14 @@ func (t *Traffic) Loss(ctx context.Context) (Loss, error) {
 	return l, nil
 }
 
-// Stop ends the traffic.
+// Stop ends the traffic, and returns when none of it is left.
 func (t *Traffic) Stop() error {
+	t.stopping.Store(true)
 	t.cancel()
 	var errs []error
 	for _, c := range t.closers {
 		errs = append(errs, c.Close())
 	}
-	if t.server != nil {
-		errs = append(errs, t.server.Close())
-	}
 	errs = append(errs, t.group.Wait())
 	return errors.Join(errs...)
-}
-
-func (t *Traffic) addr(node string) (string, error) {
-	iface, err := t.lab.Interface(node)
-	if err != nil {
-		return "", err
-	}
-	p, err := t.lab.Addr(node, iface)
-	if err != nil {
-		return "", err
-	}
-	return p.Addr().String(), nil
 }

@@ -1,32 +1,66 @@
 package benign_test
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"os"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/platelet-sdn/platelet/lab/agent"
 	"github.com/platelet-sdn/platelet/lab/benign"
 	"github.com/platelet-sdn/platelet/lab/labtest"
 	"github.com/platelet-sdn/platelet/lab/ovs"
+	"github.com/platelet-sdn/platelet/lab/runner"
+	"github.com/vishvananda/netlink"
 )
 
 func TestMain(m *testing.M) { os.Exit(ovs.Isolate(m.Run)) }
+
+// start starts a profile; it goes with the test.
+func start(ctx context.Context, t *testing.T, lab *runner.Lab, o benign.Options) *benign.Traffic {
+	t.Helper()
+	traffic, err := benign.Start(ctx, lab, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := traffic.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	return traffic
+}
+
+// await waits until every behaviour has had some flows, and for the fate of
+// those.
+func await(ctx context.Context, t *testing.T, traffic *benign.Traffic, behaviours []string, flows int) {
+	t.Helper()
+	for {
+		all, _ := traffic.Totals()
+		if !slices.ContainsFunc(behaviours, func(b string) bool { return all[b].Flows < flows }) {
+			break
+		}
+		select {
+		case <-ctx.Done():
+			t.Fatalf("behaviours %v, but only %v", behaviours, all)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+	if _, err := traffic.Loss(ctx); err != nil {
+		t.Fatal(err)
+	}
+}
 
 func TestLossIsCounted(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	env := labtest.New(ctx, t, "../first.clab.yml")
 	lab := env.Up(ctx, t)
-	traffic, err := benign.Start(ctx, lab, benign.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := traffic.Stop(); err != nil {
-			t.Error(err)
-		}
-	}()
+	traffic := start(ctx, t, lab, benign.Options{})
 	whole, err := traffic.Loss(ctx)
 	if err != nil {
 		t.Fatal(err)
@@ -54,5 +88,191 @@ func TestLossIsCounted(t *testing.T) {
 	}
 	if lost := after.Sub(whole); lost.ProbesLost < 20 || lost.RequestsFailed < 2 || lost.ProbesLost > lost.ProbesSent*3/4 {
 		t.Errorf("with one of two clients cut off: %+v", lost)
+	}
+}
+
+// TestCutHarmsOneHost runs everything that the lab has nodes for, and pulls
+// one host's cable.
+func TestCutHarmsOneHost(t *testing.T) {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	env := labtest.New(ctx, t, "../first.clab.yml")
+	lab := env.Up(ctx, t)
+	var lines bytes.Buffer
+	truth := agent.NewTruth(&lines)
+	traffic := start(ctx, t, lab, benign.Options{Profile: "all", Seed: 3, Truth: truth})
+	if missing := strings.Join(traffic.Missing(), ", "); missing != "rpc needs a node labelled app=db, ot needs a node labelled app=plc, telemetry needs a node labelled app=sensor" {
+		t.Errorf("missing: %s", missing)
+	}
+	began := time.Now()
+	await(ctx, t, traffic, []string{"page", "probe", "web", "dns", "ntp", "backup", "update", "monitor", "video", "scanner"}, 1)
+	before := time.Now()
+	whole := traffic.Flows(began, before)
+	for _, f := range whole {
+		if f.Harmed || f.End.Before(f.Start) {
+			t.Errorf("on a whole network: %+v", f)
+		}
+	}
+	pull(t, lab, "h3")
+	cut := time.Now()
+	// Twice: what is sent while the first count waits is lost for certain.
+	for range 2 {
+		if _, err := traffic.Loss(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	harmed := map[string]bool{}
+	for _, f := range traffic.Flows(before, time.Now()) {
+		of := f.Client == "h3" || f.Server == "h3"
+		if f.Harmed && !of {
+			t.Errorf("h3 is cut off, but harmed: %+v", f)
+		}
+		if of && !f.Harmed && f.Start.After(cut) && f.End.Before(time.Now()) {
+			t.Errorf("h3 is cut off, and not harmed: %+v", f)
+		}
+		if f.Harmed {
+			harmed[f.Behaviour] = true
+		}
+	}
+	for _, b := range []string{"page", "probe", "web", "dns", "video"} {
+		if !harmed[b] {
+			t.Errorf("the cut harmed %v, but no %s", harmed, b)
+		}
+	}
+	checkTruth(t, truth, &lines, len(whole))
+}
+
+// pull pulls a host's cable out of the switch.
+func pull(t *testing.T, lab *runner.Lab, node string) {
+	t.Helper()
+	port, err := lab.HostSide(node, "eth1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	link, err := netlink.LinkByName(port)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := netlink.LinkSetDown(link); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// checkTruth looks for a line per flow.
+func checkTruth(t *testing.T, truth *agent.Truth, lines *bytes.Buffer, flows int) {
+	t.Helper()
+	if err := truth.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for dec := json.NewDecoder(lines); dec.More(); n++ {
+		var a agent.Action
+		if err := dec.Decode(&a); err != nil {
+			t.Fatal(err)
+		}
+		if a.Role != agent.Benign || a.Agent == "" || a.Behaviour == "" || a.Action == "" || !a.To.IsValid() || a.Time.IsZero() {
+			t.Errorf("line %d: %+v", n+1, a)
+		}
+	}
+	if n < flows {
+		t.Errorf("%d lines of %d flows", n, flows)
+	}
+	if len(truth.Attackers()) > 0 {
+		t.Errorf("attackers: %v", truth.Attackers())
+	}
+}
+
+// TestProfilesInTheirLabs runs profiles where they belong, and nothing is
+// harmed.
+func TestProfilesInTheirLabs(t *testing.T) {
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+	defer cancel()
+	for _, test := range []struct{ lab, profile string }{{"ot", "ot"}, {"iot", "iot"}, {"dc3tier", "datacenter"}} {
+		t.Run(test.profile, func(t *testing.T) {
+			env := labtest.New(ctx, t, "../"+test.lab+".clab.yml")
+			lab := env.Up(ctx, t)
+			began := time.Now()
+			traffic := start(ctx, t, lab, benign.Options{Profile: test.profile})
+			if len(traffic.Missing()) > 0 {
+				t.Errorf("missing: %v", traffic.Missing())
+			}
+			p, err := benign.Find(test.profile)
+			if err != nil {
+				t.Fatal(err)
+			}
+			await(ctx, t, traffic, p.Behaviours, 2)
+			for _, f := range traffic.Flows(began, time.Now()) {
+				if f.Harmed || slices.Contains(lab.Select("role", "attacker"), f.Client) || slices.Contains(lab.Select("role", "attacker"), f.Server) {
+					t.Errorf("%+v", f)
+				}
+			}
+			if _, unserved := traffic.Totals(); unserved > 0 {
+				t.Errorf("%d exchanges were not served", unserved)
+			}
+		})
+	}
+}
+
+// TestSeed starts the same traffic twice, and other traffic.
+func TestSeed(t *testing.T) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	env := labtest.New(ctx, t, "../first.clab.yml")
+	lab := env.Up(ctx, t)
+	visits := func(seed uint64) []uint64 {
+		var lines bytes.Buffer
+		truth := agent.NewTruth(&lines)
+		traffic, err := benign.Start(ctx, lab, benign.Options{Profile: "office", Seed: seed, Truth: truth})
+		if err != nil {
+			t.Fatal(err)
+		}
+		await(ctx, t, traffic, []string{"web"}, 4)
+		if err := traffic.Stop(); err != nil {
+			t.Fatal(err)
+		}
+		if err := truth.Flush(); err != nil {
+			t.Fatal(err)
+		}
+		var sizes []uint64
+		for dec := json.NewDecoder(&lines); dec.More(); {
+			var a agent.Action
+			if err := dec.Decode(&a); err != nil {
+				t.Fatal(err)
+			}
+			if a.Behaviour == "web" && a.Agent == "h3" {
+				sizes = append(sizes, a.Bytes)
+			}
+		}
+		return sizes
+	}
+	one, same, other := visits(1), visits(1), visits(2)
+	n := min(len(one), len(same), len(other))
+	if n == 0 || !slices.Equal(one[:n], same[:n]) || slices.Equal(one[:n], other[:n]) {
+		t.Errorf("visits of %v, %v with the same seed, %v with another", one, same, other)
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	if _, err := benign.Find("offices"); err == nil || !strings.Contains(err.Error(), `did you mean "office"`) {
+		t.Errorf("unknown profile: %v", err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	env := labtest.New(ctx, t, "../first.clab.yml")
+	lab := env.Up(ctx, t)
+	if traffic, err := benign.Start(ctx, lab, benign.Options{Profile: "tv"}); err == nil {
+		t.Errorf("unknown profile: started, %v", traffic.Stop())
+	}
+	names := map[string]bool{}
+	for _, p := range benign.Profiles() {
+		if p.About == "" || len(p.Behaviours) == 0 || names[p.Name] {
+			t.Errorf("%+v", p)
+		}
+		names[p.Name] = true
+	}
+	for _, want := range []string{"quiet", "default", "office", "datacenter", "ot", "iot", "scanner", "all"} {
+		if !names[want] {
+			t.Errorf("there is no profile %s", want)
+		}
 	}
 }
