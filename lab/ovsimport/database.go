@@ -38,8 +38,10 @@ type bridge struct {
 	controllers []string
 
 	flows          []flow
-	groups, meters []string // as ovs-ofctl reads them
-	skipped        int      // flows and meters that are Platelet's
+	flags          map[int][]string // of ports by OpenFlow number, as `ovs-ofctl mod-port` takes them
+	tunnelFields   []string         // as `ovs-ofctl add-tlv-map` takes them
+	groups, meters []string         // as ovs-ofctl reads them
+	skipped        int              // flows and meters that are Platelet's
 }
 
 // port is a port: one interface, or the several of a bond.
@@ -221,6 +223,9 @@ func (t tools) readDatabase(ctx context.Context, names []string) (bridges []*bri
 		}
 	}
 	slices.SortFunc(bridges, func(a, b *bridge) int { return cmp.Compare(a.name, b.name) })
+	if limit, ok := d.root["other_config"].pairs["vlan-limit"]; ok {
+		notes = append(notes, "the switch's vlan-limit="+limit+", which is one for all its bridges")
+	}
 	return bridges, notes, d.check(bridges, names)
 }
 

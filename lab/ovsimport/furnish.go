@@ -3,6 +3,7 @@ package ovsimport
 import (
 	"cmp"
 	"fmt"
+	"net"
 	"net/netip"
 	"slices"
 
@@ -89,7 +90,7 @@ func (p *plan) furnish(n *node) error {
 	for _, l := range n.place.links {
 		how, ok := carries[l.Attrs().Index]
 		if !ok {
-			if l.Attrs().Flags&1 != 0 { // up
+			if l.Attrs().Flags&net.FlagUp != 0 {
 				p.note("host %s: interface %s, a %s", n.name, l.Attrs().Name, kindOf(l))
 			}
 			continue
@@ -105,7 +106,7 @@ func (p *plan) furnish(n *node) error {
 			}
 			how.addrs = append(how.addrs, addLine(a.IPNet.String(), peer, a.IP.To4() == nil))
 		}
-		how.down = l.Attrs().Flags&1 == 0
+		how.down = l.Attrs().Flags&net.FlagUp == 0
 		nics = append(nics, how)
 	}
 	slices.SortFunc(nics, func(a, b nic) int { return cmp.Compare(a.name, b.name) })

@@ -28,21 +28,63 @@ type flow struct {
 	text            string
 }
 
-// readOpenFlow reads a bridge's flows, groups and meters.
-func (t tools) readOpenFlow(ctx context.Context, b *bridge) error {
-	dump := func(verb string, args ...string) (string, error) {
-		args = append([]string{"--timeout=30", "--no-names", "-O", versions}, args...)
-		return run(ctx, "ovs-ofctl", append(args, verb, "unix:"+filepath.Join(t.runDir, b.name+".mgmt"))...)
-	}
-	out, err := dump("dump-flows", "--no-stats")
+// ofctl asks a bridge for a dump.
+func (t tools) ofctl(ctx context.Context, b *bridge, versions, verb string, options ...string) (string, error) {
+	args := append([]string{"--timeout=30", "--no-names", "-O", versions}, options...)
+	out, err := run(ctx, "ovs-ofctl", append(args, verb, "unix:"+filepath.Join(t.runDir, b.name+".mgmt"))...)
 	if err != nil {
-		return fmt.Errorf("flows: %w", err)
+		return "", fmt.Errorf("%s: %w", strings.TrimPrefix(verb, "dump-"), err)
 	}
-	own := map[string]bool{}
-	flows, err := parseFlows(out)
+	return out, nil
+}
+
+// readOpenFlow reads a bridge's flows, groups and meters, and the settings of
+// its ports that only OpenFlow knows.
+func (t tools) readOpenFlow(ctx context.Context, b *bridge) error {
+	own, err := t.readFlows(ctx, b)
 	if err != nil {
 		return err
 	}
+	protocols := b.row["protocols"].set
+	oldest := versions
+	if len(protocols) == 0 || slices.Contains(protocols, "OpenFlow10") {
+		oldest = "OpenFlow10" // later ones hide whether a port is flooded to
+	}
+	out, err := t.ofctl(ctx, b, oldest, "dump-ports-desc")
+	if err != nil {
+		return err
+	}
+	b.flags = parsePortFlags(out)
+	if out, err = t.ofctl(ctx, b, versions, "dump-tlv-map"); err != nil {
+		return err
+	}
+	b.tunnelFields = parseTunnelFields(out)
+	if len(protocols) > 0 && !slices.ContainsFunc(protocols, newer) {
+		return nil // OpenFlow before 1.3 knows no meters; before 1.1, no groups
+	}
+	if out, err = t.ofctl(ctx, b, versions, "dump-groups"); err != nil {
+		return err
+	}
+	if b.groups, err = parseGroups(out); err != nil {
+		return err
+	}
+	if out, err = t.ofctl(ctx, b, versions, "dump-meters"); err != nil {
+		return err
+	}
+	return b.takeMeters(out, own)
+}
+
+// readFlows reads the flows, without Platelet's own, whose meters it returns.
+func (t tools) readFlows(ctx context.Context, b *bridge) (own map[string]bool, err error) {
+	out, err := t.ofctl(ctx, b, versions, "dump-flows", "--no-stats")
+	if err != nil {
+		return nil, err
+	}
+	flows, err := parseFlows(out)
+	if err != nil {
+		return nil, err
+	}
+	own = map[string]bool{}
 	for _, f := range flows {
 		if f.cookie>>ownCookieShift != ownCookie {
 			b.flows = append(b.flows, f)
@@ -56,19 +98,49 @@ func (t tools) readOpenFlow(ctx context.Context, b *bridge) error {
 	slices.SortFunc(b.flows, func(x, y flow) int {
 		return cmp.Or(cmp.Compare(x.table, y.table), cmp.Compare(y.priority, x.priority), cmp.Compare(x.text, y.text))
 	})
-	if protocols := b.row["protocols"].set; len(protocols) > 0 && !slices.ContainsFunc(protocols, newer) {
-		return nil // OpenFlow before 1.3 knows no meters; before 1.1, no groups
+	return own, nil
+}
+
+var (
+	portHead    = regexp.MustCompile(`^([0-9]+)\(.*\): addr:`)
+	tunnelField = regexp.MustCompile(`^(0x[0-9a-f]+|0)\s+(0x[0-9a-f]+|0)\s+([0-9]+)\s+(tun_metadata[0-9]+)$`)
+)
+
+// parsePortFlags reads from dump-ports-desc what a controller told ports not
+// to do.
+func parsePortFlags(reply string) map[int][]string {
+	words := map[string]string{"NO_RECV": "no-receive", "NO_FLOOD": "no-flood", "NO_FWD": "no-forward", "NO_PACKET_IN": "no-packet-in"}
+	out, port := map[int][]string{}, 0
+	for _, line := range body(reply) {
+		if m := portHead.FindStringSubmatch(line); m != nil {
+			port, _ = strconv.Atoi(m[1])
+			continue
+		}
+		if strings.HasPrefix(line, "LOCAL(") {
+			port = 0
+		}
+		if flags, ok := strings.CutPrefix(line, "config:"); ok && port > 0 {
+			for _, f := range strings.Fields(flags) {
+				if w, known := words[f]; known {
+					out[port] = append(out[port], w)
+				}
+			}
+		}
 	}
-	if out, err = dump("dump-groups"); err != nil {
-		return fmt.Errorf("groups: %w", err)
+	return out
+}
+
+// parseTunnelFields reads from dump-tlv-map which tunnel options the flows
+// know as fields.
+func parseTunnelFields(reply string) []string {
+	var out []string
+	for _, line := range body(reply) {
+		if m := tunnelField.FindStringSubmatch(line); m != nil {
+			out = append(out, fmt.Sprintf("{class=%s,type=%s,len=%s}->%s", m[1], m[2], m[3], m[4]))
+		}
 	}
-	if b.groups, err = parseGroups(out); err != nil {
-		return err
-	}
-	if out, err = dump("dump-meters"); err != nil {
-		return fmt.Errorf("meters: %w", err)
-	}
-	return b.takeMeters(out, own)
+	slices.Sort(out)
+	return out
 }
 
 // newer reports whether a protocol knows groups and meters.

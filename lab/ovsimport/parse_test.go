@@ -49,6 +49,14 @@ func TestReadsFlowsGroupsAndMeters(t *testing.T) {
 	if want := []string{"meter=9,pktps,burst,stats,bands=type=drop,rate=100,burst_size=20", "meter=10,kbps,bands=type=drop,rate=1"}; err != nil || !slices.Equal(meters, want) {
 		t.Errorf("%q, %v", meters, err)
 	}
+	flags := parsePortFlags("OFPST_PORT_DESC reply (xid=0x2):\n 2(va): addr:42:27:66:0d:0c:97\n     config:     NO_RECV NO_FLOOD PORT_DOWN\n 3(q\"(x): addr:00:00:00:00:00:00\n     config:     0\n LOCAL(br0): addr:f6:19:77:0d:16:43\n     config:     NO_FWD\n")
+	if len(flags) != 1 || !slices.Equal(flags[2], []string{"no-receive", "no-flood"}) {
+		t.Errorf("%v", flags)
+	}
+	fields := parseTunnelFields("NXT_TLV_TABLE_REPLY (OF1.5) (xid=0x2):\n max option space=256 max fields=64\n allocated option space=4\n\n mapping table:\n  class  type  length  match field\n ------  ----  ------  --------------\n 0xffff     0       4  tun_metadata0\n")
+	if len(fields) != 1 || fields[0] != "{class=0xffff,type=0,len=4}->tun_metadata0" {
+		t.Errorf("%q", fields)
+	}
 	for _, bad := range []string{"priority=70000 actions=drop", "table=256 actions=drop", "cookie=x actions=drop", "ip"} {
 		if f, err := parseFlow(bad); err == nil {
 			t.Errorf("%s: %+v", bad, f)
@@ -176,7 +184,18 @@ func FuzzParseFDB(f *testing.F) {
 func FuzzParseGroupsAndMeters(f *testing.F) {
 	f.Add("group_id=1,type=all,bucket=actions=group:1\ngroup_id=2,watch_group:1")
 	f.Add("meter=1 kbps bands=\ntype=drop rate=1\n")
+	f.Add(" 2(va): addr:42:27:66:0d:0c:97\n     config:     NO_FLOOD\n 0xffff 0 4 tun_metadata0")
 	f.Fuzz(func(t *testing.T, text string) {
+		for port, flags := range parsePortFlags(text) {
+			if port <= 0 || len(flags) == 0 {
+				t.Errorf("port %d: %q", port, flags)
+			}
+		}
+		for _, field := range parseTunnelFields(text) {
+			if strings.ContainsAny(field, " '\n") {
+				t.Errorf("field %q", field)
+			}
+		}
 		if groups, err := parseGroups(text); err == nil {
 			for _, g := range groups {
 				if !groupID.MatchString(g) {

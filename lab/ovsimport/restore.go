@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"net"
 	"slices"
 	"strings"
 )
@@ -28,6 +29,7 @@ func (p *plan) planRestore() error {
 	p.do("This machine may have addresses of the imported one, and must not answer for them at the switch's ports.", p.silence())
 	for _, b := range bridges {
 		p.do("Settings of "+p.bridgeOf[b]+", and the OpenFlow numbers of its ports.", p.configure(b))
+		p.do("", p.portStates(b)...)
 	}
 	for _, b := range bridges {
 		if err := p.program(b); err != nil {
@@ -182,6 +184,27 @@ func (p *plan) configure(b *bridge) string {
 	return v.String()
 }
 
+// portStates are the commands for what the database does not hold: ports
+// that are down, and what a controller told ports not to do.
+func (p *plan) portStates(b *bridge) []string {
+	var out []string
+	for _, port := range b.ports {
+		for _, i := range port.ifaces {
+			name := p.ifaceOf[i]
+			if l := p.kernel.root.link(i.name); l != nil && i.kind != "internal" && l.Attrs().Flags&net.FlagUp == 0 {
+				out = append(out, "ip link set dev "+name+" down")
+			}
+			for _, flag := range b.flags[i.ofport] {
+				// Only the first version knows all the flags, and to
+				// call ports by numbers is safe for any name.
+				out = append(out, fmt.Sprintf("ovs-ofctl -O OpenFlow10 mod-port %s %d %s", p.bridgeOf[b], i.ofport, flag))
+			}
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
 // portColumns are the columns of a port that decide what passes.
 var portColumns = []string{"vlan_mode", "tag", "trunks", "cvlans", "protected", "other_config"}
 
@@ -311,6 +334,9 @@ func (p *plan) program(b *bridge) error {
 		}
 	}
 	ofctl := "ovs-ofctl -O " + restoreVersions + " "
+	if len(b.tunnelFields) > 0 {
+		p.do("", ofctl+"add-tlv-map "+name+" "+quoteShell(strings.Join(b.tunnelFields, ",")))
+	}
 	for _, m := range b.meters {
 		p.do("", ofctl+"add-meter "+name+" "+quoteShell(m))
 	}

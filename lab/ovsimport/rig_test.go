@@ -95,9 +95,7 @@ func (r *rig) out(line string) string {
 func (r *rig) guest(ns, nic, port, mac string, addrs ...string) {
 	r.Helper()
 	if !namespace.Exists(ns) {
-		if err := namespace.Create(ns); err != nil {
-			r.Fatal(err)
-		}
+		r.do("ip netns add " + ns)
 		r.Cleanup(func() {
 			if err := namespace.Delete(ns); err != nil {
 				r.Error(err)
@@ -122,7 +120,7 @@ func (r *rig) flows(bridge, text string) {
 	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
 		r.Fatal(err)
 	}
-	r.do("ovs-ofctl -O OpenFlow15 add-flows " + bridge + " " + file)
+	r.do("ovs-ofctl -O OpenFlow10,OpenFlow13,OpenFlow14,OpenFlow15 add-flows " + bridge + " " + file)
 }
 
 func (r *rig) importHost(o ovsimport.Options) *ovsimport.Result {
@@ -166,12 +164,22 @@ func (r *rig) up(dir, name string, res *ovsimport.Result) *runner.Lab {
 	return lab
 }
 
+// old reports whether a bridge speaks nothing that knows groups and meters.
+func (r *rig) old(bridge string) bool {
+	r.Helper()
+	return strings.TrimSpace(r.out("ovs-vsctl get bridge "+bridge+" protocols")) == "[OpenFlow10]"
+}
+
 // dump is what a bridge is programmed with, without what is counted.
 func (r *rig) dump(bridge string) string {
 	r.Helper()
 	const versions = " -O OpenFlow10,OpenFlow13,OpenFlow15 "
 	var out []string
-	for _, verb := range []string{"dump-flows --no-stats", "dump-groups", "dump-meters"} {
+	verbs := []string{"dump-flows --no-stats", "dump-groups", "dump-meters"}
+	if r.old(bridge) {
+		verbs = verbs[:1]
+	}
+	for _, verb := range verbs {
 		text := r.out("ovs-ofctl --no-names" + versions + verb + " " + bridge)
 		lines := strings.Split(strings.TrimSpace(text), "\n")
 		if strings.Contains(lines[0], "(xid=") {

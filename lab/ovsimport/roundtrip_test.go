@@ -16,6 +16,7 @@ import (
 const richFlows = `
 cookie=0x11,table=0,priority=100,in_port=ia-db,icmp,actions=meter:7,load:0x5->NXM_NX_REG0[],resubmit(,10)
 cookie=0x12,table=0,priority=100,in_port=ia-ext,ip,actions=resubmit(,10)
+cookie=0x1e,table=0,priority=95,tun_metadata0=0x7,actions=drop
 cookie=0x13,table=0,priority=90,arp,actions=NORMAL
 cookie=0x14,table=0,priority=90,icmp6,actions=NORMAL
 cookie=0x15,table=0,priority=80,in_port=ia-pb,ip,actions=resubmit(,20)
@@ -91,6 +92,12 @@ func (r *rig) rich() {
 		ovs-ofctl -O OpenFlow15 add-group br-a group_id=4,type=indirect,bucket=actions=output:ia-pb
 		ovs-ofctl -O OpenFlow15 add-group br-a group_id=3,type=all,bucket=actions=group:4,bucket=actions=output:9
 		ovs-ofctl -O OpenFlow15 add-group br-a "group_id=8,type=ff,bucket=watch_port:ia-db,actions=output:ia-db,bucket=watch_port:ia-ext,actions=output:ia-ext"
+	`)
+	r.do(`
+		ovs-ofctl add-tlv-map br-a {class=0xffff,type=0,len=4}->tun_metadata0,{class=0xffff,type=1,len=8}->tun_metadata3
+		ovs-ofctl -O OpenFlow10 mod-port br-a ia-ext no-packet-in
+		ovs-ofctl -O OpenFlow10 mod-port br-b ib-off no-flood
+		ip link set ic-nas2 down
 	`)
 	r.flows("br-a", richFlows)
 	r.flows("br-b", "cookie=0xb1,priority=200,tcp,in_port=ib-cli,tp_dst=23,actions=drop\ncookie=0xb2,priority=150,udp,in_port=ib-web,actions=output:ib-cli,ib-gw\n")
@@ -190,17 +197,34 @@ func (r *rig) clear() {
 	}
 }
 
+// portConfigs is what OpenFlow says of how ports are set.
+func (r *rig) portConfigs(bridge string) string {
+	r.Helper()
+	var out []string
+	port := ""
+	for line := range strings.Lines(r.out("ovs-ofctl -O OpenFlow10 dump-ports-desc " + bridge)) {
+		if head, _, ok := strings.Cut(line, "("); ok && strings.Contains(line, "addr:") {
+			port = head
+		}
+		if strings.Contains(line, "config:") {
+			out = append(out, port+strings.Join(strings.Fields(line), " "))
+		}
+	}
+	slices.Sort(out)
+	return strings.Join(out, "\n")
+}
+
 // columns is what the database says of bridges and ports, where it matters.
 func (r *rig) columns(bridges []string) string {
 	r.Helper()
 	var out []string
 	for _, b := range bridges {
-		out = append(out, b, r.out("ovs-vsctl get bridge "+b+" fail_mode mcast_snooping_enable other_config protocols rstp_enable stp_enable"))
+		out = append(out, b, r.portConfigs(b), r.out("ovs-vsctl get bridge "+b+" fail_mode mcast_snooping_enable other_config protocols rstp_enable stp_enable"))
 		for _, p := range strings.Fields(r.out("ovs-vsctl list-ports " + b)) {
 			out = append(out, p, r.out("ovs-vsctl get port "+p+" tag trunks vlan_mode bond_mode other_config"))
 		}
 		for _, i := range strings.Fields(r.out("ovs-vsctl list-ifaces " + b)) {
-			out = append(out, i, r.out("ovs-vsctl get interface "+i+" ofport"))
+			out = append(out, i, r.out("ovs-vsctl get interface "+i+" ofport admin_state"))
 		}
 	}
 	return strings.Join(out, "\n")
