@@ -93,7 +93,6 @@ func TestTheLabComesUpBesideTheLiveHost(t *testing.T) {
 	r.container(live, "ctr0", "10.5.0.30/24")
 	before := r.dump(live)
 	res := r.importHost(ovsimport.Options{Lab: "reh", Rename: true, Bridges: []string{live}})
-	t.Logf("%s", res.Topology)
 	notes := strings.Join(res.Notes, "\n")
 	for _, want := range []string{"controller ptcp:0:127.0.0.1", "type vxlan", "a patch port to a bridge that is not imported", "3 flows and meters of Platelet's own",
 		`external_ids:"home"`, "a tap; node tap0", "1 more addresses", "hwaddr"} {

@@ -2,6 +2,8 @@ package ovsimport_test
 
 import (
 	"context"
+	"flag"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -59,7 +61,7 @@ func (r *rig) rich() {
 		ip -n far neigh replace 10.3.0.200 lladdr 02:00:00:00:03:99 dev eth1
 		# behind the router, at no switch
 		ip netns add inner
-		ip -n gw link add inner0 type veth peer name up0 netns inner
+		ip -n gw link add inner0 address 02:00:00:00:04:01 type veth peer name up0 address 02:00:00:00:04:02 netns inner
 		ip -n gw addr add 10.4.0.1/24 dev inner0
 		ip -n gw link set inner0 up
 		ip -n inner link set up0 up
@@ -85,7 +87,7 @@ func (r *rig) rich() {
 		ovs-vsctl add-port br-c ic-b
 		ovs-vsctl add-port br-c ic-gw -- set interface ic-gw external_ids:app=gateway external_ids:leg=outside
 		ovs-vsctl add-port br-c ic-far
-		ovs-vsctl add-bond br-c bond0 ic-nas1 ic-nas2 bond_mode=active-backup other_config:bond-primary=ic-nas1
+		ovs-vsctl add-bond br-c bond0 ic-nas1 ic-nas2 bond_mode=active-backup other_config:bond-primary=ic-nas1 -- set interface ic-nas1 ofport_request=4 -- set interface ic-nas2 ofport_request=5
 		ovs-vsctl --id=@p get port ib-web -- --id=@o get port ib-off -- --id=@m create mirror name=watch select_src_port=@p select_dst_port=@p output_port=@o -- add bridge br-b mirrors @m
 		ovs-ofctl -O OpenFlow15 add-meter br-a meter=7,pktps,burst,stats,bands=type=drop,rate=50,burst_size=20
 		ovs-ofctl -O OpenFlow15 add-meter br-a meter=12,kbps,bands=type=drop,rate=900
@@ -142,7 +144,7 @@ func TestALiveHostRunsAgainInTheLab(t *testing.T) {
 		traces[p[1]] = r.trace(p[0], p[1])
 	}
 	first := r.importHost(ovsimport.Options{Lab: "twin"})
-	t.Logf("imported:\n%s", first.Topology)
+	r.golden("testdata/rich.clab.yml", first.Topology)
 	if len(first.Notes) != 0 {
 		t.Errorf("not carried over: %q", first.Notes)
 	}
@@ -179,6 +181,23 @@ func TestALiveHostRunsAgainInTheLab(t *testing.T) {
 	if left := r.out("ovs-vsctl list-br"); left != "" {
 		t.Errorf("left behind: %s", left)
 	}
+}
+
+var update = flag.Bool("update", false, "write what is compared with testdata")
+
+// golden compares with a file, which also shows people what an import is.
+func (r *rig) golden(file string, got []byte) {
+	r.Helper()
+	if *update {
+		if err := os.WriteFile(file, got, 0o644); err != nil {
+			r.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		r.Fatal(err)
+	}
+	r.sameText(file, got, want)
 }
 
 // clear ends the switch and removes the hosts of rich.
