@@ -120,13 +120,32 @@ func (b bench) judge(o observation) Outcome {
 			b.decision(&out, e)
 		}
 	}
-	ttc, contained := o.trace.contained(out.Limit, b.hold)
-	if contained {
-		out.TTC = Took(ttc)
-	}
+	b.contained(&out, o)
 	out.Release = released(o)
 	out.Steps = b.steps(o)
 	return out
+}
+
+// early is how long before the controller says that it acted delivery may have
+// ended because of it: rules take effect in the datapath before the switch
+// confirms them, and on a busy machine much earlier.
+const early = 250 * time.Millisecond
+
+// contained credits the controller with the end of delivery. Not where it did
+// nothing about the attack, nor where attack packets had ceased to arrive long
+// before it acted: such as a worm's that has found everybody.
+func (b bench) contained(out *Outcome, o observation) {
+	ttc, ended := o.trace.contained(out.Limit, b.hold)
+	acted := slices.IndexFunc(o.events, func(e Event) bool { return e.Type == Decision && e.State == StateApplied && b.guilty(e) })
+	switch {
+	case !ended:
+	case acted < 0:
+		out.Note = appendNote(out.Note, "delivery ended without the controller having acted")
+	case o.trace.silent(o.first.Add(ttc), o.events[acted].Time.Add(-early)):
+		out.Note = appendNote(out.Note, "delivery had ended before the controller acted")
+	default:
+		out.TTC = Took(ttc)
+	}
 }
 
 // finding takes a finding that fired in.

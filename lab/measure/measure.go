@@ -34,7 +34,6 @@ type session struct {
 	ctl     Controller
 	out     Lab
 	began   time.Time
-	lost    benign.Loss
 }
 
 // Measure runs every attack on one lab. With an error it returns what had
@@ -181,7 +180,7 @@ func (s *session) series(ctx context.Context, a attack.Attack, out *Attack) (err
 const phase = time.Second
 
 // once runs the attack once, from a clean state.
-func (s *session) once(ctx context.Context, a attack.Attack, roles attack.Roles, p pace, n int) (out Outcome, err error) {
+func (s *session) once(ctx context.Context, a attack.Attack, roles attack.Roles, p pace, n int) (_ Outcome, err error) {
 	// Of its own for each run, so that neither order nor number of the others
 	// changes it.
 	rng := rand.New(rand.NewPCG(s.Seed, fingerprint(s.lab.Name(), a.Name, strconv.Itoa(n))))
@@ -217,19 +216,19 @@ func (s *session) once(ctx context.Context, a attack.Attack, roles attack.Roles,
 		return Outcome{}, err
 	}
 	after := time.Now()
-	fared, err := s.fared(ctx, before, o.first, o.ended, after)
-	if err != nil {
-		return Outcome{}, err
-	}
 	// Only now: a containment of the wrong host may come late.
 	o.events = append(o.events, drain(events)...)
 	if err := s.ctl.Alive(); err != nil {
 		o.note = appendNote(o.note, "the controller died")
 	}
-	if out, err = shot.judge(o); err != nil {
+	out, guilty, err := shot.judge(o)
+	if err != nil {
 		return Outcome{}, err
 	}
-	out.Awaited, out.Benign = awaited, fared
+	if out.Benign, err = s.fared(ctx, before, o, after, guilty); err != nil {
+		return Outcome{}, err
+	}
+	out.Awaited = awaited
 	if !awaited.OK {
 		out.Release = Span{} // by chance within the time after, which is no measurement
 	}

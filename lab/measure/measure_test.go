@@ -31,7 +31,8 @@ func TestMeasure(t *testing.T) {
 		}
 		t.Run(a.Name, func(t *testing.T) {
 			result, err := measure.Measure(ctx, measure.Config{
-				Lab: lab, Attacks: []string{a.Name}, Runs: 1, WarmUp: 300 * time.Millisecond, Log: t.Output(), Hold: 500 * time.Millisecond,
+				Lab: lab, Attacks: []string{a.Name}, Runs: 1, WarmUp: 300 * time.Millisecond, Before: 100 * time.Millisecond, After: 1,
+				Log: t.Output(), Hold: 300 * time.Millisecond,
 				Controller: func(_ context.Context, lab *runner.Lab) (measure.Controller, error) {
 					return env.NewScripted(lab, a.Finding), nil
 				},
@@ -67,7 +68,7 @@ func TestUncontainedAttackIsReportedAsSuch(t *testing.T) {
 	defer cancel()
 	env := labtest.New(ctx, t, "../first.clab.yml")
 	result, err := measure.Measure(ctx, measure.Config{
-		Topology: env.Topology, Options: env.Options, Attacks: []string{"port-scan"}, Runs: 1, WarmUp: 1, Patience: 2 * time.Second,
+		Topology: env.Topology, Options: env.Options, Attacks: []string{"port-scan"}, Runs: 1, WarmUp: 1, Before: 1, After: 1, Patience: time.Second,
 		Controller: func(context.Context, *runner.Lab) (measure.Controller, error) { return idle{}, nil },
 	})
 	if err != nil {
@@ -149,7 +150,7 @@ func TestControllerThatDies(t *testing.T) {
 	lab := env.Up(ctx, t)
 	started := 0
 	result, err := measure.Measure(ctx, measure.Config{
-		Lab: lab, Attacks: []string{"port-scan", "host-sweep"}, Runs: 3, WarmUp: 1, Before: 1, Patience: time.Second, Log: t.Output(),
+		Lab: lab, Attacks: []string{"port-scan", "host-sweep"}, Runs: 2, WarmUp: 1, Before: 1, After: 1, Patience: 500 * time.Millisecond, Log: t.Output(),
 		Controller: func(_ context.Context, lab *runner.Lab) (measure.Controller, error) {
 			if started++; started > 1 {
 				return idle{}, nil
@@ -160,10 +161,10 @@ func TestControllerThatDies(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if a := result.Attacks[0]; !strings.Contains(a.Error, "died in run 1 of 3") || !strings.Contains(a.Error, "exit status 2") || len(a.Runs) != 1 || a.Runs[0].Note == "" {
+	if a := result.Attacks[0]; !strings.Contains(a.Error, "died in run 1 of 2") || !strings.Contains(a.Error, "exit status 2") || len(a.Runs) != 1 || a.Runs[0].Note == "" {
 		t.Errorf("got %+v", a)
 	}
-	if a := result.Attacks[1]; started != 2 || len(a.Runs) != 3 || a.Error != "" {
+	if a := result.Attacks[1]; started != 2 || len(a.Runs) != 2 || a.Error != "" {
 		t.Errorf("%d controllers, %+v", started, a)
 	}
 }
@@ -177,7 +178,7 @@ func TestInterrupt(t *testing.T) {
 	measuring, interrupt := context.WithCancel(ctx)
 	defer interrupt()
 	result, err := measure.Measure(measuring, measure.Config{
-		Topology: env.Topology, Options: env.Options, Attacks: []string{"port-scan", "host-sweep"}, Runs: 2, WarmUp: 1, Before: 1, Hold: 300 * time.Millisecond,
+		Topology: env.Topology, Options: env.Options, Attacks: []string{"port-scan", "host-sweep"}, Runs: 2, WarmUp: 1, Before: 1, After: 1, Hold: 300 * time.Millisecond,
 		Controller: func(_ context.Context, lab *runner.Lab) (measure.Controller, error) {
 			return env.NewScripted(lab, "port-scan"), nil
 		},

@@ -65,6 +65,9 @@ type Benign struct {
 	Before Harm `json:"before"`
 	During Harm `json:"during"`
 	After  Harm `json:"after"`
+	// Attackers is how the honest flows of hosts that attacked fared, such as
+	// those that a worm took: they are not among the others.
+	Attackers Harm `json:"of_attackers"`
 }
 
 // Harm counts honest flows: requests, transfers, polls, seconds of a stream.

@@ -138,6 +138,7 @@ func (b *Benign) add(o Benign) {
 	b.Before.add(o.Before)
 	b.During.add(o.During)
 	b.After.add(o.After)
+	b.Attackers.add(o.Attackers)
 }
 
 func (h *Harm) add(o Harm) {
@@ -153,7 +154,7 @@ func (h *Harm) add(o Harm) {
 	}
 }
 
-// Total is the harm of all three periods.
+// Total is the harm of all three periods, without that of attackers.
 func (b Benign) Total() Harm {
 	var h Harm
 	h.add(b.Before)

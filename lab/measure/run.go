@@ -54,19 +54,20 @@ func (s *Shot) Fire(ctx context.Context) (Outcome, error) {
 		return Outcome{}, err
 	}
 	o.events = append(o.events, drain(s.Events)...)
-	return s.judge(o)
+	out, _, err := s.judge(o)
+	return out, err
 }
 
-// judge knows who attacked.
-func (s *Shot) judge(o observation) (Outcome, error) {
+// judge derives what the attack came to, and who attacked.
+func (s *Shot) judge(o observation) (Outcome, []culprit, error) {
 	guilty, err := culprits(s.Lab, s.Attack.Parties(s.Roles), s.Settings.Truth)
 	if err != nil {
-		return Outcome{}, err
+		return Outcome{}, nil, err
 	}
 	b := bench{attack: s.Attack, victims: []string{s.Roles.VictimAddr.String()}, culprits: guilty, hold: s.Hold}
 	out := b.judge(o)
 	out.Seed = s.Settings.Seed
-	return out, nil
+	return out, guilty, nil
 }
 
 func (s *Shot) fire(ctx context.Context) (o observation, err error) {
@@ -94,11 +95,15 @@ func (s *Shot) attack(ctx context.Context) (observation, error) {
 	}
 	set := s.Settings
 	set.For = s.Patience + time.Second // should we ever not stop it
+	started := time.Now()
 	running, err := s.Attack.Start(ctx, s.Lab, s.Roles, set)
 	if err != nil {
 		return observation{}, err
 	}
-	var o observation
+	o := observation{}
+	if s.Attack.Flood {
+		o.counted = []reading{{started, before}}
+	}
 	o.sentUntil = s.watch(ctx, &o)
 	err = running.Stop()
 	o.ended = time.Now()

@@ -66,6 +66,24 @@ func (t trace) contained(limit float64, hold time.Duration) (time.Duration, bool
 	return max(0, end.Sub(t.first)), true
 }
 
+// silent reports whether packets left between the end of delivery and a
+// moment, none of which arrived.
+func (t trace) silent(end, until time.Time) bool {
+	for _, at := range t.left {
+		if at.After(end) && at.Before(until) {
+			return true
+		}
+	}
+	var before uint64
+	for i, r := range t.counted {
+		if i > 0 && r.at.After(end) && r.at.Before(until) && r.sent > before {
+			return true
+		}
+		before = r.sent
+	}
+	return false
+}
+
 // rate is the attacker's mean rate in packets per second.
 func (t trace) rate() float64 {
 	span := t.sentUntil.Sub(t.first).Seconds()

@@ -137,6 +137,36 @@ func TestJudge(t *testing.T) {
 	}
 }
 
+func TestOnlyWhatTheControllerDidIsContainment(t *testing.T) {
+	a := attack.Attack{Finding: "worm"}
+	host := netip.MustParseAddr("10.77.0.15")
+	b := bench{attack: a, culprits: []culprit{{node: "h5", addrs: []netip.Addr{host}}}, hold: time.Second}
+	applied := func(ms float64) []Event {
+		return []Event{{Type: Decision, ID: "d", State: StateApplied, Host: host.String(), Time: at(ms)[0]}}
+	}
+	sent := every(0, 2000, 50)
+	for _, tt := range []struct {
+		name   string
+		t      trace
+		events []Event
+		ok     bool
+		note   string
+	}{
+		{"acted in time", trace{left: sent, delivered: at(0, 50, 100)}, applied(120), true, ""},
+		{"the switch confirms late", trace{left: sent, delivered: at(0, 50, 100)}, applied(340), true, ""},
+		{"did nothing", trace{left: sent, delivered: at(0, 50, 100)}, nil, false, "without the controller"},
+		{"was over before", trace{left: sent, delivered: at(0, 50, 100)}, applied(600), false, "before the controller"},
+		{"sent nothing meanwhile", trace{left: at(0, 900, 1900), delivered: at(0)}, applied(600), true, ""},
+		{"a flood was over before", trace{counted: []reading{{at(0)[0], 10}, {at(200)[0], 1000}, {at(300)[0], 1500}, {at(2000)[0], 9000}}, delivered: at(0, 50, 100)}, applied(600), false, "before"},
+	} {
+		tt.t.first, tt.t.sentUntil, tt.t.sent = at(0)[0], at(2000)[0], 9000
+		out := b.judge(observation{trace: tt.t, events: tt.events, ended: at(2000)[0]})
+		if out.TTC.OK != tt.ok || (out.Note == "") != (tt.note == "") || !strings.Contains(out.Note, tt.note) {
+			t.Errorf("%s: %v, %q", tt.name, out.TTC, out.Note)
+		}
+	}
+}
+
 func TestForgedSourcesWithoutVictimsAreKnownByTheKind(t *testing.T) {
 	b := bench{attack: attack.Attack{Finding: "syn-flood"}}
 	for kind, want := range map[string]bool{"syn-flood": true, "udp-flood": false} {
