@@ -88,7 +88,7 @@ cookie=0x3,table=200,priority=1,ip,actions=NORMAL
 
 func TestTheLabComesUpBesideTheLiveHost(t *testing.T) {
 	r := newRig(t)
-	const live = "br.live"
+	const live = "br-ü"
 	r.odd(live)
 	r.container(live, "ctr0", "10.5.0.30/24")
 	before := r.dump(live)

@@ -137,8 +137,8 @@ func (p *plan) settings(r row, where string, columns ...string) []string {
 	return out
 }
 
-// ids writes external_ids for "set".
-func ids(pairs map[string]string) []string {
+// idsOf writes external_ids for "set".
+func idsOf(pairs map[string]string) []string {
 	var out []string
 	for _, k := range slices.Sorted(maps.Keys(pairs)) {
 		out = append(out, "external_ids:"+quoteOVS(k)+"="+quoteOVS(pairs[k]))
@@ -172,7 +172,7 @@ func (p *plan) configure(b *bridge) string {
 		}
 		set = append(set, s)
 	}
-	v.set("bridge", name, append(set, ids(p.withOrigin(name, p.plainIDs(b.row["external_ids"].pairs, where)))...))
+	v.set("bridge", name, append(set, idsOf(p.withOrigin(name, p.plainIDs(b.row["external_ids"].pairs, where)))...))
 	ports := slices.Clone(b.ports)
 	slices.SortFunc(ports, func(x, y *port) int { return cmp.Compare(p.portOf[x], p.portOf[y]) })
 	for _, port := range ports {
@@ -224,7 +224,7 @@ func (p *plan) configurePort(v *vsctl, bridge string, port *port) {
 		own = p.withOrigin(name, own)
 		own[labKey] = p.o.Lab // the next import keeps its name
 	}
-	v.set("port", name, append(set, ids(own)...))
+	v.set("port", name, append(set, idsOf(own)...))
 	for _, i := range port.ifaces {
 		p.configureIface(v, i, bond)
 	}
@@ -248,7 +248,7 @@ func (p *plan) configureIface(v *vsctl, i *iface, anew bool) {
 			pairs[nodeKey] = node
 		}
 	}
-	v.set("interface", name, append(set, ids(pairs)...))
+	v.set("interface", name, append(set, idsOf(pairs)...))
 }
 
 // behindName is the node that an interface's cable leads to.
