@@ -17,6 +17,9 @@ type Role string
 const (
 	Attack Role = "attack"
 	Benign Role = "benign"
+	// Reflector is a host that an attacker lets answer in its place: it sends
+	// what hurts, and yet is no attacker.
+	Reflector Role = "reflector"
 )
 
 // Action is one line of ground truth: who did what, when and to whom.

@@ -39,6 +39,10 @@ type Attack struct {
 	// swept is true when it arrives at more hosts than the victim.
 	swept   bool
 	prepare func(ctx context.Context, lab *runner.Lab, r Roles) (undo func(context.Context) error, err error)
+	// watch names the nodes that it arrives at, where those are not the usual.
+	watch func(Roles) []string
+	// needsLab is true when one agent alone cannot play it.
+	needsLab bool
 	// attackers is how many attacking nodes it wants; 1 when 0. Where the lab
 	// has fewer, it takes those.
 	attackers int
@@ -50,8 +54,6 @@ type Attack struct {
 func (a Attack) Tool() string { return a.program }
 
 const (
-	// synOnly matches connection attempts.
-	synOnly = "tcp[tcpflags] & (tcp-syn|tcp-ack) == tcp-syn"
 	// webPort is the port that the victim serves.
 	webPort = "80"
 	// Last octets in the lab's subnet: the addresses that sweeps go over,
@@ -59,57 +61,9 @@ const (
 	sweepFrom, sweepTo, silent = 40, 239, 250
 )
 
-// All is the catalogue.
-func All() []Attack { return slices.Concat(tools(), intrusions()) }
-
-// tools are attacks by the programs that attackers use.
-func tools() []Attack {
-	scan := []string{"-sS", "-n", "-Pn", "--disable-arp-ping", "--send-ip", "--max-retries", "0", "--min-rate", "1000", "--max-rate", "1000"}
-	ports := append(scan[:len(scan):len(scan)], "-p", "1-8000", "TARGET")
-	return []Attack{
-		{
-			Name: "port-scan", Finding: "port-scan", Action: "quarantine", traffic: synOnly,
-			about:   "nmap -sS at 1,000 probes/s, closed ports answer",
-			program: "nmap", args: ports, target: victim,
-		},
-		{
-			Name: "port-scan-silent", Finding: "port-scan", Action: "quarantine", traffic: synOnly,
-			about:   "the same against an address that never answers",
-			program: "nmap", args: ports, target: octets(silent, silent), prepare: silentNeighbour,
-		},
-		{
-			Name: "host-sweep", Finding: "host-sweep", Action: "quarantine", traffic: synOnly, swept: true,
-			about:   "nmap -sS for one port over 200 live addresses",
-			program: "nmap", args: append(scan[:len(scan):len(scan)], "-p", "22", "TARGET"),
-			target: octets(sweepFrom, sweepTo), prepare: liveAddresses,
-		},
-		{
-			Name: "arp-sweep", Finding: "arp-sweep", Action: "quarantine", traffic: "arp[6:2] == 1",
-			about:   "nmap -PR over 200 dead addresses of the own subnet",
-			program: "nmap", args: []string{"-sn", "-PR", "-n", "TARGET"}, target: octets(sweepFrom, sweepTo),
-		},
-		{
-			Name: "syn-flood", Finding: "syn-flood", Action: "rate-limit", Flood: true, Spoofed: true, traffic: synOnly,
-			about:   "hping3 -S --flood --rand-source",
-			program: "hping3", args: []string{"-q", "-S", "-p", webPort, "--flood", "--rand-source", "TARGET"}, target: victim,
-		},
-		{
-			Name: "syn-flood-direct", Finding: "syn-flood", Action: "rate-limit", Flood: true, traffic: synOnly,
-			about:   "hping3 -S --flood from its own address",
-			program: "hping3", args: []string{"-q", "-S", "-p", webPort, "--flood", "TARGET"}, target: victim,
-		},
-		{
-			Name: "udp-flood", Finding: "udp-flood", Action: "rate-limit", Flood: true, traffic: "udp dst port 9999",
-			about:   "hping3 --udp --flood",
-			program: "hping3", args: []string{"-q", "--udp", "-p", "9999", "--flood", "TARGET"}, target: victim,
-		},
-		{
-			Name: "icmp-flood", Finding: "icmp-flood", Action: "rate-limit", Flood: true, traffic: "icmp[icmptype] == icmp-echo",
-			about:   "hping3 --icmp --flood",
-			program: "hping3", args: []string{"-q", "--icmp", "--flood", "TARGET"}, target: victim,
-		},
-	}
-}
+// All is the catalogue: what agents of ours play first, the tools as
+// cross-checks last.
+func All() []Attack { return slices.Concat(packets(), intrusions(), tools()) }
 
 // Find finds an attack by name.
 func Find(name string) (Attack, error) {
@@ -132,6 +86,9 @@ func (a Attack) About() string { return a.about }
 
 // Watch lists the nodes that the attack arrives at.
 func (a Attack) Watch(r Roles) []string {
+	if a.watch != nil {
+		return a.watch(r)
+	}
 	if a.swept {
 		return append([]string{r.Victim}, r.Bystanders...)
 	}

@@ -42,7 +42,11 @@ func TestAttacksStartStopAndCleanUp(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			run, err := a.Start(ctx, lab, roles, attack.Settings{})
+			set := attack.Settings{}
+			if a.Tool() == "" && !a.Flood {
+				set.Rate = 200 // the slow ones would take minutes
+			}
+			run, err := a.Start(ctx, lab, roles, set)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -106,11 +110,13 @@ func TestCastByLabels(t *testing.T) {
 
 // TestFiltersAreValid lets tcpdump compile every capture filter.
 func TestFiltersAreValid(t *testing.T) {
-	roles := attack.Roles{Attackers: []attack.Party{{MAC: "aa:c1:ab:00:00:01"}}}
+	roles := attack.Roles{Attackers: []attack.Party{{MAC: "aa:c1:ab:00:00:01"}, {MAC: "aa:c1:ab:00:00:02"}}}
+	seen := map[string]bool{}
 	for _, a := range attack.All() {
-		if a.About() == "" || a.Finding == "" || a.Action == "" {
-			t.Errorf("%s is incomplete", a.Name)
+		if a.About() == "" || a.Finding == "" || a.Action == "" || a.Technique == "" || seen[a.Name] {
+			t.Errorf("%s is incomplete, or there twice", a.Name)
 		}
+		seen[a.Name] = true
 		if out, err := exec.Command("tcpdump", "-y", "EN10MB", "-i", "lo", "-d", a.Filter(roles)).CombinedOutput(); err != nil {
 			t.Errorf("%s: %s", a.Filter(roles), out)
 		}

@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/platelet-sdn/platelet/lab/agent"
 	"github.com/platelet-sdn/platelet/lab/namespace"
 	"github.com/platelet-sdn/platelet/lab/runner"
 )
@@ -23,10 +24,13 @@ type Running struct {
 	cancel context.CancelFunc
 	done   chan struct{}
 	err    error // valid after done
+	// budget counts what agents of ours send; nil where a tool runs.
+	budget *agent.Budget
 }
 
 // Start starts the attack. A tool that comes to its end is started again,
-// until Stop, the end of the context or of the time it is given.
+// until Stop, the end of the context or of the time it is given, unless the
+// settings say once.
 func (a Attack) Start(ctx context.Context, lab *runner.Lab, r Roles, set Settings) (*Running, error) {
 	set = set.withDefaults()
 	if a.play != nil {
@@ -42,7 +46,7 @@ func (a Attack) Start(ctx context.Context, lab *runner.Lab, r Roles, set Setting
 		cancel()
 		return nil, err
 	}
-	go run.keep(ctx, a, lab, r, first)
+	go run.keep(ctx, a, lab, r, set, first)
 	return run, nil
 }
 
@@ -74,8 +78,9 @@ func (a Attack) launch(lab *runner.Lab, r Roles) (*tool, error) {
 }
 
 // keep keeps the attack going.
-func (run *Running) keep(ctx context.Context, a Attack, lab *runner.Lab, r Roles, t *tool) {
+func (run *Running) keep(ctx context.Context, a Attack, lab *runner.Lab, r Roles, set Settings, t *tool) {
 	defer close(run.done)
+	defer run.cancel()
 	for {
 		select {
 		case <-ctx.Done():
@@ -85,6 +90,9 @@ func (run *Running) keep(ctx context.Context, a Attack, lab *runner.Lab, r Roles
 		case err := <-t.exited:
 			if err != nil {
 				run.err = fmt.Errorf("attack %s: %w: %s", a.Name, err, strings.TrimSpace(t.out.String()))
+				return
+			}
+			if set.Once {
 				return
 			}
 		}
@@ -103,4 +111,16 @@ func (run *Running) Stop() error {
 	run.cancel()
 	<-run.done
 	return run.err
+}
+
+// Done is closed when the attack has ended, by itself or by Stop.
+func (run *Running) Done() <-chan struct{} { return run.done }
+
+// Spent is what agents of ours have sent in raw frames so far; zero for tools
+// and for attacks that use the kernel's sockets.
+func (run *Running) Spent() agent.Spent {
+	if run.budget == nil {
+		return agent.Spent{}
+	}
+	return run.budget.Spent()
 }

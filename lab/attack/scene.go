@@ -5,10 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net"
+	"net/netip"
 	"time"
 
 	"github.com/platelet-sdn/platelet/lab/agent"
 	"github.com/platelet-sdn/platelet/lab/runner"
+	"github.com/platelet-sdn/platelet/lab/wire"
 )
 
 // Settings say how an attack is run. The zero value is good.
@@ -23,6 +26,9 @@ type Settings struct {
 	Packets uint64
 	// For bounds the time; 30 s when 0.
 	For time.Duration
+	// Once ends a run that comes to its end by itself, such as a scan of all
+	// ports, instead of starting it again until it is stopped.
+	Once bool
 }
 
 // packetLimit bounds a run where nothing else is said: a flood of 30 s.
@@ -43,26 +49,125 @@ func (s Settings) withDefaults() Settings {
 type Scene struct {
 	Roles
 	Settings
-	// Lab is the lab, for attacks that several nodes take part in.
+	// Lab is the lab, for attacks that several nodes take part in; nil for an
+	// agent that stands alone in its node.
 	Lab *runner.Lab
 	// Attack is the name for the ground truth.
 	Attack string
 	// From are the attackers' stations, the first attacker's first.
 	From []*agent.Station
 	Rand *rand.Rand
+	// Budget is what the attackers may send in raw frames.
+	Budget *agent.Budget
+
+	senders   map[int]*wire.Sender
+	resolvers map[int]*wire.Resolver
+	hops      map[hop]net.HardwareAddr
+}
+
+// hop is a way from a station.
+type hop struct {
+	from int
+	to   netip.Addr
+}
+
+// newScene makes a scene for stations that stand already.
+func newScene(name string, r Roles, set Settings, from ...*agent.Station) (*Scene, error) {
+	budget, err := agent.NewBudget(set.Packets, set.For)
+	if err != nil {
+		return nil, err
+	}
+	return &Scene{
+		Roles: r, Settings: set, Attack: name, From: from, Rand: rand.New(rand.NewPCG(set.Seed, 0)), Budget: budget,
+		senders: map[int]*wire.Sender{}, resolvers: map[int]*wire.Resolver{}, hops: map[hop]net.HardwareAddr{},
+	}, nil
 }
 
 // open puts the agents in place.
 func (a Attack) open(lab *runner.Lab, r Roles, set Settings) (*Scene, error) {
-	s := &Scene{Roles: r, Settings: set, Lab: lab, Attack: a.Name, Rand: rand.New(rand.NewPCG(set.Seed, 0))}
+	var from []*agent.Station
 	for _, p := range a.Parties(r) {
 		station, err := agent.In(lab, p.Node)
 		if err != nil {
 			return nil, err
 		}
-		s.From = append(s.From, station)
+		from = append(from, station)
 	}
+	s, err := newScene(a.Name, r, set, from...)
+	if err != nil {
+		return nil, err
+	}
+	s.Lab = lab
 	return s, nil
+}
+
+// close closes the sockets.
+func (s *Scene) close() error {
+	var errs []error
+	for _, w := range s.senders {
+		errs = append(errs, w.Close())
+	}
+	for _, r := range s.resolvers {
+		r.Close()
+	}
+	return errors.Join(errs...)
+}
+
+// sender is the raw sender of one of the stations.
+func (s *Scene) sender(from int) (*wire.Sender, error) {
+	if w, ok := s.senders[from]; ok {
+		return w, nil
+	}
+	w, err := wire.NewSender(s.From[from], s.Budget)
+	if err != nil {
+		return nil, err
+	}
+	s.senders[from] = w
+	return w, nil
+}
+
+// nextHop is the hardware address that frames of a station to an address go
+// to. It is asked for once: containment that stops address resolution must
+// not stop the attack, or nothing would show that containment holds.
+func (s *Scene) nextHop(ctx context.Context, from int, to netip.Addr) (net.HardwareAddr, error) {
+	if mac, ok := s.hops[hop{from, to}]; ok {
+		return mac, nil
+	}
+	r, ok := s.resolvers[from]
+	if !ok {
+		var err error
+		if r, err = wire.NewResolver(s.From[from]); err != nil {
+			return nil, err
+		}
+		s.resolvers[from] = r
+	}
+	mac, err := r.NextHop(ctx, to)
+	if err == nil {
+		s.hops[hop{from, to}] = mac
+	}
+	return mac, err
+}
+
+// path leads from one of the stations to an address.
+func (s *Scene) path(ctx context.Context, from int, to netip.Addr) (wire.Path, error) {
+	p := wire.Path{SrcMAC: s.From[from].MAC, Src: s.From[from].Addr(), Dst: to}
+	if to.Is6() {
+		p.Src = s.From[from].Addr6()
+	}
+	if !p.Src.IsValid() {
+		return p, fmt.Errorf("%s has no address of the family of %v", s.From[from].Node, to)
+	}
+	var err error
+	p.DstMAC, err = s.nextHop(ctx, from, to)
+	return p, err
+}
+
+// pace is the rate that the settings name, or the attack's own.
+func (s *Scene) pace(own float64) (*wire.Pace, error) {
+	if s.Rate > 0 {
+		own = s.Rate
+	}
+	return wire.NewPace(own)
 }
 
 // Record writes a line of ground truth for one of the attacking nodes.
@@ -79,17 +184,30 @@ func (a Attack) startPlay(ctx context.Context, lab *runner.Lab, r Roles, set Set
 		return nil, fmt.Errorf("attack %s: %w", a.Name, err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, set.For)
-	run := &Running{cancel: cancel, done: make(chan struct{})}
+	run := &Running{cancel: cancel, done: make(chan struct{}), budget: scene.Budget}
 	go func() {
 		defer close(run.done)
-		for ctx.Err() == nil {
-			if err := a.play(ctx, scene); err != nil {
-				if ctx.Err() == nil || !errors.Is(err, ctx.Err()) {
-					run.err = fmt.Errorf("attack %s: %w", a.Name, err)
-				}
-				return
-			}
+		defer cancel()
+		if err := errors.Join(a.plays(ctx, scene), scene.close()); err != nil {
+			run.err = fmt.Errorf("attack %s: %w", a.Name, err)
 		}
 	}()
 	return run, nil
+}
+
+// plays plays until the end of the context, of the budget or, once, of the
+// play.
+func (a Attack) plays(ctx context.Context, s *Scene) error {
+	for ctx.Err() == nil {
+		err := a.play(ctx, s)
+		switch {
+		case errors.Is(err, agent.ErrSpent), ctx.Err() != nil && errors.Is(err, ctx.Err()):
+			return nil
+		case err != nil:
+			return err
+		case s.Once:
+			return nil
+		}
+	}
+	return nil
 }

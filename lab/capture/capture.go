@@ -22,8 +22,9 @@ import (
 )
 
 const (
-	// snapLength is enough to recognise a packet.
-	snapLength = 64
+	// snapLength is enough to recognise a packet: Ethernet, IPv6 and TCP, or
+	// a neighbour solicitation.
+	snapLength = 96
 	// bufferKiB takes a flood for a second before the kernel drops packets.
 	bufferKiB = 16384
 	// settle is how long a recording must not grow before it is complete;

@@ -48,7 +48,7 @@ const (
 )
 
 // script is the attacks, each from an attacker of its own.
-func script() []string { return []string{"port-scan", "syn-flood"} }
+func script() []string { return []string{"nmap-port-scan", "hping3-syn-flood"} }
 
 // act is one attack of the script and what came of it.
 type act struct {

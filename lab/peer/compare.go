@@ -18,7 +18,7 @@ import (
 type Config struct {
 	Topology *clab.Topology
 	Options  runner.Options
-	// Attack is the attack's name; udp-flood when empty.
+	// Attack is the attack's name; hping3-udp-flood when empty.
 	Attack string
 	// Runs is how often each is attacked; 5 when 0.
 	Runs int
@@ -38,7 +38,7 @@ type Report struct {
 // side by side each would profit from what the other drops.
 func Compare(ctx context.Context, c Config) (report Report, err error) {
 	if c.Attack == "" {
-		c.Attack = "udp-flood"
+		c.Attack = "hping3-udp-flood"
 	}
 	if c.Runs == 0 {
 		c.Runs = 5

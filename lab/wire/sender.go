@@ -172,9 +172,10 @@ func (w *Sender) allow(f []byte) error {
 // fit into a batch, until the context ends (nil), the budget is spent
 // (agent.ErrSpent) or limit frames have left (nil; no limit when 0). Before
 // each, vary is told the number of the frame, counted from 0, and may change
-// the template; after each batch, report, unless nil, is told how much left.
+// the template; after each batch, report, unless nil, is told when
+// and how much left.
 func (w *Sender) Flood(ctx context.Context, pace *Pace, t *Template, limit uint64,
-	vary func(n uint64, t *Template), report func(packets, octets int)) error {
+	vary func(n uint64, t *Template), report func(at time.Time, packets, octets int)) error {
 	var slots [Batch]*Template
 	var frames [Batch][]byte
 	for i := range slots {
@@ -197,10 +198,11 @@ func (w *Sender) Flood(ctx context.Context, pace *Pace, t *Template, limit uint6
 			}
 			octets += len(frames[i])
 		}
+		at := time.Now()
 		sent, err := w.Send(frames[:due]...)
 		n += uint64(sent)
 		if report != nil && sent > 0 {
-			report(sent, octets/due*sent)
+			report(at, sent, octets/due*sent)
 		}
 		if err != nil {
 			return err

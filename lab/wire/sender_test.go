@@ -106,7 +106,7 @@ func (s scene) flood(ctx context.Context, t *testing.T, rate float64, packets ui
 	}
 	var reported uint64
 	err = s.sender(t, packets).Flood(ctx, pace, tpl, 0, func(n uint64, t *wire.Template) { t.SetID(uint16(n)) },
-		func(packets, _ int) { reported += uint64(packets) })
+		func(_ time.Time, packets, _ int) { reported += uint64(packets) })
 	if !errors.Is(err, agent.ErrSpent) || reported != packets {
 		t.Fatalf("flood ended by %v after %d packets, want %d", err, reported, packets)
 	}

@@ -50,7 +50,7 @@ func labBenchPeer(o *runner.Options) *cobra.Command {
 		return r.Print(cmd.OutOrStdout())
 	}}
 	addReconfigure(cmd, o)
-	cmd.Flags().StringVar(&name, "attack", "udp-flood", "the attack")
+	cmd.Flags().StringVar(&name, "attack", "hping3-udp-flood", "the attack")
 	cmd.Flags().IntVar(&runs, "runs", 5, "how often each")
 	return cmd
 }

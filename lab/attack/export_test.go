@@ -1,0 +1,4 @@
+package attack
+
+// Packets are the attacks with frames of our own, for tests.
+func Packets() []Attack { return packets() }

@@ -1,0 +1,321 @@
+package attack_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"maps"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gopacket/gopacket"
+	"github.com/gopacket/gopacket/layers"
+	"github.com/gopacket/gopacket/pcapgo"
+	"github.com/platelet-sdn/platelet/lab/agent"
+	"github.com/platelet-sdn/platelet/lab/attack"
+	"github.com/platelet-sdn/platelet/lab/capture"
+	"github.com/platelet-sdn/platelet/lab/labtest"
+	"github.com/platelet-sdn/platelet/lab/runner"
+)
+
+// frame is a captured packet, as far as the recording holds it.
+type frame struct {
+	at       time.Time
+	length   int // on the wire
+	src, dst string
+	mac      string
+	port     uint16 // destination
+	flags    uint8
+	kind     string
+}
+
+// stage is a lab on which attacks are played.
+type stage struct {
+	lab   *runner.Lab
+	roles attack.Roles
+}
+
+func newStage(ctx context.Context, t *testing.T) stage {
+	t.Helper()
+	lab := labtest.New(ctx, t, "../first.clab.yml").Up(ctx, t)
+	roles, err := attack.Cast(lab, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return stage{lab, roles}
+}
+
+// recording is what one run left.
+type recording struct {
+	sent, received []frame
+	truth          []agent.Action
+	owned          map[string][]netip.Addr
+	spent          agent.Spent
+}
+
+// record plays an attack once and captures what leaves the attackers and what
+// arrives where the attack says.
+func (s stage) record(ctx context.Context, t *testing.T, a attack.Attack, set attack.Settings) recording {
+	t.Helper()
+	var rec recording
+	undo, err := a.Prepare(ctx, s.lab, s.roles)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := undo(ctx); err != nil {
+			t.Error(err)
+		}
+	}()
+	dir := t.TempDir()
+	var out, in []string
+	var stops []func() (int, error)
+	capturing := func(node, iface string, leaving bool) string {
+		file := filepath.Join(dir, node+".pcap")
+		if leaving {
+			file += ".out"
+		}
+		c, err := capture.Start(ctx, s.lab, node, iface, file, capture.Options{Filter: a.Filter(s.roles), Out: leaving})
+		if err != nil {
+			t.Fatal(err)
+		}
+		stops = append(stops, func() (int, error) { _, dropped, err := c.Stop(ctx); return dropped, err })
+		return file
+	}
+	for _, p := range a.Parties(s.roles) {
+		out = append(out, capturing(p.Node, p.Iface, true))
+	}
+	for _, node := range a.Watch(s.roles) {
+		iface, err := s.lab.Interface(node)
+		if err != nil {
+			t.Fatal(err)
+		}
+		in = append(in, capturing(node, iface, false))
+	}
+	var lines strings.Builder
+	truth := agent.NewTruth(&lines)
+	set.Truth = truth
+	run, err := a.Start(ctx, s.lab, s.roles, set)
+	if err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-run.Done():
+	case <-ctx.Done():
+		t.Fatal("the attack does not end")
+	}
+	if err := run.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	for _, stop := range stops {
+		if dropped, err := stop(); err != nil || dropped > 0 {
+			t.Fatalf("capture missed %d: %v", dropped, err)
+		}
+	}
+	if err := truth.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	rec.sent, rec.received = read(t, out...), read(t, in...)
+	rec.truth, rec.spent, rec.owned = actions(t, lines.String()), run.Spent(), map[string][]netip.Addr{}
+	for _, p := range s.roles.Attackers {
+		rec.owned[p.Node] = truth.Addrs(p.Node)
+	}
+	return rec
+}
+
+func actions(t *testing.T, lines string) []agent.Action {
+	t.Helper()
+	var out []agent.Action
+	for dec := json.NewDecoder(strings.NewReader(lines)); ; {
+		var a agent.Action
+		if err := dec.Decode(&a); errors.Is(err, io.EOF) {
+			return out
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, a)
+	}
+}
+
+// read decodes recordings with gopacket, in the order of time.
+func read(t *testing.T, files ...string) []frame {
+	t.Helper()
+	var out []frame
+	for _, file := range files {
+		f, err := os.Open(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		r, err := pcapgo.NewReader(f)
+		if err != nil {
+			t.Fatalf("%s: %v", file, err)
+		}
+		for {
+			data, info, err := r.ReadPacketData()
+			if err != nil {
+				break
+			}
+			out = append(out, decode(data, info))
+		}
+	}
+	slices.SortStableFunc(out, func(a, b frame) int { return a.at.Compare(b.at) })
+	return out
+}
+
+func decode(data []byte, info gopacket.CaptureInfo) frame {
+	p := gopacket.NewPacket(data, layers.LayerTypeEthernet, gopacket.NoCopy)
+	f := frame{at: info.Timestamp, length: info.Length}
+	for _, l := range p.Layers() {
+		switch l := l.(type) {
+		case *layers.Ethernet:
+			f.mac = l.SrcMAC.String()
+		case *layers.IPv4:
+			f.src, f.dst = l.SrcIP.String(), l.DstIP.String()
+		case *layers.IPv6:
+			f.src, f.dst = l.SrcIP.String(), l.DstIP.String()
+		case *layers.ARP:
+			f.kind, f.src, f.dst = "arp", netip.AddrFrom4([4]byte(l.SourceProtAddress)).String(), netip.AddrFrom4([4]byte(l.DstProtAddress)).String()
+		case *layers.TCP:
+			f.kind, f.port, f.flags = "tcp", uint16(l.DstPort), l.Contents[13]&0x3f
+		case *layers.UDP:
+			f.kind, f.port = "udp", uint16(l.DstPort)
+		case *layers.ICMPv4:
+			f.kind = "icmp"
+		case *layers.ICMPv6NeighborSolicitation:
+			f.kind, f.dst = "nd", l.TargetAddress.String()
+		}
+	}
+	return f
+}
+
+// shape is what packets of an attack look like.
+type shape struct {
+	kind    string
+	flags   uint8
+	length  int // of each; 0 for several
+	sources int // at least so many; exactly 1 and 10 where it says so
+	targets int
+	macs    int
+}
+
+const many = 100
+
+// shapes says what each attack looks like on the attackers' wires, of 200
+// packets.
+func shapes() map[string]shape {
+	scan := func(flags uint8, length int) shape { return shape{"tcp", flags, length, 1, 1, 1} }
+	return map[string]shape{
+		"port-scan": scan(2, 58), "port-scan-silent": scan(2, 58), "connect-scan": scan(2, 74), "slow-scan": scan(2, 58),
+		"fin-scan": scan(1, 54), "null-scan": scan(0, 54), "xmas-scan": scan(0x29, 54), "ipv6-scan": scan(2, 78),
+		"udp-scan": {"udp", 0, 42, 1, 1, 1}, "decoy-scan": {"tcp", 2, 58, 10, 1, 1}, "distributed-scan": {"tcp", 2, 58, 10, 1, 2},
+		"host-sweep": {"tcp", 2, 58, 1, 200, 1}, "arp-sweep": {"arp", 0, 42, 1, 200, 1}, "ipv6-sweep": {"nd", 0, 86, 1, 200, 1},
+		"syn-flood": {"tcp", 2, 54, many, 1, 1}, "syn-flood-direct": scan(2, 54),
+		"ack-flood": scan(16, 54), "ack-flood-spoofed": {"tcp", 16, 54, many, 1, 1},
+		"udp-flood": {"udp", 0, 42, 1, 1, 1}, "udp-flood-spoofed": {"udp", 0, 42, many, 1, 1},
+		"icmp-flood": {"icmp", 0, 42, 1, 1, 1}, "icmp-flood-spoofed": {"icmp", 0, 42, many, 1, 1},
+		"dns-amplification": {"udp", 0, 0, 1, 3, 1}, "ntp-amplification": {"udp", 0, 50, 1, 3, 1},
+		"arp-spoof": {"arp", 0, 42, 2, 2, 1}, "mac-flood": {"tcp", 2, 54, many, 1, many}, "rogue-dhcp": {"udp", 0, 0, 1, 1, 1},
+	}
+}
+
+// TestAttacksOnTheWire plays every attack and looks at its packets: all that
+// it says it sent left, in the form that it promises, and arrived.
+func TestAttacksOnTheWire(t *testing.T) {
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+	defer cancel()
+	s := newStage(ctx, t)
+	want := shapes()
+	for _, a := range attack.Packets() {
+		t.Run(a.Name, func(t *testing.T) {
+			const packets = 200
+			rec := s.record(ctx, t, a, attack.Settings{Rate: 1000, Packets: packets, Seed: 1, For: 20 * time.Second, Once: true})
+			if len(rec.sent) != packets || rec.spent.Packets != packets {
+				t.Errorf("%d packets left, %d were counted, want %d", len(rec.sent), rec.spent.Packets, packets)
+			}
+			w, ok := want[a.Name]
+			if !ok {
+				t.Fatal("no shape is given for it")
+			}
+			compareShape(t, rec, w)
+			if len(rec.received) < packets && a.Name != "host-sweep" { // each host gets its share, together all
+				t.Errorf("%d packets arrived, want %d", len(rec.received), packets)
+			}
+			var told uint64
+			for _, action := range rec.truth {
+				if action.Role == agent.Attack {
+					told += max(action.Packets, 1)
+				}
+			}
+			if told != packets {
+				t.Errorf("the ground truth has %d packets, want %d", told, packets)
+			}
+		})
+	}
+}
+
+func compareShape(t *testing.T, rec recording, w shape) {
+	t.Helper()
+	src, dst, macs := map[string]int{}, map[string]int{}, map[string]int{}
+	for _, f := range rec.sent {
+		src[f.src]++
+		dst[f.dst]++
+		macs[f.mac]++
+		if f.kind != w.kind || f.flags != w.flags || w.length != 0 && f.length != w.length {
+			t.Fatalf("packet %+v, want %+v", f, w)
+		}
+	}
+	for _, c := range []struct {
+		what      string
+		got, want int
+	}{{"sources", len(src), w.sources}, {"targets", len(dst), w.targets}, {"hardware addresses", len(macs), w.macs}} {
+		if c.want == many && c.got < many || c.want != many && c.got != c.want {
+			t.Errorf("%d %s, want %d: %v", c.got, c.what, c.want, slices.Collect(maps.Keys(map[string]map[string]int{"sources": src, "targets": dst, "hardware addresses": macs}[c.what])))
+		}
+	}
+}
+
+// TestTruthAgreesWithCaptures compares the ground truth of a scan, line by
+// line, and of a flood, slice by slice, with what captures saw.
+func TestTruthAgreesWithCaptures(t *testing.T) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	s := newStage(ctx, t)
+	scan, err := attack.Find("port-scan")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rec := s.record(ctx, t, scan, attack.Settings{Packets: 500, Once: true})
+	if len(rec.truth) != len(rec.sent) {
+		t.Fatalf("%d lines for %d packets", len(rec.truth), len(rec.sent))
+	}
+	for i, a := range rec.truth {
+		f := rec.sent[i]
+		if d := f.at.Sub(a.Time); d < -time.Millisecond || d > 50*time.Millisecond || a.Port != f.port || a.From.String() != f.src || a.To.String() != f.dst ||
+			a.Agent != s.roles.Attacker || a.Behaviour != "port-scan" || a.Bytes != uint64(f.length) {
+			t.Fatalf("line %d: %+v, but %+v was captured %v later", i, a, f, d)
+		}
+	}
+	flood, err := attack.Find("udp-flood")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rec = s.record(ctx, t, flood, attack.Settings{Packets: 5000, Rate: 5000, Once: true})
+	var told, octets uint64
+	for _, a := range rec.truth {
+		told, octets = told+a.Packets, octets+a.Bytes
+		first := rec.sent[told-a.Packets].at
+		if d := first.Sub(a.Time); d < -time.Millisecond || d > 50*time.Millisecond || a.Seconds > 0.13 {
+			t.Errorf("a slice from %v of %v s, but its first packet was captured %v later", a.Time, a.Seconds, d)
+		}
+	}
+	if told != 5000 || len(rec.sent) != 5000 || octets != 5000*42 || len(rec.truth) < 8 || len(rec.truth) > 12 {
+		t.Errorf("%d lines tell of %d packets and %d octets; %d packets left", len(rec.truth), told, octets, len(rec.sent))
+	}
+}
