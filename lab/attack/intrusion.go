@@ -2,6 +2,7 @@ package attack
 
 import (
 	"context"
+	"errors"
 	"math"
 	"slices"
 
@@ -94,6 +95,9 @@ func anyone(filter string) func(Roles) string { return func(Roles) string { retu
 // settings name none.
 func staged(play func(context.Context, *intrusion.Stage) error, rate float64) func(context.Context, *Scene) error {
 	return func(ctx context.Context, s *Scene) error {
+		if s.Lab == nil {
+			return errors.New("takes servers on other nodes: it runs in a whole lab, not at one node alone")
+		}
 		stage := &intrusion.Stage{
 			Attackers: s.From, Victim: s.Victim, Peers: s.peers(), Hosts: s.vulnerable(),
 			Open:   func(node string) (*agent.Station, error) { return agent.In(s.Lab, node) },
