@@ -64,6 +64,12 @@ func (r *rig) odd(bridge string) {
 	add("int1", "-- set interface int1 type=internal")
 	add("tun0", "-- set interface tun0 type=vxlan options:remote_ip=192.0.2.7")
 	add("patch-to-the-rest-of-the-world", "-- set interface patch-to-the-rest-of-the-world type=patch options:peer=patch-back ofport_request=50 -- add-port br-rest patch-back -- set interface patch-back type=patch options:peer=patch-to-the-rest-of-the-world")
+	r.oddTraffic(bridge, long2)
+}
+
+// oddTraffic gives the bridge of odd learned addresses, and flows.
+func (r *rig) oddTraffic(bridge, attacker string) {
+	r.Helper()
 	r.do(`
 		ip link set int0 netns vm1
 		ip -n vm1 addr add 10.7.0.1/24 dev int0
@@ -81,7 +87,7 @@ func (r *rig) odd(bridge string) {
 cookie=0x504c010700000000,table=0,priority=60000,reg15=0/0x80000000,actions=resubmit(,200)
 cookie=0x504c010200000001,table=201,priority=9,ip,actions=meter:900,resubmit(,207)
 cookie=0x1,table=0,priority=20,udp,tp_dst=7,actions=output:123,tap0,vh0,tun0,50
-cookie=0x2,table=0,priority=20,in_port=`+long2+`,tcp,tp_dst=23,actions=drop
+cookie=0x2,table=0,priority=20,in_port=`+attacker+`,tcp,tp_dst=23,actions=drop
 cookie=0x3,table=200,priority=1,ip,actions=NORMAL
 `)
 }

@@ -307,7 +307,7 @@ func (p *plan) plainIDs(ids map[string]string, where string) map[string]string {
 	for k, v := range ids {
 		switch {
 		case strings.HasPrefix(k, labKey), k == nodeKey, k == importedKey:
-		case !carriable(k + v):
+		case !carriable(k), !carriable(v):
 			p.note("%s: external_ids:%q, whose text a topology file cannot hold", where, k)
 		default:
 			out[k] = v

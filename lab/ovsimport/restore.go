@@ -116,7 +116,7 @@ func (p *plan) settings(r row, where string, columns ...string) []string {
 	for _, name := range columns {
 		c := r[name]
 		for _, k := range slices.Sorted(maps.Keys(c.pairs)) {
-			if !carriable(k + c.pairs[k]) {
+			if !carriable(k) || !carriable(c.pairs[k]) {
 				p.note("%s: %s:%q, whose text a topology file cannot hold", where, name, k)
 				continue
 			}

@@ -38,36 +38,8 @@ table=30,priority=7,dl_vlan=10,actions=learn(table=31,hard_timeout=60,NXM_OF_ETH
 // and meters.
 func (r *rig) rich() {
 	r.Helper()
-	r.guest("db", "eth1", "ia-db", "02:00:00:00:01:31", "10.1.0.31/24", "fd01::31/64")
-	r.guest("ext", "net0", "ia-ext", "02:00:00:00:01:32", "10.1.0.32/24")
-	r.guest("web", "eth1", "ib-web", "02:00:00:00:01:11", "10.1.0.11/24", "fd01::11/64")
-	r.guest("client", "eth1", "ib-cli", "02:00:00:00:01:12", "10.1.0.12/24", "fd01::12/64")
-	r.guest("office", "eth1", "ib-off", "02:00:00:00:02:13", "10.2.0.13/24")
-	r.guest("gw", "eth1", "ib-gw", "02:00:00:00:01:01", "10.1.0.1/24")
-	r.guest("gw", "eth3", "ib-gw2", "02:00:00:00:02:01", "10.2.0.1/24")
-	r.guest("gw", "eth2", "ic-gw", "02:00:00:00:03:01", "10.3.0.1/24")
-	r.guest("far", "eth1", "ic-far", "02:00:00:00:03:21", "10.3.0.21/24")
-	r.guest("nas", "eth1", "ic-nas1", "02:00:00:00:03:41", "10.3.0.41/24")
-	r.guest("nas", "eth2", "ic-nas2", "02:00:00:00:03:42")
+	r.richHosts()
 	r.do(`
-		ip netns exec gw sysctl -qw net.ipv4.ip_forward=1
-		ip -n gw addr add 10.9.9.9/32 dev lo
-		ip -n gw route add blackhole 10.66.0.0/16
-		ip -n web route add default via 10.1.0.1
-		ip -n client route add 10.3.0.0/24 via 10.1.0.1 metric 7
-		ip -n client route add 10.2.0.0/24 via 10.1.0.1
-		ip -n office route add default via 10.2.0.1
-		ip -n far route add default via 10.3.0.1
-		ip -n far neigh replace 10.3.0.200 lladdr 02:00:00:00:03:99 dev eth1
-		# behind the router, at no switch
-		ip netns add inner
-		ip -n gw link add inner0 address 02:00:00:00:04:01 type veth peer name up0 address 02:00:00:00:04:02 netns inner
-		ip -n gw addr add 10.4.0.1/24 dev inner0
-		ip -n gw link set inner0 up
-		ip -n inner link set up0 up
-		ip -n inner addr add 10.4.0.2/24 dev up0
-		ip -n inner route add default via 10.4.0.1
-		ip -n web route add 10.4.0.0/24 via 10.1.0.1
 		ip link add ib-c type veth peer name ic-b
 		ip link set ib-c up
 		ip link set ic-b up
@@ -103,6 +75,42 @@ func (r *rig) rich() {
 	`)
 	r.flows("br-a", richFlows)
 	r.flows("br-b", "cookie=0xb1,priority=200,tcp,in_port=ib-cli,tp_dst=23,actions=drop\ncookie=0xb2,priority=150,udp,in_port=ib-web,actions=output:ib-cli,ib-gw\n")
+}
+
+// richHosts makes the hosts of rich, which wait to be put at a switch.
+func (r *rig) richHosts() {
+	r.Helper()
+	r.guest("db", "eth1", "ia-db", "02:00:00:00:01:31", "10.1.0.31/24", "fd01::31/64")
+	r.guest("ext", "net0", "ia-ext", "02:00:00:00:01:32", "10.1.0.32/24")
+	r.guest("web", "eth1", "ib-web", "02:00:00:00:01:11", "10.1.0.11/24", "fd01::11/64")
+	r.guest("client", "eth1", "ib-cli", "02:00:00:00:01:12", "10.1.0.12/24", "fd01::12/64")
+	r.guest("office", "eth1", "ib-off", "02:00:00:00:02:13", "10.2.0.13/24")
+	r.guest("gw", "eth1", "ib-gw", "02:00:00:00:01:01", "10.1.0.1/24")
+	r.guest("gw", "eth3", "ib-gw2", "02:00:00:00:02:01", "10.2.0.1/24")
+	r.guest("gw", "eth2", "ic-gw", "02:00:00:00:03:01", "10.3.0.1/24")
+	r.guest("far", "eth1", "ic-far", "02:00:00:00:03:21", "10.3.0.21/24")
+	r.guest("nas", "eth1", "ic-nas1", "02:00:00:00:03:41", "10.3.0.41/24")
+	r.guest("nas", "eth2", "ic-nas2", "02:00:00:00:03:42")
+	r.do(`
+		ip netns exec gw sysctl -qw net.ipv4.ip_forward=1
+		ip -n gw addr add 10.9.9.9/32 dev lo
+		ip -n gw route add blackhole 10.66.0.0/16
+		ip -n web route add default via 10.1.0.1
+		ip -n client route add 10.3.0.0/24 via 10.1.0.1 metric 7
+		ip -n client route add 10.2.0.0/24 via 10.1.0.1
+		ip -n office route add default via 10.2.0.1
+		ip -n far route add default via 10.3.0.1
+		ip -n far neigh replace 10.3.0.200 lladdr 02:00:00:00:03:99 dev eth1
+		# behind the router, at no switch
+		ip netns add inner
+		ip -n gw link add inner0 address 02:00:00:00:04:01 type veth peer name up0 address 02:00:00:00:04:02 netns inner
+		ip -n gw addr add 10.4.0.1/24 dev inner0
+		ip -n gw link set inner0 up
+		ip -n inner link set up0 up
+		ip -n inner addr add 10.4.0.2/24 dev up0
+		ip -n inner route add default via 10.4.0.1
+		ip -n web route add 10.4.0.0/24 via 10.1.0.1
+	`)
 }
 
 // richPackets are packets and where they enter.
