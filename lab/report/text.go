@@ -80,6 +80,12 @@ func remarks(l measure.Lab) []string {
 		if s.Released.N > s.Released.K {
 			say("not released within %g s in %d of %d runs", l.Method.ReleaseWithin, s.Released.N-s.Released.K, s.Released.N)
 		}
+		if h := s.Benign.Attackers; h.Harmed > 0 {
+			say("%d of %d honest flows of hosts that attacked themselves were harmed, too", h.Harmed, h.Flows)
+		}
+		if t := s.Benign.Total(); t.Harmed > 0 {
+			say("harmed were %s", counts(t.By))
+		}
 		said := map[string]int{}
 		for _, o := range a.Runs {
 			for _, f := range o.False {
