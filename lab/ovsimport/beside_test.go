@@ -51,7 +51,7 @@ func (r *rig) odd(bridge string) {
 	r.guest("vm4", "eth0", "fünf", "02:00:00:00:05:14", "10.5.0.14/24")
 	r.guest("vm5", "eth0", "normal", "02:00:00:00:05:15", "10.5.0.15/24")
 	r.guest("vm6", "eth0", "123", "02:00:00:00:05:16", "10.5.0.16/24")
-	add(long1, `-- set interface `+long1+` 'external_ids:home="${HOME}"' external_ids:app=web`)
+	add(long1, `-- set interface `+long1+` 'external_ids:home="${HOME} $HOME $$"' 'external_ids:text="two\nlines"' external_ids:app=web`)
 	add(long2, "")
 	add(`'q"t'"'"`, "")
 	add("fünf", "")
@@ -101,7 +101,7 @@ func TestTheLabComesUpBesideTheLiveHost(t *testing.T) {
 	res := r.importHost(ovsimport.Options{Lab: "reh", Rename: true, Bridges: []string{live}})
 	notes := strings.Join(res.Notes, "\n")
 	for _, want := range []string{"controller ptcp:0:127.0.0.1", "type vxlan", "a patch port to a bridge that is not imported", "3 flows and meters of Platelet's own",
-		`external_ids:"home"`, "a tap; node tap0", "1 more addresses", "hwaddr"} {
+		`external_ids:"text"`, "a tap; node tap0", "1 more addresses", "hwaddr"} {
 		if !strings.Contains(notes, want) {
 			t.Errorf("no note of %q in:\n%s", want, notes)
 		}

@@ -70,8 +70,8 @@ func Import(ctx context.Context, o Options) (*Result, error) {
 	if !labName.MatchString(o.Lab) {
 		return nil, fmt.Errorf("lab name %q: needs letters, digits, '-', '_' or '.', beginning with a letter or digit", o.Lab)
 	}
-	if o.Dir != "" && (!filepath.IsAbs(o.Dir) || strings.ContainsAny(o.Dir, "}\n")) {
-		return nil, fmt.Errorf("directory %q: needs an absolute path without '}'", o.Dir)
+	if o.Dir != "" && (!filepath.IsAbs(o.Dir) || strings.ContainsAny(o.Dir, "$}\n")) {
+		return nil, fmt.Errorf("directory %q: needs an absolute path without '$' and '}'", o.Dir)
 	}
 	path, ok := strings.CutPrefix(o.DB, "unix:")
 	if !ok || !filepath.IsAbs(path) {

@@ -74,10 +74,10 @@ func stableMAC(of string) string {
 	return net.HardwareAddr{0x02, sum[0], sum[1], sum[2], sum[3], sum[4]}.String()
 }
 
-// carriable reports whether text survives a topology file: the reader
-// replaces ${NAME} before it parses.
+// carriable reports whether text survives a topology file and Open vSwitch's
+// command line.
 func carriable(text string) bool {
-	return utf8.ValidString(text) && !strings.Contains(text, "${") && strings.IndexFunc(text, unicode.IsControl) < 0
+	return utf8.ValidString(text) && !strings.Contains(text, dirVariable) && strings.IndexFunc(text, unicode.IsControl) < 0
 }
 
 // quoteOVS writes a string as OVSDB's text form has it.

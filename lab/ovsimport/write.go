@@ -36,11 +36,14 @@ func (p *plan) write() ([]byte, error) {
 	if err := enc.Close(); err != nil {
 		return nil, fmt.Errorf("write topology: %w", err)
 	}
+	// Variables are replaced before the file is parsed; only one is meant.
+	text := strings.ReplaceAll(out.String(), "$", "$$")
+	text = strings.ReplaceAll(text, "$"+dirVariable, dirVariable)
 	// What we write, we can read.
-	if _, err := clab.Parse(p.o.Lab+".clab.yml", out.Bytes(), func(string) (string, bool) { return "", false }); err != nil {
+	if _, err := clab.Parse(p.o.Lab+".clab.yml", []byte(text), func(string) (string, bool) { return "", false }); err != nil {
 		return nil, fmt.Errorf("the topology does not read back: %w", err)
 	}
-	return out.Bytes(), nil
+	return []byte(text), nil
 }
 
 // header is the comment on top: what was read, how to bring it up, and what

@@ -17,6 +17,7 @@ func FuzzTopologyHoldsAnyText(f *testing.F) {
 	f.Add("yes", "0x10", "fünf")
 	f.Add("\u2028", "\ufeff", "\u0085")
 	f.Add("\xdf", "\x9d", "\xff")
+	f.Add("$", "{x}", "${")
 	f.Add("${HOME}", "${HOME:-x}", "$HOME")
 	f.Fuzz(func(t *testing.T, key, value, name string) {
 		p := newPlan(Options{Lab: "x"}, nil, &kernel{}, nil)
