@@ -174,6 +174,17 @@ func Do(name string, f func() error) error {
 	})
 }
 
+// Scratch runs f on a thread that is inside a new namespace, which vanishes
+// afterwards.
+func Scratch(f func() error) error {
+	return excursion(func() error {
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			return fmt.Errorf("scratch namespace: %w", err)
+		}
+		return f()
+	})
+}
+
 // excursion runs f, which moves its thread to another namespace, and brings
 // the thread back.
 func excursion(f func() error) error {

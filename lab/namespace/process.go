@@ -102,17 +102,20 @@ func inside(pid int, want *unix.Stat_t) bool {
 // Kill ends every process inside a namespace: asked first, and after the
 // grace period without asking. It returns when they are gone.
 func Kill(ctx context.Context, name string, grace time.Duration) error {
-	if !Exists(name) {
-		return nil
-	}
+	return KillAll(ctx, []string{name}, grace)
+}
+
+// KillAll ends every process inside several namespaces at once, so that many
+// take no longer than one. Names that are not there are no error.
+func KillAll(ctx context.Context, names []string, grace time.Duration) error {
 	deadline := time.Now().Add(grace)
 	asked := map[int]bool{}
 	for {
-		pids, err := Processes(name)
-		if err != nil || len(pids) == 0 {
+		inside, err := processesOf(names)
+		if err != nil || len(inside) == 0 {
 			return err
 		}
-		for _, pid := range pids {
+		for pid, name := range inside {
 			switch {
 			case time.Now().After(deadline):
 				err = signal(name, pid, unix.SIGKILL)
@@ -126,10 +129,48 @@ func Kill(ctx context.Context, name string, grace time.Duration) error {
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("end processes in %s: %w", name, ctx.Err())
+			return fmt.Errorf("end processes in %s: %w", strings.Join(names, ", "), ctx.Err())
 		case <-time.After(5 * time.Millisecond):
 		}
 	}
+}
+
+// processesOf finds the processes inside any of several namespaces.
+func processesOf(names []string) (map[int]string, error) {
+	type id struct{ dev, ino uint64 }
+	byID := map[id]string{}
+	for _, name := range names {
+		var st unix.Stat_t
+		if !Exists(name) {
+			continue
+		}
+		if err := unix.Stat(Path(name), &st); err != nil {
+			return nil, fmt.Errorf("namespace %s: %w", name, err)
+		}
+		byID[id{uint64(st.Dev), st.Ino}] = name
+	}
+	if len(byID) == 0 {
+		return nil, nil
+	}
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return nil, fmt.Errorf("list processes: %w", err)
+	}
+	out := map[int]string{}
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil || pid == os.Getpid() {
+			continue
+		}
+		var st unix.Stat_t
+		if unix.Stat("/proc/"+e.Name()+"/ns/net", &st) != nil {
+			continue // ended, or a kernel thread
+		}
+		if name, ok := byID[id{uint64(st.Dev), st.Ino}]; ok {
+			out[pid] = name
+		}
+	}
+	return out, nil
 }
 
 // signal signals a process if it is still inside the namespace. The process
@@ -156,10 +197,15 @@ func signal(name string, pid int, sig unix.Signal) error {
 	return nil
 }
 
-// WithEnv lists the processes whose environment, as it was when they started,
-// holds "key=value" or, where the value is empty, the key with any value; the
-// result tells the values by process. Ourselves are not among them.
+// WithEnv lists the processes in our own network namespace whose environment,
+// as it was when they started, holds "key=value" or, where the value is empty,
+// the key with any value; the result tells the values by process. Ourselves
+// are not among them.
 func WithEnv(key, value string) (map[int]string, error) {
+	var own unix.Stat_t
+	if err := unix.Stat("/proc/thread-self/ns/net", &own); err != nil {
+		return nil, fmt.Errorf("own namespace: %w", err)
+	}
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
 		return nil, fmt.Errorf("list processes: %w", err)
@@ -167,7 +213,7 @@ func WithEnv(key, value string) (map[int]string, error) {
 	out := map[int]string{}
 	for _, e := range entries {
 		pid, err := strconv.Atoi(e.Name())
-		if err != nil || pid == os.Getpid() {
+		if err != nil || pid == os.Getpid() || !inside(pid, &own) {
 			continue
 		}
 		env, err := os.ReadFile("/proc/" + e.Name() + "/environ")

@@ -40,49 +40,20 @@ func lastLine(text string) string {
 	return text[strings.LastIndexByte(text, '\n')+1:]
 }
 
-// findBridges marks the bridges that are not there yet as ours to make, and
-// refuses those that another lab made: two labs on one bridge would be one.
-func (s *state) findBridges(ctx context.Context, h *netlink.Handle) error {
-	for i := range s.Bridges {
-		b := &s.Bridges[i]
-		if !b.OVS {
-			l, err := h.LinkByName(b.Name)
-			var missing netlink.LinkNotFoundError
-			switch {
-			case errors.As(err, &missing):
-				b.Made = true
-			case err != nil:
-				return fmt.Errorf("bridge %s: %w", b.Name, err)
-			case l.Type() != "bridge":
-				return fmt.Errorf("bridge %s: there is an interface of the name, a %s", b.Name, l.Type())
-			}
-			continue
-		}
-		owner, err := s.vsctl(ctx, 10, "--if-exists", "get", "bridge", b.Name, "external_ids:"+markKey)
-		if err != nil && !strings.Contains(err.Error(), "no key") {
-			return fmt.Errorf("bridge %s: is Open vSwitch running at %s? %w", b.Name, s.DB, err)
-		}
-		if owner = strings.Trim(owner, `"`); owner != "" {
-			return fmt.Errorf("bridge %s belongs to lab %s: take that down first", b.Name, owner)
-		}
-		exists, err := s.vsctl(ctx, 10, "--columns=name", "--bare", "find", "bridge", "name="+quote(b.Name))
-		if err != nil {
-			return fmt.Errorf("bridge %s: %w", b.Name, err)
-		}
-		b.Made = exists == ""
+// makeBridges makes the missing bridges, and attaches what is planned as
+// their ports when that is there already.
+func (s *state) makeBridges(ctx context.Context, h *netlink.Handle, ports bool) error {
+	if err := s.makeLinuxBridges(h); err != nil {
+		return err
 	}
-	return nil
+	return s.makeOVS(ctx, ports)
 }
 
-// makeBridges makes the missing bridges and attaches every port, all of Open
-// vSwitch in one transaction.
-func (s *state) makeBridges(ctx context.Context, h *netlink.Handle) error {
+// makeOVS makes the missing bridges of Open vSwitch, all in one transaction.
+func (s *state) makeOVS(ctx context.Context, ports bool) error {
 	var ovs []string
 	for _, b := range s.Bridges {
 		if !b.OVS {
-			if err := s.makeLinuxBridge(h, b); err != nil {
-				return err
-			}
 			continue
 		}
 		if b.Made {
@@ -92,6 +63,9 @@ func (s *state) makeBridges(ctx context.Context, h *netlink.Handle) error {
 				"datapath_type="+datapathType(), "external_ids:"+markKey+"="+quote(s.Lab), fmt.Sprintf("rstp_enable=%t", b.Loop))
 		}
 		for _, l := range s.Links {
+			if !ports {
+				break
+			}
 			ovs = append(ovs, s.portArgs(b, l.A, l.B)...)
 			ovs = append(ovs, s.portArgs(b, l.B, l.A)...)
 		}
@@ -109,7 +83,7 @@ func (s *state) makeBridges(ctx context.Context, h *netlink.Handle) error {
 // case a crash of another kind left one. The node's labels go along, so that
 // the controller can group hosts by them.
 func (s *state) portArgs(b bridge, port, peer end) []string {
-	if port.Bridge != b.Name {
+	if port.Bridge != b.Name || port.Namespace != b.Namespace {
 		return nil
 	}
 	args := []string{"--", "--if-exists", "del-port", port.Name, "--", "add-port", b.Name, port.Name, "--", "set", "interface", port.Name,
@@ -146,8 +120,12 @@ func (s *state) checkOVS(ctx context.Context) error {
 	return nil
 }
 
-func (s *state) makeLinuxBridge(h *netlink.Handle, b bridge) error {
-	if b.Made {
+// makeLinuxBridges makes the missing bridges of the kernel's own.
+func (s *state) makeLinuxBridges(h *netlink.Handle) error {
+	for _, b := range s.Bridges {
+		if b.OVS || !b.Made || b.Namespace != "" {
+			continue
+		}
 		attrs := netlink.NewLinkAttrs()
 		attrs.Name = b.Name
 		if err := h.LinkAdd(&netlink.Bridge{LinkAttrs: attrs}); err != nil {
@@ -162,24 +140,6 @@ func (s *state) makeLinuxBridge(h *netlink.Handle, b bridge) error {
 			return err
 		}
 	}
-	master, err := h.LinkByName(b.Name)
-	if err != nil {
-		return fmt.Errorf("bridge %s: %w", b.Name, err)
-	}
-	for _, l := range s.Links {
-		for _, e := range []end{l.A, l.B} {
-			if e.Bridge != b.Name {
-				continue
-			}
-			port, err := h.LinkByName(e.Name)
-			if err != nil {
-				return fmt.Errorf("bridge %s: %w", b.Name, err)
-			}
-			if err := h.LinkSetMaster(port, master); err != nil {
-				return fmt.Errorf("attach %s to bridge %s: %w", e.Name, b.Name, err)
-			}
-		}
-	}
 	return nil
 }
 
@@ -192,8 +152,8 @@ func (s *state) removeBridges(ctx context.Context, h *netlink.Handle) error {
 		switch {
 		case b.OVS:
 			ovs = true
-		case b.Made:
-			errs = append(errs, removeLinuxBridge(h, b))
+		case b.Made && b.Namespace == "":
+			errs = append(errs, removeLinuxBridge(h, s.Lab, b))
 		}
 	}
 	if ovs {
@@ -212,6 +172,9 @@ func (s *state) removeOVS(ctx context.Context) error {
 	var args []string
 	for _, what := range []struct{ table, remove string }{{"interface", "del-port"}, {"bridge", "del-br"}} {
 		names, err := s.vsctl(ctx, 10, "--columns=name", "--bare", "find", what.table, "external_ids:"+markKey+"="+quote(s.Lab))
+		if _, none := os.Stat("/var/run/openvswitch/db.sock"); err != nil && s.DB == SystemDB && none != nil {
+			return nil // the machine's Open vSwitch does not run
+		}
 		if err != nil {
 			return fmt.Errorf("find the lab's bridges: is Open vSwitch running at %s? %w", s.DB, err)
 		}
@@ -228,7 +191,7 @@ func (s *state) removeOVS(ctx context.Context) error {
 	return nil
 }
 
-func removeLinuxBridge(h *netlink.Handle, b bridge) error {
+func removeLinuxBridge(h *netlink.Handle, lab string, b bridge) error {
 	l, err := h.LinkByName(b.Name)
 	var missing netlink.LinkNotFoundError
 	if errors.As(err, &missing) {
@@ -236,6 +199,9 @@ func removeLinuxBridge(h *netlink.Handle, b bridge) error {
 	}
 	if err != nil {
 		return fmt.Errorf("bridge %s: %w", b.Name, err)
+	}
+	if alias := l.Attrs().Alias; l.Type() != "bridge" || alias != "" && alias != markKey+"="+lab {
+		return nil // somebody else's by now
 	}
 	if err := h.LinkDel(l); err != nil {
 		return fmt.Errorf("remove bridge %s: %w", b.Name, err)

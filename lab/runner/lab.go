@@ -93,7 +93,8 @@ func (l *Lab) Bridge(node string) (string, error) {
 	return "", fmt.Errorf("lab %s has no bridge %q", l.state.Lab, node)
 }
 
-// Command prepares a program to run in a node, with the node's environment.
+// Command prepares a program to run in a node, with the node's view of the
+// machine, and with our environment and the node's.
 func (l *Lab) Command(ctx context.Context, node, program string, args ...string) (*namespace.Cmd, error) {
 	n, err := l.state.node(node)
 	if err != nil {
@@ -103,6 +104,7 @@ func (l *Lab) Command(ctx context.Context, node, program string, args ...string)
 		return nil, fmt.Errorf("node %s of lab %s is not running", node, l.state.Lab)
 	}
 	cmd := namespace.Command(ctx, n.Namespace, program, args...)
+	cmd.View = l.state.view(n, l.options)
 	cmd.Env = append(os.Environ(), n.Env...)
 	return cmd, nil
 }

@@ -33,12 +33,16 @@ type bridgePair struct{ a, b, link int }
 func (s *state) bridgePairs() []bridgePair {
 	at := map[string]int{}
 	for i, b := range s.Bridges {
-		at[b.Name] = i
+		if b.Namespace == "" {
+			at[b.Name] = i
+		}
 	}
 	var out []bridgePair
 	for i, l := range s.Links {
-		if l.A.Bridge != "" && l.B.Bridge != "" {
-			out = append(out, bridgePair{at[l.A.Bridge], at[l.B.Bridge], i})
+		a, okA := at[l.A.Bridge]
+		b, okB := at[l.B.Bridge]
+		if okA && okB && l.A.Namespace+l.B.Namespace == "" {
+			out = append(out, bridgePair{a, b, i})
 		}
 	}
 	return out

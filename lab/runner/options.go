@@ -53,11 +53,13 @@ func (o Options) withDefaults() Options {
 
 // program translates the name of our own binary in the lab image.
 func (o Options) program(words []string) []string {
-	if len(words) > 0 && (words[0] == "/"+labProgram || words[0] == labProgram) {
+	if len(words) > 0 && ownProgram(words[0]) {
 		return append([]string{o.Program}, words[1:]...)
 	}
 	return words
 }
+
+func ownProgram(name string) bool { return name == labProgram || name == "/"+labProgram }
 
 const (
 	// labProgram is our binary in the lab image, by name.

@@ -5,10 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/platelet-sdn/platelet/lab/clab"
+	"github.com/platelet-sdn/platelet/lab/namespace"
+	"golang.org/x/sys/unix"
 )
 
 // state records a lab before anything of it is made, so that whatever a
@@ -16,46 +21,73 @@ import (
 type state struct {
 	Lab      string    `json:"lab"`
 	Topology string    `json:"topology"` // absolute path
+	LabDir   string    `json:"lab_dir"`  // where topology-data.json is
+	Owner    string    `json:"owner,omitempty"`
 	DB       string    `json:"db"`
 	Created  time.Time `json:"created"`
 	Nodes    []node    `json:"nodes"`
-	Links    []link    `json:"links"`
+	Links    []link    `json:"links"` // the file's in its order, then those to the management network
 	Bridges  []bridge  `json:"bridges"`
+	Mgmt     *mgmtNet  `json:"mgmt,omitempty"`
 }
 
 // node is a node as it runs.
 type node struct {
-	Name      string            `json:"name"`
-	LongName  string            `json:"long_name"`
-	Kind      string            `json:"kind"`
-	Image     string            `json:"image,omitempty"`
-	Namespace string            `json:"namespace,omitempty"` // only kind linux
-	Labels    map[string]string `json:"labels,omitempty"`
+	Name     string `json:"name"`
+	LongName string `json:"long_name"`
+	Kind     string `json:"kind"`
+	Image    string `json:"image,omitempty"`
+	Group    string `json:"group,omitempty"`
+	// Namespace is the name of its network namespace; empty in the host's.
+	Namespace string `json:"namespace,omitempty"`
+	// Shares is true when the namespace is another node's.
+	Shares bool `json:"shares,omitempty"`
+	// Container is true for kind linux: its processes have a view and an
+	// environment of their own.
+	Container bool              `json:"container,omitempty"`
+	Hostname  string            `json:"hostname,omitempty"`
+	User      string            `json:"user,omitempty"`
+	Labels    map[string]string `json:"labels,omitempty"` // the file's
+	Marks     map[string]string `json:"marks,omitempty"`  // containerlab's labels
 	Env       []string          `json:"env,omitempty"`
+	Mounts    []namespace.Mount `json:"mounts,omitempty"`
+	IPv4      netip.Prefix      `json:"mgmt_ipv4,omitzero"`
+	IPv6      netip.Prefix      `json:"mgmt_ipv6,omitzero"`
 }
 
-// link is a veth pair as it runs.
+// link is a link as it runs.
 type link struct {
-	A   end `json:"a"`
-	B   end `json:"b"`
-	MTU int `json:"mtu"`
+	Type clab.LinkType `json:"type"`
+	A    end           `json:"a"`
+	B    end           `json:"b"`
+	MTU  int           `json:"mtu"`
+	Mode string        `json:"mode,omitempty"` // of macvlan
 }
 
-// end is one interface of a veth pair.
+// ends are the interfaces that the link makes.
+func (l *link) ends() []*end {
+	if l.Type == clab.LinkDummy || l.Type == clab.LinkMacvlan {
+		return []*end{&l.A}
+	}
+	return []*end{&l.A, &l.B}
+}
+
+// end is one interface of a link.
 type end struct {
 	Node      string `json:"node,omitempty"`      // empty for the host
 	Interface string `json:"interface"`           // as the file names it
 	Namespace string `json:"namespace,omitempty"` // empty for the host's own
 	Name      string `json:"name"`                // as the kernel names it
 	MAC       string `json:"mac"`
-	Bridge    string `json:"bridge,omitempty"` // the bridge it is a port of
+	Bridge    string `json:"bridge,omitempty"` // the bridge it is a port of, in the same namespace
 }
 
 // bridge is a switch as it runs.
 type bridge struct {
-	Node string `json:"node"`
-	Name string `json:"name"`
-	OVS  bool   `json:"ovs"`
+	Node      string `json:"node"`
+	Name      string `json:"name"`
+	Namespace string `json:"namespace,omitempty"` // empty for the host's own
+	OVS       bool   `json:"ovs"`
 	// Made is false when the bridge was there before.
 	Made bool `json:"made"`
 	// Loop is true when the bridge's links to other bridges form a loop.
@@ -66,6 +98,49 @@ func statePath(dir, lab string) string { return filepath.Join(dir, lab+".json") 
 
 // logDir holds what the nodes' commands print.
 func logDir(dir, lab string) string { return filepath.Join(dir, lab+".logs") }
+
+// nodeDir holds a node's own files, such as its /etc/hosts.
+func nodeDir(dir, lab, node string) string { return filepath.Join(dir, lab+".nodes", node) }
+
+// lock keeps other runners of the state directory out until it is released:
+// whoever decides which names and addresses are free must be alone.
+func lock(dir string) (release func(), err error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, fmt.Errorf("lock: %w", err)
+	}
+	f, err := os.OpenFile(filepath.Join(dir, ".lock"), os.O_CREATE|os.O_RDWR, 0o644)
+	if err != nil {
+		return nil, fmt.Errorf("lock: %w", err)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
+		_ = f.Close()
+		return nil, fmt.Errorf("lock %s: %w", f.Name(), err)
+	}
+	return func() { _ = f.Close() }, nil // closing releases it
+}
+
+// others reads the records of all labs but one.
+func others(dir, lab string) ([]*state, error) {
+	names, err := labs(dir)
+	if err != nil {
+		return nil, err
+	}
+	var out []*state
+	for _, name := range names {
+		if name == lab {
+			continue
+		}
+		s, err := load(dir, name)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // taken down in the meantime
+		}
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, s)
+	}
+	return out, nil
+}
 
 // save writes the state of a lab that must not have one yet, all or nothing.
 func (s *state) save(dir string) error {
@@ -113,8 +188,10 @@ func forget(dir, lab string) error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("forget lab %s: %w", lab, err)
 	}
-	if err := os.RemoveAll(logDir(dir, lab)); err != nil {
-		return fmt.Errorf("forget lab %s: %w", lab, err)
+	for _, rest := range []string{logDir(dir, lab), filepath.Join(dir, lab+".nodes"), filepath.Join(dir, "clab-"+lab)} {
+		if err := os.RemoveAll(rest); err != nil {
+			return fmt.Errorf("forget lab %s: %w", lab, err)
+		}
 	}
 	return nil
 }
