@@ -4,6 +4,7 @@ import (
 	"context"
 	"flag"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -291,8 +292,18 @@ func TestTheTopologyIsAFileOfItsOwn(t *testing.T) {
 		t.Fatalf("files %v, %d lines", len(res.Flows), strings.Count(string(data), "\n"))
 	}
 	want := r.dump("br-f")
-	r.up(dir, "long", res)
+	lab := r.up(dir, "long", res)
 	r.sameText("program", []byte(r.dump("long-br-f")), []byte(want))
+	if err := lab.Down(r.ctx); err != nil {
+		t.Fatal(err)
+	}
+	moved := t.TempDir()
+	if err := os.Rename(filepath.Join(dir, "long.long-br-f.flows"), filepath.Join(moved, "long.long-br-f.flows")); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PLATELET_LAB_DIR", moved)
+	r.up(moved, "long", &ovsimport.Result{Topology: res.Topology})
+	r.sameText("program of the moved file", []byte(r.dump("long-br-f")), []byte(want))
 	inline := r.importHost(ovsimport.Options{Lab: "long", Bridges: []string{"long-br-f"}, Rename: true})
 	if len(inline.Flows) != 0 {
 		t.Error("flows in files that nobody asked for")
