@@ -57,8 +57,14 @@ func (s *Stage) beacon(ctx context.Context, scheme string, port uint16) error {
 		if err := waitUntil(ctx, due); err != nil {
 			return ended(ctx, err)
 		}
+		if err := s.charge(); err != nil {
+			return err
+		}
 		s.checkIn(ctx, client, url, at(home, port).Port(), home)
 		due = due.Add(time.Duration(float64(every) * (1 + jitter*(2*s.Rand.Float64()-1))))
+		if now := time.Now(); due.Before(now) {
+			due = now // nobody answered for long: no burst to make up for it
+		}
 	}
 	return nil
 }

@@ -5,9 +5,11 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"time"
 
@@ -21,6 +23,8 @@ const (
 	fastChunk = 1400
 	fastFile  = 6000
 	fastLimit = 45_000
+	// sendBuffer bounds what waits in the kernel, in octets.
+	sendBuffer = 128 << 10
 	// slowChunk is what one step of the slow one uploads; slowLimit bounds
 	// the steps.
 	slowChunk = 2048
@@ -40,11 +44,10 @@ func ExfiltrateFast(ctx context.Context, s *Stage) error {
 	clock := newPace(s.Rate)
 	for left > 0 && ctx.Err() == nil {
 		n, err := s.upload(ctx, drop, clock, min(left, fastFile))
-		left -= n
-		if err != nil && n == 0 {
-			// Nobody answered: an attempt all the same, or it would never end.
-			left--
+		if errors.Is(err, agent.ErrSpent) {
+			return err
 		}
+		left -= max(1, n) // where nobody answers it counts all the same, or would never end
 	}
 	return nil
 }
@@ -74,21 +77,24 @@ func (s *Stage) upload(ctx context.Context, drop *agent.Station, clock *pace, ch
 	stop := context.AfterFunc(ctx, func() { _ = plain.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	_ = plain.SetDeadline(soon())
+	if t, ok := plain.(*net.TCPConn); ok {
+		_ = t.SetWriteBuffer(sendBuffer) // so that it shows soon when nothing gets through
+	}
 	c := tls.Client(plain, trusting())
 	_, err = fmt.Fprintf(c, "POST /upload HTTP/1.1\r\nHost: drop\r\nContent-Length: %d\r\n\r\n", chunks*fastChunk)
 	buf := make([]byte, fastChunk)
 	secret := rand.NewChaCha8([32]byte{byte(s.Rand.UintN(256))})
-	for ; err == nil && n < chunks; n++ {
+	for err == nil && n < chunks {
 		if time.Since(a.Time) >= time.Second {
 			say("")
 		}
-		if err = clock.wait(ctx); err != nil {
+		if err = errors.Join(clock.wait(ctx), s.charge()); err != nil {
 			break
 		}
 		_, _ = secret.Read(buf)
 		_ = c.SetWriteDeadline(soon())
-		if _, err = c.Write(buf); err != nil {
-			break
+		if _, err = c.Write(buf); err == nil {
+			n++
 		}
 	}
 	if err == nil {

@@ -11,11 +11,8 @@ import (
 	"github.com/platelet-sdn/platelet/lab/runner"
 )
 
-// TestOnTheWire plays every attack with a single attacker in one lab.
-func TestOnTheWire(t *testing.T) {
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
-	defer cancel()
-	lab := up(ctx, t)
+// onTheWire plays every attack with a single attacker in one lab.
+func onTheWire(ctx context.Context, t *testing.T, lab *runner.Lab) {
 	for name, test := range map[string]func(*testing.T, context.Context, *runner.Lab){
 		"ssh-brute-force": sshBruteForce, "http-brute-force": httpBruteForce, "password-spray": passwordSpray,
 		"beacon": beacon, "exfiltration": exfiltration, "dns-tunnel": dnsTunnel, "lateral-movement": lateralMovement,

@@ -23,7 +23,7 @@ const (
 	floodTime = 2 * time.Second
 	floodSize = 512
 	// miraiSpread is how long the bots gather before they flood.
-	miraiSpread = 6 * time.Second
+	miraiSpread = 5 * time.Second
 	// triesPerCall is how many logins a device allows on a connection.
 	triesPerCall = 3
 	// prompt is what a device says to who is in.
@@ -68,7 +68,7 @@ func Mirai(ctx context.Context, s *Stage) error {
 	if err != nil {
 		return err
 	}
-	if err := o.run(gathering); err != nil && gathering.Err() == nil {
+	if err := ended(gathering, o.run(gathering)); err != nil {
 		return err
 	}
 	return ended(ctx, o.flood(ctx, at(victim, floodPort)))
@@ -187,7 +187,7 @@ func (o *outbreak) flood(ctx context.Context, to netip.AddrPort) error {
 		all.Go(func() { o.floodFrom(ctx, b, to, floodRate/float64(len(bots))) })
 	}
 	all.Wait()
-	return nil
+	return o.spent
 }
 
 // floodFrom is one bot's part: a line of ground truth per tenth of a second.
@@ -210,7 +210,7 @@ func (o *outbreak) floodFrom(ctx context.Context, b *bot, to netip.AddrPort, rat
 	say()
 	defer say()
 	clock := newPace(rate)
-	for clock.wait(ctx) == nil && o.left.Add(-1) >= 0 {
+	for clock.wait(ctx) == nil && o.may() {
 		if _, err := c.Write(payload); err == nil { // refused: nobody listens, which a flood does not mind
 			a.Packets++
 		}

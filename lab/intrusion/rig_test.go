@@ -85,11 +85,26 @@ func checkRate(t *testing.T, actions []agent.Action, want float64) {
 	}
 }
 
-// up brings the lab up that all tests of this package share the form of.
-func up(ctx context.Context, t *testing.T) *runner.Lab {
-	t.Helper()
+// TestIntrusions plays in several labs on one switch: first alone where rates
+// are measured, then side by side.
+func TestIntrusions(t *testing.T) {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
 	env := labtest.New(ctx, t, "../first.clab.yml")
-	return env.Up(ctx, t)
+	t.Run("on the wire", func(t *testing.T) { onTheWire(ctx, t, env.Up(ctx, t)) })
+	t.Run("labs", func(t *testing.T) { // ends when all in it have
+		for name, test := range map[string]func(context.Context, *testing.T, labtest.Env, *runner.Lab){
+			"spread": spread, "vain": goesOnInVain, "openssh": againstOpenSSH,
+		} {
+			own := env
+			own.Options.Name += name[:1]
+			lab := own.Up(ctx, t)
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				test(ctx, t, own, lab)
+			})
+		}
+	})
 }
 
 // listeners lists the ports that somebody listens at in a node, TCP and UDP.

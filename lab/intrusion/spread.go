@@ -60,7 +60,8 @@ type outbreak struct {
 	order []*bot // as they were taken
 	work  sync.WaitGroup
 
-	mu sync.Mutex
+	mu    sync.Mutex
+	spent error // why no more may be sent, where that was charged
 }
 
 // newOutbreak furnishes the hosts: each that can be taken listens, also the
@@ -105,7 +106,26 @@ func (o *outbreak) run(ctx context.Context) error {
 		o.work.Go(func() { o.scan(ctx, b) })
 	}
 	o.work.Wait()
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.spent != nil {
+		return o.spent
+	}
 	return ctx.Err()
+}
+
+// may reports whether one more packet or probe may be sent.
+func (o *outbreak) may() bool {
+	if o.left.Add(-1) < 0 {
+		return false
+	}
+	err := o.charge()
+	if err != nil {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		o.spent = err
+	}
+	return err == nil
 }
 
 // take notes that a host is taken by the caller at an address, and sets it to
@@ -148,7 +168,7 @@ func (o *outbreak) scan(ctx context.Context, b *bot) {
 			if len(o.ports) > 1 && b.rand.IntN(10) == 0 {
 				port = o.ports[1]
 			}
-			if clock.wait(ctx) != nil || o.gate.wait(ctx) != nil || o.left.Add(-1) < 0 {
+			if clock.wait(ctx) != nil || o.gate.wait(ctx) != nil || !o.may() {
 				return
 			}
 			now := time.Now()

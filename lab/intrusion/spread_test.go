@@ -2,19 +2,21 @@ package intrusion_test
 
 import (
 	"context"
+	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/platelet-sdn/platelet/lab/agent"
 	"github.com/platelet-sdn/platelet/lab/intrusion"
+	"github.com/platelet-sdn/platelet/lab/labtest"
+	"github.com/platelet-sdn/platelet/lab/runner"
 )
 
-// TestSpread lets worms loose where one host's cable is pulled.
-func TestSpread(t *testing.T) {
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
-	defer cancel()
-	lab := up(ctx, t)
+// spread lets worms loose where one host's cable is pulled.
+func spread(ctx context.Context, t *testing.T, _ labtest.Env, lab *runner.Lab) {
+	t.Run("bounded", func(t *testing.T) { spreadIsBounded(ctx, t, lab) })
 	cut, err := lab.Command(ctx, "h4", "ip", "link", "set", "eth1", "down")
 	if err != nil {
 		t.Fatal(err)
@@ -103,22 +105,26 @@ func checkInfections(t *testing.T, r *rig, want []string) {
 	}
 }
 
-// TestSpreadIsBounded and the same every time.
-func TestSpreadIsBounded(t *testing.T) {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	lab := up(ctx, t)
+// spreadIsBounded and the same every time.
+func spreadIsBounded(ctx context.Context, t *testing.T, lab *runner.Lab) {
 	order := func() []agent.Action {
-		r := newRig(t, lab, 140, 70)
+		r := newRig(t, lab, 140, 1000)
 		r.Hosts = nil // nobody can be taken
-		if err := intrusion.Worm(ctx, &r.Stage); err != nil {
+		left := atomic.Int64{}
+		left.Store(70)
+		r.Charge = func() error {
+			if left.Add(-1) < 0 {
+				return agent.ErrSpent
+			}
+			return nil
+		}
+		if err := intrusion.Worm(ctx, &r.Stage); !errors.Is(err, agent.ErrSpent) {
 			t.Fatal(err)
 		}
 		probes := r.actions("probe")
 		if len(probes) != 70 {
 			t.Errorf("%d probes, the limit is 70", len(probes))
 		}
-		checkRate(t, probes, 140)
 		return probes
 	}
 	first, second := order(), order()

@@ -11,24 +11,22 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/platelet-sdn/platelet/lab/intrusion"
+	"github.com/platelet-sdn/platelet/lab/labtest"
+	"github.com/platelet-sdn/platelet/lab/runner"
 	"golang.org/x/crypto/ssh"
 )
 
 // sshd is where Debian and most others keep OpenSSH's server.
 const sshd = "/usr/sbin/sshd"
 
-// TestAgainstOpenSSH guesses passwords at the server that most would guess
+// againstOpenSSH guesses passwords at the server that most would guess
 // at, started in the victim's namespace alone.
-func TestAgainstOpenSSH(t *testing.T) {
+func againstOpenSSH(ctx context.Context, t *testing.T, _ labtest.Env, lab *runner.Lab) {
 	if _, err := os.Stat(sshd); err != nil {
 		t.Skipf("%v: the machine has no SSH server, and nobody wants one installed for a test", err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	lab := up(ctx, t)
 	dir := t.TempDir()
 	cmd, err := lab.Command(ctx, "h1", sshd, "-D", "-e", "-f", configure(t, dir))
 	if err != nil {
@@ -68,7 +66,6 @@ func TestAgainstOpenSSH(t *testing.T) {
 	if failed != 12 || count(logins, "rejected") != 12 {
 		t.Errorf("sshd saw %d wrong passwords, of %v", failed, logins)
 	}
-	checkRate(t, logins, 10)
 }
 
 // configure writes what a server of its own needs.

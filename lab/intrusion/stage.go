@@ -56,6 +56,17 @@ type Stage struct {
 	Rate float64
 	// Limit bounds the attempts of all agents together; it must be positive.
 	Limit uint64
+	// Charge, when not nil, is asked before every attempt; its error ends the
+	// attack, which returns it. It must be safe for concurrent use.
+	Charge func() error
+}
+
+// charge asks whether one more attempt may be made.
+func (s *Stage) charge() error {
+	if s.Charge == nil {
+		return nil
+	}
+	return s.Charge()
 }
 
 // attacker is the first attacker.
@@ -128,6 +139,9 @@ func (s *Stage) attempts(ctx context.Context, n int, prepare func(i int) job) er
 		attempt := prepare(i)
 		if attempt == nil {
 			return nil
+		}
+		if err := s.charge(); err != nil {
+			return err
 		}
 		select {
 		case open <- struct{}{}:
