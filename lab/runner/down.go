@@ -165,7 +165,7 @@ func marks(ctx context.Context, h *netlink.Handle, o Options) ([]string, error) 
 			out = append(out, lab)
 		}
 	}
-	links, err := h.LinkList()
+	links, err := linkList(h)
 	if err != nil {
 		return nil, fmt.Errorf("list interfaces: %w", err)
 	}
@@ -202,7 +202,7 @@ func marks(ctx context.Context, h *netlink.Handle, o Options) ([]string, error) 
 // discover makes up the record of a lab that has none from its marks.
 func discover(ctx context.Context, h *netlink.Handle, lab string, o Options) (*state, error) {
 	s := &state{Lab: lab, DB: o.DB}
-	links, err := h.LinkList()
+	links, err := linkList(h)
 	if err != nil {
 		return nil, fmt.Errorf("list interfaces: %w", err)
 	}

@@ -19,7 +19,7 @@ import (
 // removing by name later removes only what was made. It names all that are
 // not, marks the missing bridges as ours to make, and creates nothing.
 func (s *state) checkFree(ctx context.Context, h *netlink.Handle) error {
-	links, err := h.LinkList()
+	links, err := linkList(h)
 	if err != nil {
 		return fmt.Errorf("list interfaces: %w", err)
 	}
@@ -200,7 +200,7 @@ func (s *state) checkSubnets(h *netlink.Handle) error {
 	if s.Mgmt == nil {
 		return nil
 	}
-	links, err := h.LinkList()
+	links, err := linkList(h)
 	if err != nil {
 		return fmt.Errorf("list interfaces: %w", err)
 	}
@@ -208,7 +208,7 @@ func (s *state) checkSubnets(h *netlink.Handle) error {
 		if l.Attrs().Name == s.Mgmt.Bridge {
 			continue
 		}
-		addrs, err := h.AddrList(l, netlink.FAMILY_ALL)
+		addrs, err := addrList(h, l)
 		if err != nil {
 			return fmt.Errorf("addresses of %s: %w", l.Attrs().Name, err)
 		}

@@ -175,7 +175,7 @@ func (l *Lab) Addrs(node, iface string) ([]netip.Prefix, error) {
 				return err
 			}
 		}
-		list, err := h.AddrList(on, netlink.FAMILY_ALL)
+		list, err := addrList(h, on)
 		if err != nil {
 			return err
 		}

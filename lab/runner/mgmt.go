@@ -319,7 +319,7 @@ func (s *state) addressMgmt(n node) error {
 // removeMgmt removes the management bridge with the last lab that has ports
 // at it. The caller holds the lock.
 func removeMgmt(h *netlink.Handle, network string) error {
-	links, err := h.LinkList()
+	links, err := linkList(h)
 	if err != nil {
 		return fmt.Errorf("list interfaces: %w", err)
 	}
