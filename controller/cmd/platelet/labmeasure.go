@@ -42,6 +42,7 @@ type measuring struct {
 	releases        int
 	seed            uint64
 	patience, hold  time.Duration
+	warmUp          time.Duration
 }
 
 func labMeasure(o *runner.Options) *cobra.Command {
@@ -70,6 +71,7 @@ attack only the timeline of its median run.`,
 	f.Uint64Var(&m.seed, "seed", 1, "what agents choose at random follows from it")
 	f.DurationVar(&m.patience, "patience", 8*time.Second, "how long an attack may go on uncontained; half of it where there is no detector, more for slow ones")
 	f.DurationVar(&m.hold, "hold", time.Second, "how long containment must hold under continued attack")
+	f.DurationVar(&m.warmUp, "warm-up", warmUp, "how long honest traffic runs before the first attack")
 	f.StringVar(&m.truth, "truth", "", "directory for the ground truth: a line per action of each agent")
 	f.BoolVar(&m.matrix, "matrix", false, "every attack (unless --attack names some) on every topology")
 	f.StringVar(&m.save, "save", "", "keep the report in PREFIX.json and PREFIX.html, brought up to date after each attack")
@@ -114,8 +116,8 @@ func (m measuring) configure(cmd *cobra.Command, args []string, o runner.Options
 		return nil, usage("lab measure: %d runs, want 1 to 1000", m.runs)
 	case m.blindRuns < 0 || m.releases < 0:
 		return nil, usage("lab measure: a negative number of runs")
-	case m.patience <= 0 || m.hold <= 0:
-		return nil, usage("lab measure: --patience and --hold must be positive")
+	case m.patience <= 0 || m.hold <= 0 || m.warmUp <= 0:
+		return nil, usage("lab measure: --patience, --hold and --warm-up must be positive")
 	case o.Name != "" && len(args) > 1:
 		return nil, usage("lab measure: %d topologies cannot all be called %s", len(args), o.Name)
 	case m.resume && m.save == "":
@@ -143,7 +145,7 @@ func (m measuring) configure(cmd *cobra.Command, args []string, o runner.Options
 		c := measure.Config{
 			Topology: t, Options: o, Attacks: m.attacks, Benign: m.benign, Runs: m.runs, Releases: m.releases, Controller: startLabController,
 			Kinds: kinds, BlindRuns: cmp.Or(m.blindRuns, m.runs), Patience: m.patience, BlindPatience: m.patience / 2, Hold: m.hold,
-			WarmUp: warmUp, Seed: m.seed, Truth: m.truth, Log: cmd.ErrOrStderr(),
+			WarmUp: m.warmUp, Seed: m.seed, Truth: m.truth, Log: cmd.ErrOrStderr(),
 		}
 		if i > 0 && len(m.others) > 0 {
 			c.Attacks = m.others
