@@ -68,13 +68,19 @@ func Around(lab *runner.Lab) (*Fence, error) {
 	return NewFence(all...)
 }
 
-// open looks at the interface from inside.
+// open makes sure that this is no network of the machine's, and looks at the
+// interface.
 func open(node, iface string, fence *Fence, enter func(func() error) error) (*Station, error) {
+	if err := enter(notTheMachine); err != nil {
+		return nil, fmt.Errorf("station %s:%s: %w", node, iface, err)
+	}
+	return look(node, iface, fence, enter)
+}
+
+// look looks at the interface from inside.
+func look(node, iface string, fence *Fence, enter func(func() error) error) (*Station, error) {
 	s := &Station{Node: node, Iface: iface, Fence: fence, enter: enter}
 	err := enter(func() error {
-		if err := notTheMachine(); err != nil {
-			return err
-		}
 		h, err := netlink.NewHandle()
 		if err != nil {
 			return fmt.Errorf("netlink: %w", err)
@@ -113,12 +119,20 @@ const initialOnly = "/proc/sys/net/core/netdev_budget"
 // checks, because a container's first process is its own, and because not
 // every machine lets even root look at the first.
 func notTheMachine() error {
+	if err := notInitial(); err != nil {
+		return err
+	}
+	return notFirst()
+}
+
+// notInitial refuses the namespace that the kernel started with.
+func notInitial() error {
 	if _, err := os.Stat(initialOnly); err == nil {
 		return fmt.Errorf("%w: this is the machine's own network", ErrOutside)
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("cannot tell the lab's namespace from the machine's: %w", err)
 	}
-	return notFirst()
+	return nil
 }
 
 // notFirst refuses the namespace of the first process that we see.

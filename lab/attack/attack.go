@@ -41,8 +41,8 @@ type Attack struct {
 	prepare func(ctx context.Context, lab *runner.Lab, r Roles) (undo func(context.Context) error, err error)
 	// watch names the nodes that it arrives at, where those are not the usual.
 	watch func(Roles) []string
-	// needsLab is true when one agent alone cannot play it.
-	needsLab bool
+	// alone is true when one agent can play it where it stands.
+	alone bool
 	// attackers is how many attacking nodes it wants; 1 when 0. Where the lab
 	// has fewer, it takes those.
 	attackers int

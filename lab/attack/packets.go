@@ -18,7 +18,11 @@ const (
 // packets are attacks that agents of ours play with frames of their own
 // making.
 func packets() []Attack {
-	return slices.Concat(scans(), stealthy(), sweeps(), floods(), amplifications(), onTheLink())
+	alone := slices.Concat(scans(), stealthy(), sweeps(), floods(), onTheLink())
+	for i := range alone {
+		alone[i].alone = true
+	}
+	return append(alone, amplifications()...)
 }
 
 // scans go over the ports of one host.
@@ -110,7 +114,7 @@ func floods() []Attack {
 func amplifications() []Attack {
 	one := func(name, server string, amp amplification) Attack {
 		return Attack{Name: name, Finding: "amplification", Action: "rate-limit", Technique: "T1498.002", Flood: true, Spoofed: true,
-			about: amp.describe(server), play: amp.play, filter: amp.filter, needsLab: true}
+			about: amp.describe(server), play: amp.play, filter: amp.filter}
 	}
 	return []Attack{
 		one("dns-amplification", "open resolvers", dnsAmplification()),

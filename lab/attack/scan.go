@@ -133,6 +133,11 @@ func silentScan(ctx context.Context, s *Scene) error {
 	if err != nil {
 		return err
 	}
+	mac, err := s.nextHop(ctx, 0, s.VictimAddr)
+	if err != nil {
+		return err
+	}
+	s.hops[hop{0, to}] = mac
 	return portScan(scanRate, wire.SYN, func(*Scene) (netip.Addr, error) { return to, nil })(ctx, s)
 }
 
@@ -152,7 +157,10 @@ func udpScan(ctx context.Context, s *Scene) error {
 
 // hostSweep asks every live address for one port.
 func hostSweep(ctx context.Context, s *Scene) error {
-	targets := sweepTargets(s.Roles)
+	targets := s.Targets
+	if len(targets) == 0 {
+		targets = sweepTargets(s.Roles)
+	}
 	return s.scan(ctx, scanRate, len(targets), func(ctx context.Context, i int) (probe, error) {
 		return s.tcpProbe(ctx, 0, netip.Addr{}, targets[i], wire.SYN, sweepPort)
 	})

@@ -57,6 +57,9 @@ type Scene struct {
 	// From are the attackers' stations, the first attacker's first.
 	From []*agent.Station
 	Rand *rand.Rand
+	// Targets are what sweeps go over; addresses of the victim's subnet when
+	// empty.
+	Targets []netip.Addr
 	// Budget is what the attackers may send in raw frames.
 	Budget *agent.Budget
 
@@ -150,6 +153,9 @@ func (s *Scene) nextHop(ctx context.Context, from int, to netip.Addr) (net.Hardw
 
 // path leads from one of the stations to an address.
 func (s *Scene) path(ctx context.Context, from int, to netip.Addr) (wire.Path, error) {
+	if !to.IsValid() {
+		return wire.Path{}, errors.New("there is no address to attack")
+	}
 	p := wire.Path{SrcMAC: s.From[from].MAC, Src: s.From[from].Addr(), Dst: to}
 	if to.Is6() {
 		p.Src = s.From[from].Addr6()
@@ -183,7 +189,46 @@ func (a Attack) startPlay(ctx context.Context, lab *runner.Lab, r Roles, set Set
 	if err != nil {
 		return nil, fmt.Errorf("attack %s: %w", a.Name, err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, set.For)
+	return a.run(ctx, scene), nil
+}
+
+// Alone lets one agent play the attack from a station, against some
+// addresses: the first is the victim, for ARP spoofing the second is the
+// gateway. Attacks in which other nodes take part are refused.
+func (a Attack) Alone(ctx context.Context, at *agent.Station, to []netip.Addr, set Settings) (*Running, error) {
+	if !a.alone {
+		return nil, fmt.Errorf("attack %s: one agent alone cannot play it; run it on the lab", a.Name)
+	}
+	for _, addr := range to {
+		if err := at.Fence.Check(addr); err != nil {
+			return nil, fmt.Errorf("attack %s: %w", a.Name, err)
+		}
+	}
+	r := Roles{Attacker: at.Node, AttackerIface: at.Iface, AttackerMAC: at.MAC.String(), AttackerAddr: at.Addr(), Near: Host{}}
+	for _, addr := range to {
+		switch addr = addr.Unmap(); {
+		case addr.Is6() && !r.VictimAddr6.IsValid():
+			r.VictimAddr6 = addr
+		case addr.Is4() && !r.VictimAddr.IsValid():
+			r.VictimAddr, r.Near.Addr = addr, addr
+			r.Subnet = netip.PrefixFrom(addr, 24).Masked()
+		case addr.Is4() && !r.Gateway.Addr.IsValid():
+			r.Gateway.Addr = addr
+		}
+	}
+	scene, err := newScene(a.Name, r, set.withDefaults(), at)
+	if err != nil {
+		return nil, fmt.Errorf("attack %s: %w", a.Name, err)
+	}
+	if len(to) > 1 {
+		scene.Targets = to
+	}
+	return a.run(ctx, scene), nil
+}
+
+// run plays a scene in the background, and closes it.
+func (a Attack) run(ctx context.Context, scene *Scene) *Running {
+	ctx, cancel := context.WithTimeout(ctx, scene.For)
 	run := &Running{cancel: cancel, done: make(chan struct{}), budget: scene.Budget}
 	go func() {
 		defer close(run.done)
@@ -192,7 +237,7 @@ func (a Attack) startPlay(ctx context.Context, lab *runner.Lab, r Roles, set Set
 			run.err = fmt.Errorf("attack %s: %w", a.Name, err)
 		}
 	}()
-	return run, nil
+	return run
 }
 
 // plays plays until the end of the context, of the budget or, once, of the

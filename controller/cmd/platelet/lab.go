@@ -23,6 +23,7 @@ func labCommand() *cobra.Command {
 	cmd.PersistentFlags().StringVar(&o.DB, "db", runner.SystemDB, "OVSDB endpoint of the switch that the bridges are made in")
 	cmd.PersistentFlags().StringVar(&o.StateDir, "state-dir", runner.DefaultStateDir, "where running labs are recorded")
 	cmd.AddCommand(labUp(&o), labDown(&o), labLs(&o), labExec(&o), labDemo(&o), labMeasure(&o), labReport(), labBenchPeer(&o), labImport(&o), labDraw())
+	cmd.AddCommand(labAttack(&o), labAgent(&o))
 	return cmd
 }
 
