@@ -112,7 +112,7 @@ func TestUp(t *testing.T) {
 			defer cancel()
 			env := labtest.New(ctx, t, file)
 			lab := env.Up(ctx, t)
-			checkCast(t, lab)
+			checkCast(t, lab, env.Topology)
 			checkReach(t, ctx, lab, env.Topology)
 			switch name {
 			case "branch":
@@ -124,8 +124,9 @@ func TestUp(t *testing.T) {
 	}
 }
 
-// checkCast: attackers stand in the victim's subnet, and names select them.
-func checkCast(t *testing.T, lab *runner.Lab) {
+// checkCast: attackers stand in the victim's subnet, and nobody lives where
+// the rehearsals' sweeps look for live, dead and silent addresses.
+func checkCast(t *testing.T, lab *runner.Lab, topo *clab.Topology) {
 	t.Helper()
 	victim, err := lab.Addr(lab.Select("app", "web")[0], "eth1")
 	if err != nil {
@@ -137,6 +138,19 @@ func checkCast(t *testing.T, lab *runner.Lab) {
 	for _, attacker := range lab.Select("role", "attacker") {
 		if a, err := lab.Addr(attacker, "eth1"); err != nil || !victim.Contains(a.Addr()) {
 			t.Errorf("attacker %s has %s, the victim %s: %v", attacker, a, victim, err)
+		}
+	}
+	for _, n := range topo.Nodes {
+		if n.Kind != clab.KindLinux {
+			continue
+		}
+		for _, a := range addresses(t, lab, n.Name) {
+			if !victim.Contains(a) {
+				continue
+			}
+			if last := a.As4()[3]; last >= 40 && last < 240 || last == 250 {
+				t.Errorf("%s has %s, where sweeps go", n.Name, a)
+			}
 		}
 	}
 }
