@@ -21,6 +21,7 @@ func TestImportOfTheReproductionIsTheSame(t *testing.T) {
 			bridges := sub.random(rand.New(rand.NewPCG(seed, 1)), lab)
 			first := sub.importHost(ovsimport.Options{Lab: lab, Rename: true, Bridges: bridges})
 			up := sub.up(t.TempDir(), lab, first)
+			sub.sameText("database", []byte(strings.ReplaceAll(sub.columns(up.Bridges()), lab+"-", "")), []byte(sub.columns(bridges)))
 			for i, b := range bridges {
 				sub.sameText("program of "+b, []byte(sub.dump(up.Bridges()[i])), []byte(sub.dump(b)))
 			}

@@ -230,7 +230,11 @@ func (r *rig) portConfigs(bridge string) string {
 	r.Helper()
 	var out []string
 	port := ""
-	for line := range strings.Lines(r.out("ovs-ofctl -O OpenFlow10 dump-ports-desc " + bridge)) {
+	version := "OpenFlow10" // which alone tells whether a port is flooded to
+	if p := r.out("ovs-vsctl get bridge " + bridge + " protocols"); strings.Contains(p, "OpenFlow") && !strings.Contains(p, version) {
+		version = "OpenFlow13,OpenFlow15"
+	}
+	for line := range strings.Lines(r.out("ovs-ofctl -O " + version + " dump-ports-desc " + bridge)) {
 		if head, _, ok := strings.Cut(line, "("); ok && strings.Contains(line, "addr:") {
 			port = head
 		}
