@@ -2,8 +2,10 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 
 	"github.com/spf13/cobra"
 	"gopkg.in/yaml.v3"
@@ -14,49 +16,124 @@ import (
 	"github.com/platelet-sdn/platelet/segmentation/strictyaml"
 )
 
+// checkReport is what is known of one file.
+type checkReport struct {
+	File string `json:"file"`
+	Kind string `json:"kind"` // configuration or topology
+	Good bool   `json:"good"` // for a topology: the embedded runner can bring it up
+	// Lab, Nodes and Links describe a topology that could be read.
+	Lab    string       `json:"lab,omitempty"`
+	Nodes  int          `json:"nodes,omitempty"`
+	Links  int          `json:"links,omitempty"`
+	Faults []checkFault `json:"faults"`
+	// Notes tell what of a good topology has no effect.
+	Notes []string `json:"notes"`
+
+	faults strictyaml.Errors
+}
+
+type checkFault struct {
+	Line    int    `json:"line"`
+	Column  int    `json:"column"`
+	Message string `json:"message"`
+}
+
 func checkCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:   "check FILE...",
-		Short: "Check configurations and topologies; errors as file:line:column, exit code 2",
-		Args:  cobra.MinimumNArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			var all strictyaml.Errors
-			for _, name := range args {
-				raw, err := readFile(name)
-				if err != nil {
-					return fmt.Errorf("check: %w", err)
-				}
-				kind, err := checkFile(name, raw)
-				var bad strictyaml.Errors
-				switch {
-				case errors.As(err, &bad):
-					all = append(all, bad...)
-				case err != nil:
-					return err
-				default:
-					fmt.Fprintf(cmd.OutOrStdout(), "%s: %s, good\n", name, kind)
-				}
+	return checkFiles("check FILE...", "Check configurations and topologies; errors as file:line:column, exit code 2")
+}
+
+func labCheck() *cobra.Command {
+	return checkFiles("check TOPOLOGY...", "Say per topology whether it can be brought up, and why not; exit code 2")
+}
+
+func checkFiles(use, short string) *cobra.Command {
+	var format string
+	cmd := &cobra.Command{Use: use, Short: short, Args: cobra.MinimumNArgs(1), RunE: func(cmd *cobra.Command, args []string) error {
+		if format != "text" && format != "json" {
+			return usage("output %q is not text or json", format)
+		}
+		var reports []checkReport
+		var all strictyaml.Errors
+		for _, name := range args {
+			r, err := checkFile(name)
+			if err != nil {
+				return fmt.Errorf("check: %w", err)
 			}
-			if len(all) > 0 {
-				return all
-			}
-			return nil
-		},
+			reports, all = append(reports, r), append(all, r.faults...)
+		}
+		if err := printChecks(cmd.OutOrStdout(), format, reports); err != nil {
+			return err
+		}
+		if len(all) > 0 {
+			return all
+		}
+		return nil
+	}}
+	cmd.Flags().StringVarP(&format, "output", "o", "text", "text or json")
+	return cmd
+}
+
+func printChecks(out io.Writer, format string, reports []checkReport) error {
+	if format == "json" {
+		enc := json.NewEncoder(out)
+		enc.SetIndent("", "  ")
+		return enc.Encode(reports)
 	}
+	for _, r := range reports { // faults go where errors go
+		if r.Good {
+			fmt.Fprintf(out, "%s: %s, good\n", r.File, r.Kind)
+		}
+		for _, note := range r.Notes {
+			fmt.Fprintf(out, "%s: note: %s\n", r.File, note)
+		}
+	}
+	return nil
 }
 
 // checkFile tells a topology from a configuration by what stands at its top.
-func checkFile(name string, raw []byte) (kind string, err error) {
+// The error is about reading the file; its faults are in the report.
+func checkFile(name string) (checkReport, error) {
+	r := checkReport{File: name, Kind: "configuration", Faults: []checkFault{}, Notes: []string{}}
+	raw, err := readFile(name)
+	if err != nil {
+		return r, err
+	}
 	var top map[string]yaml.Node
 	if yaml.NewDecoder(bytes.NewReader(raw)).Decode(&top) == nil {
 		if _, ok := top["topology"]; ok {
-			t, err := clab.Load(name)
-			if err != nil {
-				return "topology", err
-			}
-			return "topology", runner.Check(t)
+			r.Kind = "topology"
 		}
 	}
-	_, err = config.Parse(name, raw)
-	return "configuration", err
+	if r.Kind == "topology" {
+		err = r.topology()
+	} else {
+		_, err = config.Parse(name, raw)
+	}
+	var one *strictyaml.Error
+	switch {
+	case err == nil:
+	case errors.As(err, &r.faults):
+	case errors.As(err, &one):
+		r.faults = strictyaml.Errors{one}
+	default:
+		return r, err
+	}
+	for _, f := range r.faults {
+		r.Faults = append(r.Faults, checkFault{f.Line, f.Column, f.Msg})
+	}
+	r.Good = len(r.faults) == 0
+	return r, nil
+}
+
+func (r *checkReport) topology() error {
+	t, err := clab.Load(r.File)
+	if err != nil {
+		return err
+	}
+	r.Lab, r.Nodes, r.Links = t.Name, len(t.Nodes), len(t.Links)
+	if err := runner.Check(t); err != nil {
+		return err
+	}
+	r.Notes = append(r.Notes, runner.Notes(t)...)
+	return nil
 }

@@ -2,10 +2,8 @@ package main
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"os/exec"
 	"slices"
 	"text/tabwriter"
 
@@ -22,7 +20,7 @@ func labCommand() *cobra.Command {
 	cmd.PersistentFlags().StringVar(&o.Name, "name", "", "run the topology under another name")
 	cmd.PersistentFlags().StringVar(&o.DB, "db", runner.SystemDB, "OVSDB endpoint of the switch that the bridges are made in")
 	cmd.PersistentFlags().StringVar(&o.StateDir, "state-dir", runner.DefaultStateDir, "where running labs are recorded")
-	cmd.AddCommand(labUp(&o), labDown(&o), labLs(&o), labExec(&o), labDemo(&o), labMeasure(&o), labReport(), labBenchPeer(&o), labImport(&o), labDraw())
+	cmd.AddCommand(labUp(&o), labDown(&o), labLs(&o), labExec(&o), labCheck(), labDemo(&o), labMeasure(&o), labReport(), labBenchPeer(&o), labImport(&o), labDraw())
 	cmd.AddCommand(labAttack(&o), labAgent(&o))
 	return cmd
 }
@@ -65,7 +63,7 @@ func labDown(o *runner.Options) *cobra.Command {
 		}
 		return runner.Down(cmd.Context(), name, *o)
 	}}
-	cmd.Flags().BoolVar(&all, "all", false, "take every recorded lab down")
+	cmd.Flags().BoolVar(&all, "all", false, "take every lab down, also those that only left traces")
 	return cmd
 }
 
@@ -90,10 +88,16 @@ func labName(arg string, o *runner.Options) (string, error) {
 
 func labLs(o *runner.Options) *cobra.Command {
 	var format string
-	cmd := &cobra.Command{Use: "ls", Short: "List running labs, in the shape of containerlab inspect", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+	cmd := &cobra.Command{Use: "inspect [LAB]", Aliases: []string{"ls"}, Short: "List running labs and their nodes, in the shape of containerlab inspect", Args: cobra.MaximumNArgs(1), RunE: func(cmd *cobra.Command, args []string) error {
 		labs, err := runner.List(*o)
 		if err != nil {
 			return err
+		}
+		if only := append(args, o.Name)[0]; only != "" {
+			if _, ok := labs[only]; !ok {
+				return fmt.Errorf("lab %s is not up", only)
+			}
+			labs = map[string][]runner.Container{only: labs[only]}
 		}
 		return printLabs(cmd.OutOrStdout(), format, labs)
 	}}
@@ -125,36 +129,6 @@ func printLabs(out io.Writer, format string, labs map[string][]runner.Container)
 		return w.Flush()
 	}
 	return usage("output %q is not text, json or yaml", format)
-}
-
-func labExec(o *runner.Options) *cobra.Command {
-	var lab string
-	cmd := &cobra.Command{
-		Use: "exec NODE -- COMMAND [ARG...]", Short: "Run a command in a node; its exit code is ours", Args: cobra.MinimumNArgs(2),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			name, err := oneLab(lab, o)
-			if err != nil {
-				return err
-			}
-			l, err := runner.Open(name, *o)
-			if err != nil {
-				return err
-			}
-			c, err := l.Command(cmd.Context(), args[0], args[1], args[2:]...)
-			if err != nil {
-				return err
-			}
-			c.Stdin, c.Stdout, c.Stderr = cmd.InOrStdin(), cmd.OutOrStdout(), cmd.ErrOrStderr()
-			err = c.Run()
-			var exit *exec.ExitError
-			if errors.As(err, &exit) {
-				return &exitError{code: exit.ExitCode(), err: fmt.Errorf("lab exec: %w", err)}
-			}
-			return err
-		},
-	}
-	cmd.Flags().StringVar(&lab, "lab", "", "which lab, where several run")
-	return cmd
 }
 
 // oneLab finds the lab that is meant when none is named.
