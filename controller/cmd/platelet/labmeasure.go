@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -29,6 +28,25 @@ func attackNames() []string {
 		names = append(names, a.Name)
 	}
 	return names
+}
+
+// chosen spells a choice of attacks out: all is every one, agents those that
+// our own agents play, tools those that attackers' tools run.
+func chosen(names []string) []string {
+	var out []string
+	for _, name := range names {
+		switch name {
+		case "all", "agents", "tools":
+			for _, a := range attack.All() {
+				if name == "all" || (name == "tools") == (a.Tool() != "") {
+					out = append(out, a.Name)
+				}
+			}
+		default:
+			out = append(out, name)
+		}
+	}
+	return out
 }
 
 // measuring is the command line of a measurement.
@@ -62,7 +80,7 @@ attack only the timeline of its median run.`,
 	}
 	addReconfigure(cmd, o)
 	f := cmd.Flags()
-	f.StringSliceVar(&m.attacks, "attack", []string{"port-scan"}, "attacks, or all: "+strings.Join(attackNames(), ", "))
+	f.StringSliceVar(&m.attacks, "attack", []string{"port-scan"}, "attacks by name, or all, agents (those that our own agents play) or tools: "+strings.Join(attackNames(), ", "))
 	f.StringSliceVar(&m.others, "others", nil, "attacks for the topologies after the first; the same ones when empty")
 	f.StringVar(&m.benign, "benign", "", "profile of honest traffic (default: what the lab's labels suggest)")
 	f.IntVar(&m.runs, "runs", 20, "how often to run each attack")
@@ -123,9 +141,8 @@ func (m measuring) configure(cmd *cobra.Command, args []string, o runner.Options
 	case m.resume && m.save == "":
 		return nil, usage("lab measure: --resume needs --save")
 	}
-	all := m.matrix && !cmd.Flags().Changed("attack") || slices.Equal(m.attacks, []string{"all"})
-	if all {
-		m.attacks = attackNames()
+	if m.matrix && !cmd.Flags().Changed("attack") {
+		m.attacks = []string{"all"}
 	}
 	if m.truth != "" {
 		if err := os.MkdirAll(m.truth, 0o755); err != nil {
@@ -143,12 +160,12 @@ func (m measuring) configure(cmd *cobra.Command, args []string, o runner.Options
 			return nil, err
 		}
 		c := measure.Config{
-			Topology: t, Options: o, Attacks: m.attacks, Benign: m.benign, Runs: m.runs, Releases: m.releases, Controller: startLabController,
+			Topology: t, Options: o, Attacks: chosen(m.attacks), Benign: m.benign, Runs: m.runs, Releases: m.releases, Controller: startLabController,
 			Kinds: kinds, BlindRuns: cmp.Or(m.blindRuns, m.runs), Patience: m.patience, BlindPatience: m.patience / 2, Hold: m.hold,
 			WarmUp: m.warmUp, Seed: m.seed, Truth: m.truth, Log: cmd.ErrOrStderr(),
 		}
 		if i > 0 && len(m.others) > 0 {
-			c.Attacks = m.others
+			c.Attacks = chosen(m.others)
 		}
 		labs = append(labs, c)
 	}
@@ -193,6 +210,7 @@ func (m measuring) command(args []string, named bool) []string {
 	add("runs", fmt.Sprint(m.runs))
 	add("blind-runs", fmt.Sprint(m.blindRuns))
 	add("release", fmt.Sprint(m.releases))
+	add("patience", m.patience.String())
 	add("seed", fmt.Sprint(m.seed))
 	return words
 }
