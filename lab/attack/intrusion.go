@@ -3,7 +3,6 @@ package attack
 import (
 	"context"
 	"errors"
-	"math"
 	"slices"
 
 	"github.com/platelet-sdn/platelet/lab/agent"
@@ -102,12 +101,15 @@ func staged(play func(context.Context, *intrusion.Stage) error, rate float64) fu
 			Attackers: s.From, Victim: s.Victim, Peers: s.peers(), Hosts: s.vulnerable(),
 			Open:   func(node string) (*agent.Station, error) { return agent.In(s.Lab, node) },
 			Record: s.Record, Rand: s.Rand, Rate: s.Rate, Limit: s.Packets,
+			// An attempt counts as a packet: the kernel makes several of it,
+			// but what the settings bound is what the attacker does.
+			Charge: func() error {
+				_, err := s.Budget.Take(1)
+				return err
+			},
 		}
 		if stage.Rate <= 0 {
 			stage.Rate = rate
-		}
-		if stage.Limit == 0 {
-			stage.Limit = math.MaxUint64
 		}
 		return play(ctx, stage)
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -60,6 +61,7 @@ func TestIntrusionsAmongHonestTraffic(t *testing.T) {
 			intrude(ctx, t, lab, a, roles)
 		})
 	}
+	t.Run("bounded", func(t *testing.T) { boundedIntrusion(ctx, t, lab, roles) })
 	if _, err := honest.Loss(ctx); err != nil {
 		t.Fatal(err)
 	}
@@ -68,6 +70,32 @@ func TestIntrusionsAmongHonestTraffic(t *testing.T) {
 	harmed := slices.DeleteFunc(slices.Clone(flows), func(f benign.Flow) bool { return !f.Harmed })
 	if len(harmed) > len(flows)/50 {
 		t.Errorf("%d of %d honest exchanges were harmed: %+v", len(harmed), len(flows), harmed)
+	}
+}
+
+// boundedIntrusion lets an attack end by itself, at exactly what it may do.
+func boundedIntrusion(ctx context.Context, t *testing.T, lab *runner.Lab, roles attack.Roles) {
+	t.Helper()
+	a, err := attack.Find("beacon")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var lines bytes.Buffer
+	truth := agent.NewTruth(&lines)
+	run, err := a.Start(ctx, lab, roles, attack.Settings{Truth: truth, Rate: 50, Packets: 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-run.Done():
+	case <-ctx.Done():
+		t.Fatal("it does not end")
+	}
+	if err := errors.Join(run.Stop(), truth.Flush()); err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(lines.String(), `"check-in"`); n != 20 || run.Spent().Packets != 20 {
+		t.Errorf("%d check-ins and %+v, the settings say 20", n, run.Spent())
 	}
 }
 

@@ -233,6 +233,11 @@ func TestProfilesInTheirLabs(t *testing.T) {
 					t.Errorf("%+v", f)
 				}
 			}
+			for _, f := range traffic.Flows(began, time.Now()) {
+				if dev := lab.Select("env", "dev"); f.Behaviour == "rpc" && slices.Contains(dev, f.Client) != slices.Contains(dev, f.Server) {
+					t.Errorf("from one environment to the other: %+v", f)
+				}
+			}
 			if _, unserved := traffic.Totals(); unserved > 0 {
 				t.Errorf("%d exchanges were not served", unserved)
 			}

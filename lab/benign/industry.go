@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"time"
 )
 
@@ -297,7 +298,8 @@ func furnishRPC(t *Traffic, pace float64) error {
 			port = 5432
 		}
 		for i, node := range callers {
-			to, err := t.serveTCP("rpc", servers[i%len(servers)], port, answerCall)
+			own := t.sameEnvironment(node, servers)
+			to, err := t.serveTCP("rpc", own[i%len(own)], port, answerCall)
 			if err != nil {
 				return err
 			}
@@ -308,6 +310,23 @@ func furnishRPC(t *Traffic, pace float64) error {
 		}
 	}
 	return nil
+}
+
+// sameEnvironment lists the servers in the environment that a node is in by
+// its label env; all where that says nothing. Nobody's development calls
+// production.
+func (t *Traffic) sameEnvironment(node string, servers []string) []string {
+	for _, env := range []string{"prod", "staging", "test", "dev"} {
+		in := t.lab.Select("env", env)
+		if !slices.Contains(in, node) {
+			continue
+		}
+		own := slices.DeleteFunc(slices.Clone(servers), func(s string) bool { return !slices.Contains(in, s) })
+		if len(own) > 0 {
+			return own
+		}
+	}
+	return servers
 }
 
 const (
