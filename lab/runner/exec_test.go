@@ -16,7 +16,8 @@ func TestExecInContainerlabsShape(t *testing.T) {
 	lab, err := runner.Up(ctx, parse(t, `
 name: exec
 topology:
-  defaults: {kind: linux, network-mode: none}
+  defaults: {kind: linux}
+  kinds: {linux: {network-mode: none}}
   nodes:
     a: {labels: {app: web, tier: "1"}, env: {X: y}}
     b: {labels: {app: web, tier: "2"}}

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -29,7 +30,7 @@ func TestMain(m *testing.M) {
 		os.Exit(0)
 	}
 	if db := os.Getenv("PLATELET_TEST_UP_DB"); db != "" {
-		topo, err := clab.Load(first)
+		topo, err := clab.Load(os.Getenv("PLATELET_TEST_UP_FILE"))
 		if err == nil {
 			_, err = runner.Up(context.Background(), topo, runner.Options{
 				Name: os.Getenv("PLATELET_TEST_UP_NAME"), DB: db, StateDir: os.Getenv("PLATELET_TEST_UP_STATE")})
@@ -246,18 +247,26 @@ func checkPort(t *testing.T, ctx context.Context, e env, lab *runner.Lab) {
 	}
 }
 
+// TestLabsRunSideBySide brings four labs of one topology up at once.
 func TestLabsRunSideBySide(t *testing.T) {
 	ctx := timeout(t)
 	e := setUp(t, ctx, "par")
-	labs := make([]*runner.Lab, 2)
+	labs, errs := make([]*runner.Lab, 4), make([]error, 4)
+	topo := load(t, first)
+	var all sync.WaitGroup
 	for i := range labs {
-		o := e.options
-		o.Name = fmt.Sprintf("%s-%d", o.Name, i)
-		var err error
-		if labs[i], err = runner.Up(ctx, load(t, first), o); err != nil {
-			t.Fatal(err)
+		all.Go(func() {
+			o := e.options
+			o.Name = fmt.Sprintf("%s-%d", o.Name, i)
+			labs[i], errs[i] = runner.Up(ctx, topo, o)
+		})
+	}
+	all.Wait()
+	for i, lab := range labs {
+		if errs[i] != nil {
+			t.Fatal(errs[i])
 		}
-		defer labs[i].Down(context.Background())
+		defer lab.Down(context.Background())
 	}
 	for _, lab := range labs {
 		run(t, ctx, lab, "h6", "ping", "-c", "1", "-W", "10", "10.77.0.12")
@@ -265,7 +274,9 @@ func TestLabsRunSideBySide(t *testing.T) {
 	if err := labs[0].Down(ctx); err != nil {
 		t.Fatal(err)
 	}
-	run(t, ctx, labs[1], "h6", "ping", "-c", "1", "-W", "10", "10.77.0.12")
+	for _, lab := range labs[1:] {
+		run(t, ctx, lab, "h6", "ping", "-c", "1", "-W", "10", "10.77.0.12")
+	}
 	if err := runner.DownAll(ctx, e.options); err != nil {
 		t.Fatal(err)
 	}
@@ -276,29 +287,83 @@ func TestLabsRunSideBySide(t *testing.T) {
 	}
 }
 
+// crashTopology has everything that a crash could leave behind.
+const crashTopology = `
+name: crash
+topology:
+  defaults: {kind: linux}
+  nodes:
+    plcro: {kind: ovs-bridge}
+    plcrl: {kind: bridge}
+    a: {cmd: sleep 600, binds: [".:/platelet-crash"]}
+    b: {cmd: sleep 600, stages: {create: {wait-for: [{node: a, stage: configure}]}}}
+    c: {network-mode: host, cmd: sleep 600}
+  links:
+  - endpoints: [a:eth1, plcro:plcr-a]
+  - endpoints: [a:eth2, plcrl:plcr-b]
+  - endpoints: [a:eth3, b:eth3]
+  - endpoints: [b:eth4, host:plcr-c]
+  - endpoints: [b:eth5, plcro:plcr-d]
+`
+
 // TestDownAfterCrash kills the process at different moments while it brings
-// the lab up, and expects down to find everything.
+// a lab up, and expects down --all to find everything, with the lab's record
+// and without.
 func TestDownAfterCrash(t *testing.T) {
 	ctx := timeout(t)
 	e := setUp(t, ctx, "crash")
-	for _, after := range []time.Duration{10, 25, 40, 55, 70, 90, 120, 160} {
+	dir := write(t, map[string]string{"t.clab.yml": crashTopology})
+	mounts := func() string {
+		data, err := os.ReadFile("/proc/self/mountinfo")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(data)
+	}
+	if err := runner.DownAll(ctx, e.options); err != nil { // also shares /run/netns
+		t.Fatal(err)
+	}
+	if err := namespace.Create("plcrash-first"); err != nil || namespace.Delete("plcrash-first") != nil {
+		t.Fatal(err)
+	}
+	before := mounts()
+	for i, after := range []int{5, 15, 25, 35, 50, 65, 80, 100, 130, 170, 250} {
 		cmd := exec.CommandContext(ctx, os.Args[0])
 		cmd.Env = append(os.Environ(), "PLATELET_TEST_UP_DB="+e.options.DB, "PLATELET_TEST_UP_NAME="+e.options.Name,
-			"PLATELET_TEST_UP_STATE="+e.options.StateDir)
+			"PLATELET_TEST_UP_STATE="+e.options.StateDir, "PLATELET_TEST_UP_FILE="+filepath.Join(dir, "t.clab.yml"))
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		time.AfterFunc(after*time.Millisecond, func() { _ = cmd.Process.Kill() })
+		time.AfterFunc(time.Duration(after)*time.Millisecond, func() { _ = cmd.Process.Kill() })
 		killed := cmd.Wait() != nil
-		t.Logf("after %d ms: killed %v, left %d things", after, killed, len(e.traces(t, ctx, e.options.Name)))
-		if err := runner.Down(ctx, e.options.Name, e.options); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		left := e.traces(t, ctx, e.options.Name)
+		t.Logf("after %d ms: killed %v, left %d things", after, killed, len(left))
+		if i%2 == 1 { // as if the state directory had been on a file system that is gone
+			if err := os.RemoveAll(e.options.StateDir); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := runner.DownAll(ctx, e.options); err != nil {
 			t.Fatal(err)
 		}
 		if left := e.traces(t, ctx, e.options.Name); len(left) > 0 {
 			t.Fatalf("after %d ms left behind: %q", after, left)
 		}
+		if got := bridges(t); len(got) > 0 {
+			t.Fatalf("after %d ms left bridges: %q", after, got)
+		}
+		if found, err := namespace.WithEnv("PLATELET_LAB", e.options.Name); err != nil || len(found) > 0 {
+			t.Fatalf("after %d ms left processes: %v, %v", after, found, err)
+		}
+		if now := mounts(); now != before {
+			t.Fatalf("after %d ms left mounts:\n%s", after, now)
+		}
 	}
-	if lab, err := runner.Up(ctx, load(t, first), e.options); err != nil {
+	topo, err := clab.Load(filepath.Join(dir, "t.clab.yml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if lab, err := runner.Up(ctx, topo, e.options); err != nil {
 		t.Errorf("does not come up after the crashes: %v", err)
 	} else if err := lab.Down(ctx); err != nil {
 		t.Error(err)
@@ -383,6 +448,24 @@ topology:
 	}
 }
 
+// waitLog waits until a node's command has printed a text.
+func waitLog(t *testing.T, ctx context.Context, e env, lab *runner.Lab, node, want string) {
+	t.Helper()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		data, err := os.ReadFile(filepath.Join(e.options.StateDir, lab.Name()+".logs", node+".log"))
+		if err == nil && string(data) == want {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			t.Fatalf("node %s printed %q, %v; want %q", node, data, err, want)
+		case <-tick.C:
+		}
+	}
+}
+
 func TestNodesAndLinuxBridge(t *testing.T) {
 	ctx := timeout(t)
 	e := setUp(t, ctx, "nodes")
@@ -425,14 +508,7 @@ topology:
 	}); err != nil {
 		t.Error(err)
 	}
-	log := filepath.Join(e.options.StateDir, lab.Name()+".logs", "a.log")
-	for got := ""; got != "hello x 1\n"; {
-		data, err := os.ReadFile(log)
-		if err != nil || ctx.Err() != nil {
-			t.Fatalf("log of the command: %q, %v", data, err)
-		}
-		got = string(data)
-	}
+	waitLog(t, ctx, e, lab, "a", "hello x 1\n")
 	if side, err := lab.HostSide("b", "eth2"); err != nil || !strings.HasPrefix(side, "p3-") {
 		t.Errorf("host side %q, %v", side, err)
 	}
@@ -480,13 +556,6 @@ topology:
 	}
 	defer lab.Down(context.Background())
 	for _, node := range []string{"a", "b", "c"} {
-		want := "said [" + node + "]\n"
-		for got := ""; got != want; {
-			data, err := os.ReadFile(filepath.Join(e.options.StateDir, lab.Name()+".logs", node+".log"))
-			if err != nil || ctx.Err() != nil {
-				t.Fatalf("%s: log %q, %v", node, data, err)
-			}
-			got = string(data)
-		}
+		waitLog(t, ctx, e, lab, node, "said ["+node+"]\n")
 	}
 }
