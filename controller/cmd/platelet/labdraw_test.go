@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -9,7 +10,6 @@ import (
 	"testing"
 
 	"github.com/google/shlex"
-	"github.com/spf13/cobra"
 )
 
 func TestLabDraw(t *testing.T) {
@@ -88,8 +88,8 @@ func parses(line string) error {
 			}
 		}
 	}
-	if cmd.Args == nil {
-		return cobra.NoArgs(cmd, cmd.Flags().Args())
+	if !cmd.Runnable() {
+		return fmt.Errorf("%q does nothing", cmd.CommandPath())
 	}
-	return cmd.Args(cmd, cmd.Flags().Args())
+	return cmd.ValidateArgs(cmd.Flags().Args())
 }
