@@ -6,8 +6,11 @@ import (
 	"testing"
 
 	"github.com/hellt/envsubst"
+	"github.com/joho/godotenv"
 	"gopkg.in/yaml.v3"
 	"pgregory.net/rapid"
+
+	"github.com/platelet-sdn/platelet/lab/clab"
 )
 
 // TestGeneratedTopologiesMeanTheSame draws topologies, valid and not, and
@@ -106,7 +109,9 @@ func spoil(t *rapid.T, doc mapping) {
 	}
 }
 
-func some(t *rapid.T, label string, from ...string) string { return rapid.SampledFrom(from).Draw(t, label) }
+func some(t *rapid.T, label string, from ...string) string {
+	return rapid.SampledFrom(from).Draw(t, label)
+}
 
 func list(t *rapid.T, label string, from ...string) []string {
 	return rapid.SliceOfN(rapid.SampledFrom(from), 0, 3).Draw(t, label)
@@ -141,18 +146,20 @@ func definition(t *rapid.T, node bool) mapping {
 		"license":        func() any { return some(t, "license", "f", "") },
 		"startup-delay":  func() any { return rapid.IntRange(0, 3).Draw(t, "startup-delay") },
 		"restart-policy": func() any { return some(t, "restart-policy", "no", "always", "") },
-		"dns":            func() any { return mapping{"servers": list(t, "servers", "1.1.1.1", "8.8.8.8"), "search": list(t, "search", "x.y")} },
-		"certificate":    func() any { return mapping{"issue": rapid.Bool().Draw(t, "issue"), "key-size": 2048} },
-		"healthcheck":    func() any { return mapping{"test": list(t, "test", "CMD", "true"), "interval": 1} },
-		"stages":         func() any { return stages(t) },
-		"privileged":     func() any { return rapid.SampledFrom([]any{true, false}).Draw(t, "privileged") },
-		"ports":          func() any { return list(t, "ports", "80:80") },
-		"cpu":            func() any { return 1.5 },
-		"extras":         func() any { return mapping{"srl-agents": []string{"x"}} },
-		"config":         func() any { return mapping{"vars": mapping{"a": 1}} },
-		"credentials":    func() any { return mapping{"username": "u"} },
-		"hostname":       func() any { return "h" },
-		"aliases":        func() any { return list(t, "aliases", "x", "y") },
+		"dns": func() any {
+			return mapping{"servers": list(t, "servers", "1.1.1.1", "8.8.8.8"), "search": list(t, "search", "x.y")}
+		},
+		"certificate": func() any { return mapping{"issue": rapid.Bool().Draw(t, "issue"), "key-size": 2048} },
+		"healthcheck": func() any { return mapping{"test": list(t, "test", "CMD", "true"), "interval": 1} },
+		"stages":      func() any { return stages(t) },
+		"privileged":  func() any { return rapid.SampledFrom([]any{true, false}).Draw(t, "privileged") },
+		"ports":       func() any { return list(t, "ports", "80:80") },
+		"cpu":         func() any { return 1.5 },
+		"extras":      func() any { return mapping{"srl-agents": []string{"x"}} },
+		"config":      func() any { return mapping{"vars": mapping{"a": 1}} },
+		"credentials": func() any { return mapping{"username": "u"} },
+		"hostname":    func() any { return "h" },
+		"aliases":     func() any { return list(t, "aliases", "x", "y") },
 	}
 	if node {
 		all["mgmt-ipv4"] = func() any { return "" }
@@ -269,6 +276,23 @@ func TestVariablesMeanTheSame(t *testing.T) {
 			if got := "'" + topo.Nodes[0].Cmd + "'"; !strings.Contains(string(want), "cmd: "+got+"\n") {
 				t.Fatalf("%q: ours %s, theirs %s", text, got, want)
 			}
+		}
+	})
+}
+
+// TestEnvFilesMeanTheSame compares the reading of env-files.
+func TestEnvFilesMeanTheSame(t *testing.T) {
+	line := rapid.SampledFrom([]string{"A=b", "B=", "export C=d e", "  D = x # y", "E='a # b'", `F="a\nb"`, `G="x\"y"`, "H=${A}", `I="$A-${B}"`, "J='$A'", "K: v", "# comment", "",
+		"L=a#b", "M=\"two\nlines\"", `N=\$A`, "O=$(x)", "P=a=b", "lower=$A", "Q='it' # c", "R=\"\"", "S=$UNKNOWN.", "T.x=1", "U='a\\'b'"})
+	rapid.Check(t, func(t *rapid.T) {
+		text := strings.Join(rapid.SliceOfN(line, 0, 8).Draw(t, "lines"), "\n") + "\n"
+		want, theirErr := godotenv.Unmarshal(text)
+		got, ourErr := clab.ParseEnv(text)
+		if (theirErr != nil) != (ourErr != nil) {
+			t.Fatalf("%q: theirs %v, ours %v", text, theirErr, ourErr)
+		}
+		if theirErr == nil && fmt.Sprintf("%q", got) != fmt.Sprintf("%q", want) {
+			t.Fatalf("%q: ours %q, theirs %q", text, got, want)
 		}
 	})
 }

@@ -195,7 +195,9 @@ func theirPair(kind string, mtu int, a, b *links.EndpointRaw) string {
 			}
 		}
 	}
-	end := func(e *links.EndpointRaw) string { return fmt.Sprintf("%s:%s %s %s %s %v", e.Node, e.Iface, e.MAC, e.IPv4, e.IPv6, len(e.Vars)) }
+	end := func(e *links.EndpointRaw) string {
+		return fmt.Sprintf("%s:%s %s %s %s %v", e.Node, e.Iface, e.MAC, e.IPv4, e.IPv6, len(e.Vars))
+	}
 	return fmt.Sprintf("%s %d [%s] [%s]", kind, mtu, end(a), end(b))
 }
 

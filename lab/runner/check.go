@@ -162,7 +162,7 @@ func (c *checker) machine(n clab.Node, path string) {
 		}
 	}
 	for _, f := range n.EnvFiles {
-		if err := readEnvFile(resolve(f, file), map[string]string{}); err != nil {
+		if _, err := clab.ReadEnvFile(resolve(f, file)); err != nil {
 			c.report(path+".env-files", "%s", c.local(err))
 		}
 	}

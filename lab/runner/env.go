@@ -22,9 +22,11 @@ const labEnv = "PLATELET_LAB"
 func (p *planner) environment(n clab.Node, planned node) ([]string, error) {
 	env := map[string]string{}
 	for _, file := range n.EnvFiles {
-		if err := readEnvFile(resolve(file, p.Topology), env); err != nil {
+		vars, err := clab.ReadEnvFile(resolve(file, p.Topology))
+		if err != nil {
 			return nil, fmt.Errorf("node %s: %w", n.Name, err)
 		}
+		maps.Copy(env, vars)
 	}
 	maps.Copy(env, n.Env)
 	noProxy(p.t, env)

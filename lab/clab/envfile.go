@@ -1,4 +1,4 @@
-package runner
+package clab
 
 import (
 	"fmt"
@@ -10,32 +10,29 @@ import (
 // maxEnvFile bounds a file of variables, in bytes.
 const maxEnvFile = 1 << 20
 
-// readEnvFile adds the variables of a file to env. It reads what
-// containerlab's reader reads of files that people write: NAME=value or
-// NAME: value per line, "export" before it, comments, quotes, \n in double
-// quotes, and $NAME of variables further up in the file.
-func readEnvFile(path string, env map[string]string) error {
+// ReadEnvFile reads the variables of an env-file. It reads what containerlab's
+// reader reads of files that people write: NAME=value or NAME: value per line,
+// "export" before it, comments, quotes, \n in double quotes, and $NAME of
+// variables further up in the file. Faults come with the line.
+func ReadEnvFile(path string) (map[string]string, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
-		return fmt.Errorf("env-file: %w", err)
+		return nil, fmt.Errorf("env-file: %w", err)
 	}
 	if len(data) > maxEnvFile {
-		return fmt.Errorf("env-file %s: more than %d bytes", path, maxEnvFile)
+		return nil, fmt.Errorf("env-file %s: more than %d bytes", path, maxEnvFile)
 	}
-	file, err := parseEnv(string(data))
+	env, err := ParseEnv(string(data))
 	if err != nil {
-		return fmt.Errorf("env-file %s:%w", path, err)
+		return nil, fmt.Errorf("env-file %s:%w", path, err)
 	}
-	for k, v := range file {
-		env[k] = v
-	}
-	return nil
+	return env, nil
 }
 
 var envLine = regexp.MustCompile(`^\s*(?:export\s+)?([A-Za-z0-9_.]+)\s*[=:]\s*(.*)$`)
 
-// parseEnv reads variables from text; an error begins with the line.
-func parseEnv(text string) (map[string]string, error) {
+// ParseEnv reads variables from text; an error begins with the line.
+func ParseEnv(text string) (map[string]string, error) {
 	out := map[string]string{}
 	lines := strings.Split(strings.ReplaceAll(text, "\r\n", "\n"), "\n")
 	for i := 0; i < len(lines); i++ {
@@ -97,16 +94,16 @@ func unescape(v string) string {
 }
 
 var (
-	escaped  = regexp.MustCompile(`\\([^$])`)
-	variable = regexp.MustCompile(`(\\)?\$(\()?\{?([A-Z0-9_]+)?\}?`)
+	escaped = regexp.MustCompile(`\\([^$])`)
+	envRef  = regexp.MustCompile(`(\\)?\$(\()?\{?([A-Z0-9_]+)?\}?`)
 )
 
 // expandEnv replaces $NAME and ${NAME} by what the file has said so far.
 func expandEnv(v string, env map[string]string) string {
-	return variable.ReplaceAllStringFunc(v, func(ref string) string {
-		m := variable.FindStringSubmatch(ref)
+	return envRef.ReplaceAllStringFunc(v, func(ref string) string {
+		m := envRef.FindStringSubmatch(ref)
 		switch {
-		case m[1] != "" || m[2] != "":
+		case m[1] != "":
 			return ref[1:]
 		case m[3] != "":
 			return env[m[3]]
