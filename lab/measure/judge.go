@@ -83,6 +83,8 @@ type bench struct {
 	victims  []string // addresses
 	culprits []culprit
 	hold     time.Duration
+	// firstAction is when the first agent acted; zero when it is not known.
+	firstAction time.Time
 }
 
 // guilty reports whether an event is about a node that attacked.
@@ -103,8 +105,31 @@ func (b bench) about(e Event) bool {
 	return slices.ContainsFunc(e.Victims, func(v string) bool { return slices.Contains(b.victims, v) })
 }
 
+// before is by how much a finding must precede the first packet of the capture
+// for that not to have been the attack's first.
+const before = time.Millisecond
+
+// begin makes sure that times count from the attack's beginning. The first
+// thing that leaves a host may be none of the packets that its capture knows:
+// one that goes through a subnet of which few addresses exist asks for most of
+// them by ARP, and may be found by that. Then times count from its agent's
+// first action.
+func (b bench) begin(o *observation) {
+	i := slices.IndexFunc(o.events, func(e Event) bool { return e.Type == Finding && e.State == StateFiring && b.about(e) })
+	if i < 0 || !o.events[i].Time.Before(o.first.Add(-before)) {
+		return
+	}
+	if acted := b.firstAction; !acted.IsZero() && acted.Before(o.events[i].Time) {
+		o.note = appendNote(o.note, fmt.Sprintf("found %.0f ms before a packet that the capture knows had left: times count from the agent's first action", millis(o.first.Sub(o.events[i].Time))))
+		o.first = acted
+		return
+	}
+	o.note = appendNote(o.note, "found before a packet that the capture knows had left: the time to detect is not known")
+}
+
 // judge derives an attack's figures from what was observed.
 func (b bench) judge(o observation) Outcome {
+	b.begin(&o)
 	out := Outcome{
 		First: o.first, Sent: o.sent, Delivered: len(o.delivered), Missed: o.missed, Ended: Took(o.ended.Sub(o.first)), Note: o.note,
 		Kinds: []string{}, Actions: []string{}, False: []string{}, Strange: []string{}, Attackers: []string{},
@@ -155,10 +180,13 @@ func (b bench) finding(out *Outcome, e Event) {
 		return
 	}
 	after := Took(e.Time.Sub(out.First))
-	if !out.TTD.OK {
+	if e.Time.Before(out.First.Add(-before)) {
+		after = Span{} // not known
+	}
+	if len(out.Kinds) == 0 {
 		out.TTD = after
 	}
-	if e.Kind == b.attack.Finding && !out.Named.OK {
+	if e.Kind == b.attack.Finding && !slices.Contains(out.Kinds, e.Kind) {
 		out.Named = after
 	}
 	out.Kinds = appendNew(out.Kinds, e.Kind)

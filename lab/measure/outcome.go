@@ -12,6 +12,8 @@ type Outcome struct {
 	First time.Time `json:"first"`
 	// TTD is the time to detect: until a finding about the attack fired,
 	// whatever its kind, by the controller's clock, which is this machine's.
+	// Null although there are Kinds where it fired before any packet that the
+	// captures know had left, see Note.
 	TTD Span `json:"ttd_ms"`
 	// Named is the time until a finding of the right kind fired.
 	Named Span `json:"named_ms"`

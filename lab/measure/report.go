@@ -98,8 +98,14 @@ type Summary struct {
 func Summarise(runs []Outcome, expected string) Summary {
 	s := Summary{OtherKinds: map[string]int{}, Actions: map[string]int{}}
 	var ttd, ttn, ttc, verified, release, through []float64
-	awaited := 0
+	awaited, detected, named := 0, 0, 0
 	for _, r := range runs {
+		if len(r.Kinds) > 0 {
+			detected++
+		}
+		if slices.Contains(r.Kinds, expected) {
+			named++
+		}
 		ttd, ttn, ttc = r.TTD.appendTo(ttd), r.Named.appendTo(ttn), r.TTC.appendTo(ttc)
 		verified, release = r.Verified.appendTo(verified), r.Release.appendTo(release)
 		through = append(through, float64(r.Delivered))
@@ -119,7 +125,7 @@ func Summarise(runs []Outcome, expected string) Summary {
 		s.Benign.add(r.Benign)
 	}
 	n := len(runs)
-	s.Detected, s.Named, s.Contained = NewShare(len(ttd), n), NewShare(len(ttn), n), NewShare(len(ttc), n)
+	s.Detected, s.Named, s.Contained = NewShare(detected, n), NewShare(named, n), NewShare(len(ttc), n)
 	s.Released = NewShare(min(len(release), awaited), awaited)
 	s.TTD, s.TTN, s.TTC, s.Through = NewDistribution(ttd), NewDistribution(ttn), NewDistribution(ttc), NewDistribution(through)
 	s.Verified, s.Release = NewDistribution(verified), NewDistribution(release)

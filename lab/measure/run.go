@@ -65,6 +65,11 @@ func (s *Shot) judge(o observation) (Outcome, []culprit, error) {
 		return Outcome{}, nil, err
 	}
 	b := bench{attack: s.Attack, victims: []string{s.Roles.VictimAddr.String()}, culprits: guilty, hold: s.Hold}
+	for _, at := range s.Settings.Truth.Attackers() {
+		if b.firstAction.IsZero() || at.Before(b.firstAction) {
+			b.firstAction = at
+		}
+	}
 	out := b.judge(o)
 	out.Seed = s.Settings.Seed
 	return out, guilty, nil

@@ -167,6 +167,26 @@ func TestOnlyWhatTheControllerDidIsContainment(t *testing.T) {
 	}
 }
 
+func TestTimesCountFromTheBeginning(t *testing.T) {
+	host := netip.MustParseAddr("10.77.0.15")
+	b := bench{attack: attack.Attack{Finding: "worm"}, culprits: []culprit{{node: "h5", addrs: []netip.Addr{host}}}, hold: time.Second}
+	o := observation{trace: trace{first: at(900)[0], sentUntil: at(3000)[0], left: every(900, 3000, 100), delivered: at(900)}, ended: at(3000)[0], events: []Event{
+		{Type: Finding, Kind: "arp-sweep", State: StateFiring, Host: "10.77.0.13", Time: at(100)[0]}, // about somebody else
+		{Type: Finding, Kind: "arp-sweep", State: StateFiring, Host: host.String(), Time: at(250)[0]},
+	}}
+	if out := b.judge(o); out.TTD.OK || !strings.Contains(out.Note, "not known") || len(out.Kinds) != 1 {
+		t.Errorf("without the ground truth: %v, %q", out.TTD, out.Note)
+	}
+	b.firstAction = at(0)[0]
+	if out := b.judge(o); out.TTD != Took(250*time.Millisecond) || !out.First.Equal(at(0)[0]) || out.Ended != Took(3*time.Second) || !strings.Contains(out.Note, "650 ms before") {
+		t.Errorf("by the ground truth: %v, %q", out.TTD, out.Note)
+	}
+	o.first, o.events[1].Time = at(250.5)[0], at(250)[0] // within what clocks differ
+	if out := b.judge(o); out.TTD != Took(0) || out.Note != "delivery ended without the controller having acted" && out.Note != "" {
+		t.Errorf("at once: %v, %q", out.TTD, out.Note)
+	}
+}
+
 func TestForgedSourcesWithoutVictimsAreKnownByTheKind(t *testing.T) {
 	b := bench{attack: attack.Attack{Finding: "syn-flood"}}
 	for kind, want := range map[string]bool{"syn-flood": true, "udp-flood": false} {

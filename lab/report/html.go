@@ -70,7 +70,7 @@ type runView struct {
 func HTML(w io.Writer, r measure.Report) error {
 	t, err := template.New("page").Funcs(template.FuncMap{
 		"ms": ms, "pair": func(d measure.Distribution) string { return pair(d, ms) }, "share": share, "through": through, "harm": harm, "counts": counts, "seconds": seconds, "count": count[int],
-		"interval": interval, "delivered": delivered, "harmed": harmed, "percent": percent, "plural": plural,
+		"interval": interval, "delivered": delivered, "harmed": harmed, "plural": plural,
 		"ratio": func(s measure.Share) string {
 			if s.CI == nil {
 				return ""
@@ -94,7 +94,7 @@ func delivered(s measure.Summary) template.HTML {
 	if s.Sent == 0 {
 		return "–"
 	}
-	return template.HTML(fmt.Sprintf("%s<small>of %s, %s</small>", count(s.Delivered), count(s.Sent), template.HTMLEscapeString(percent(float64(s.Delivered)/float64(s.Sent)))))
+	return template.HTML(fmt.Sprintf("%s<small>of %s, %s</small>", count(s.Delivered), count(s.Sent), template.HTMLEscapeString(got(s))))
 }
 
 func harmed(b measure.Benign) template.HTML {

@@ -85,7 +85,17 @@ func through(s measure.Summary) string {
 	if s.Sent == 0 {
 		return "–"
 	}
-	return fmt.Sprintf("%s of %s (%s)", count(s.Delivered), count(s.Sent), percent(float64(s.Delivered)/float64(s.Sent)))
+	return fmt.Sprintf("%s of %s (%s)", count(s.Delivered), count(s.Sent), got(s))
+}
+
+// got is the share of what was sent that arrived; where reflectors amplify, by
+// how many packets to one.
+func got(s measure.Summary) string {
+	v := float64(s.Delivered) / float64(s.Sent)
+	if v > 1.5 {
+		return fmt.Sprintf("amplified × %.1f", v)
+	}
+	return percent(v)
 }
 
 // percent writes a share so that little is told from nothing.
@@ -147,7 +157,7 @@ func sorted(attacks []measure.Attack) []measure.Attack {
 		switch s := a.Summary; {
 		case s.TTC.N > 0:
 			return 0
-		case s.TTD.N > 0:
+		case s.Detected.K > 0:
 			return 1
 		case !a.Blind:
 			return 2

@@ -162,6 +162,18 @@ func TestOfNothing(t *testing.T) {
 	}
 }
 
+// More packets may arrive than left the attacker: that is no share.
+func TestAmplified(t *testing.T) {
+	a := measure.Attack{Name: "ntp-amplification", Expected: "amplification", Runs: []measure.Outcome{{Sent: 100, Delivered: 990}}}
+	a.Summary = measure.Summarise(a.Runs, a.Expected)
+	r := measure.Report{Labs: []measure.Lab{{Name: "x", Attacks: []measure.Attack{a}}}}
+	for _, format := range []string{"text", "html", "markdown"} {
+		if out := render(t, format, r); !strings.Contains(out, "amplified × 9.9") {
+			t.Errorf("%s does not say so", format)
+		}
+	}
+}
+
 func TestUpdateMarkdown(t *testing.T) {
 	r := sample(t)
 	path := filepath.Join(t.TempDir(), "README.md")
