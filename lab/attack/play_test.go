@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -113,11 +114,15 @@ func (s stage) record(ctx context.Context, t *testing.T, a attack.Attack, set at
 	if err := run.Stop(); err != nil {
 		t.Fatal(err)
 	}
+	var stopping sync.WaitGroup
 	for _, stop := range stops {
-		if dropped, err := stop(); err != nil || dropped > 0 {
-			t.Fatalf("capture missed %d: %v", dropped, err)
-		}
+		stopping.Go(func() {
+			if dropped, err := stop(); err != nil || dropped > 0 {
+				t.Errorf("capture missed %d: %v", dropped, err)
+			}
+		})
 	}
+	stopping.Wait()
 	if err := truth.Flush(); err != nil {
 		t.Fatal(err)
 	}

@@ -15,15 +15,22 @@ import (
 const MaxRate = 1_000_000
 
 // Pace keeps a mean rate: packet n is due n/rate after the first. Who asks
-// late gets all that has become due in the meantime, but never more than a
-// second's worth, so that a machine that stalls does not pay back with a
-// flood; what was due beyond that is forfeit. A Pace serves one sender.
+// late gets what has become due in the meantime, at twice the rate at most,
+// and never more than a second's worth, so that a machine that stalls does
+// not pay back with a flood; what was due beyond that is forfeit. A Pace
+// serves one sender.
 type Pace struct {
 	rate    float64
 	start   time.Time
 	granted uint64
 	forfeit uint64
+	// free is when the next packet may go at twice the rate.
+	free time.Time
 }
+
+// jitter is how far catching up may run ahead of twice the rate: waits end
+// late by about as much.
+const jitter = time.Millisecond
 
 // NewPace makes a pace of so many packets per second. The first is due at the
 // first Wait.
@@ -50,12 +57,21 @@ func (p *Pace) Wait(ctx context.Context, limit int) (int, error) {
 		if err := ctx.Err(); err != nil {
 			return 0, err
 		}
-		if n := p.due(time.Now()); n > 0 {
+		now := time.Now()
+		if n := p.due(now); n > 0 && !now.Before(p.free) {
 			n = min(n, max(1, limit))
 			p.granted += uint64(n)
+			if earliest := now.Add(-jitter); p.free.Before(earliest) {
+				p.free = earliest
+			}
+			p.free = p.free.Add(time.Duration(float64(n) / (2 * p.rate) * 1e9))
 			return n, nil
 		}
-		if err := pause(ctx, max(time.Microsecond, time.Until(p.at(p.granted)))); err != nil {
+		next := p.at(p.granted)
+		if p.free.After(next) {
+			next = p.free
+		}
+		if err := pause(ctx, max(time.Microsecond, time.Until(next))); err != nil {
 			return 0, err
 		}
 	}

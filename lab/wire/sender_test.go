@@ -292,3 +292,45 @@ func (s scene) receive(ctx context.Context, t *testing.T) {
 		t.Errorf("after the end: %v", err)
 	}
 }
+
+// BenchmarkFlood sends packets as fast as they go, from a veth pair's end
+// through a userspace switch.
+func BenchmarkFlood(b *testing.B) {
+	ctx := context.Background()
+	lab := labtest.New(ctx, b, "../first.clab.yml").Up(ctx, b)
+	station, err := agent.In(lab, "h5")
+	if err != nil {
+		b.Fatal(err)
+	}
+	mac, err := lab.MAC("h1", "eth1")
+	if err != nil {
+		b.Fatal(err)
+	}
+	frame, err := wire.Path{SrcMAC: station.MAC, DstMAC: mac, Src: station.Addr(), Dst: netip.MustParseAddr("10.77.0.11")}.UDP(4000, 9, nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	tpl, err := wire.NewTemplate(frame)
+	if err != nil {
+		b.Fatal(err)
+	}
+	budget, err := agent.NewBudget(uint64(b.N)+1, time.Minute)
+	if err != nil {
+		b.Fatal(err)
+	}
+	w, err := wire.NewSender(station, budget)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer w.Close()
+	pace, err := wire.NewPace(wire.MaxRate)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	b.ResetTimer()
+	if err := w.Flood(ctx, pace, tpl, uint64(b.N), func(n uint64, t *wire.Template) { t.SetSrcPort(uint16(n)) }, nil); err != nil {
+		b.Fatal(err)
+	}
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "packets/s")
+}
