@@ -1,8 +1,10 @@
 package ipcmd
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,73 +13,88 @@ import (
 // procSys is where the kernel's parameters are.
 const procSys = "/proc/sys"
 
+// sysctls is a command line of sysctl as parsed.
+type sysctls struct {
+	bare, ignore, quiet bool
+	settings            []setting
+}
+
+// setting is one parameter, to be read or to be written.
+type setting struct {
+	key, file, value string
+	write            bool
+}
+
 // Sysctl is sysctl(8) with the arguments "[-w] KEY=VALUE..." to write,
 // "[-n] KEY..." to read, -e to ignore unknown keys and -q to say nothing
 // about what was written. Other arguments are refused before anything is
 // written.
 func Sysctl(args []string, out io.Writer) error {
-	var set struct{ write, bare, ignore, quiet bool }
-	var todo []string
-	for _, a := range args {
-		if !strings.HasPrefix(a, "-") {
-			todo = append(todo, a)
-			continue
-		}
-		for _, option := range strings.TrimPrefix(a, "-") {
-			switch option {
-			case 'w':
-				set.write = true
-			case 'n':
-				set.bare = true
-			case 'e':
-				set.ignore = true
-			case 'q':
-				set.quiet = true
-			default:
-				return syntax("sysctl: option %q is not supported: there are -w, -n, -e and -q", a)
-			}
-		}
+	todo, err := parseSysctl(args)
+	if err != nil {
+		return err
 	}
-	if len(todo) == 0 {
-		return syntax("sysctl: needs KEY or KEY=VALUE")
-	}
-	type setting struct {
-		key, file, value string
-		write            bool
-	}
-	var settings []setting
-	for _, a := range todo {
-		key, value, write := strings.Cut(a, "=")
-		if set.write && !write {
-			return syntax("sysctl: %q needs the form KEY=VALUE", a)
-		}
-		file, err := sysctlFile(key)
-		if err != nil {
-			return err
-		}
-		settings = append(settings, setting{key, file, value, write})
-	}
-	for _, s := range settings {
+	for _, s := range todo.settings {
 		value := s.value
-		var err error
 		if s.write {
 			err = writeSysctl(s.file, s.value)
 		} else {
 			value, err = readSysctl(s.file)
 		}
 		switch {
-		case os.IsNotExist(err) && set.ignore:
+		case errors.Is(err, fs.ErrNotExist) && todo.ignore:
 			continue
 		case err != nil:
 			return fmt.Errorf("sysctl: %s: %w", s.key, err)
-		case s.write && set.quiet:
-		case set.bare:
+		case s.write && todo.quiet:
+		case todo.bare:
 			fmt.Fprintln(out, value)
 		default:
 			fmt.Fprintf(out, "%s = %s\n", s.key, value)
 		}
 	}
 	return nil
+}
+
+func parseSysctl(args []string) (sysctls, error) {
+	var out sysctls
+	var words []string
+	onlyWrite := false
+	for _, a := range args {
+		if !strings.HasPrefix(a, "-") {
+			words = append(words, a)
+			continue
+		}
+		for _, option := range strings.TrimPrefix(a, "-") {
+			switch option {
+			case 'w':
+				onlyWrite = true
+			case 'n':
+				out.bare = true
+			case 'e':
+				out.ignore = true
+			case 'q':
+				out.quiet = true
+			default:
+				return sysctls{}, syntax("sysctl: option %q is not supported: there are -w, -n, -e and -q", a)
+			}
+		}
+	}
+	if len(words) == 0 {
+		return sysctls{}, syntax("sysctl: needs KEY or KEY=VALUE")
+	}
+	for _, word := range words {
+		key, value, write := strings.Cut(word, "=")
+		if onlyWrite && !write {
+			return sysctls{}, syntax("sysctl: %q needs the form KEY=VALUE", word)
+		}
+		file, err := sysctlFile(key)
+		if err != nil {
+			return sysctls{}, err
+		}
+		out.settings = append(out.settings, setting{key, file, value, write})
+	}
+	return out, nil
 }
 
 // sysctlFile finds the file of a key. Parts are separated by dots or by
