@@ -3,6 +3,7 @@
 package report
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -29,27 +30,68 @@ func Format(name string) (func(io.Writer, measure.Report) error, error) {
 }
 
 // JSON writes a report with every sample, so that others can compute again
-// what it sums up.
+// what it sums up: an attack on each line, so that two reports can be compared
+// line by line.
 func JSON(w io.Writer, r measure.Report) error {
-	enc := json.NewEncoder(w)
-	enc.SetIndent("", " ")
-	if err := enc.Encode(r); err != nil {
+	labs := r.Labs
+	r.Labs = nil
+	text, err := fill(r, "labs", len(labs), func(i int) ([]byte, error) {
+		l := labs[i]
+		l.Attacks = nil
+		return fill(l, "attacks", len(labs[i].Attacks), func(j int) ([]byte, error) { return json.Marshal(labs[i].Attacks[j]) })
+	})
+	if err != nil {
 		return fmt.Errorf("report: %w", err)
 	}
-	return nil
+	_, err = w.Write(append(text, '\n'))
+	return err
+}
+
+// fill writes a value whose list of a name is nil, with that list's n elements
+// on lines of their own.
+func fill(v any, name string, n int, element func(int) ([]byte, error)) ([]byte, error) {
+	text, err := json.Marshal(v)
+	if err != nil {
+		return nil, err
+	}
+	list := []byte("[")
+	for i := range n {
+		e, err := element(i)
+		if err != nil {
+			return nil, err
+		}
+		if i > 0 {
+			list = append(list, ',')
+		}
+		list = append(append(list, '\n'), e...)
+	}
+	// Inside a text the quotes would be escaped: this is the list itself.
+	return bytes.Replace(text, []byte(`"`+name+`":null`), slices.Concat([]byte(`"`+name+`":`), list, []byte("\n]")), 1), nil
 }
 
 // ms writes milliseconds with three significant figures at least.
 func ms(v float64) string {
 	switch {
-	case v >= 10_000:
-		return fmt.Sprintf("%.0f", v)
 	case v >= 100:
 		return fmt.Sprintf("%.0f", v)
 	case v >= 10:
 		return fmt.Sprintf("%.1f", v)
 	}
 	return fmt.Sprintf("%.2f", v)
+}
+
+// tail is what is behind the median. Of few runs the high quantiles are the
+// slowest run, which need not be said three times.
+func tail(d measure.Distribution) string {
+	switch {
+	case d.N < 2:
+		return "1 run"
+	case d.P95 == d.Max:
+		return fmt.Sprintf("p95 to max %s", ms(d.Max))
+	case d.P99 == d.Max:
+		return fmt.Sprintf("%s / max %s", ms(d.P95), ms(d.Max))
+	}
+	return fmt.Sprintf("%s / %s / %s", ms(d.P95), ms(d.P99), ms(d.Max))
 }
 
 // seconds writes milliseconds as seconds.

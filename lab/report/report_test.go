@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"strings"
 	"testing"
@@ -81,8 +82,11 @@ func TestJSONIsWhole(t *testing.T) {
 	if err := json.Unmarshal([]byte(render(t, "json", r)), &again); err != nil {
 		t.Fatal(err)
 	}
-	if render(t, "json", again) != render(t, "json", r) {
+	if !reflect.DeepEqual(again, r) {
 		t.Error("a report changes by being written and read")
+	}
+	if lines := strings.Count(render(t, "json", r), "\n{\"name\":\""); lines != len(r.Labs)+len(r.Labs[0].Attacks) {
+		t.Errorf("%d labs and attacks on lines of their own", lines)
 	}
 	for _, l := range r.Labs {
 		for _, a := range l.Attacks {
