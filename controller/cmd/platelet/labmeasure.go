@@ -49,6 +49,10 @@ func chosen(names []string) []string {
 	return out
 }
 
+// blindPatience is how long an attack that the controller has no detector for
+// may go on: long enough for another one to notice it.
+const blindPatience = 4 * time.Second
+
 // measuring is the command line of a measurement.
 type measuring struct {
 	attacks, others []string
@@ -87,7 +91,7 @@ attack only the timeline of its median run.`,
 	f.IntVar(&m.blindRuns, "blind-runs", 1, "how often to run an attack that the controller has no detector for")
 	f.IntVar(&m.releases, "release", 3, "in how many runs of each attack to wait until the controller lets go")
 	f.Uint64Var(&m.seed, "seed", 1, "what agents choose at random follows from it")
-	f.DurationVar(&m.patience, "patience", 8*time.Second, "how long an attack may go on uncontained; half of it where there is no detector, more for slow ones")
+	f.DurationVar(&m.patience, "patience", 8*time.Second, "how long an attack may go on uncontained; at most 4s where there is no detector, more for slow ones")
 	f.DurationVar(&m.hold, "hold", time.Second, "how long containment must hold under continued attack")
 	f.DurationVar(&m.warmUp, "warm-up", warmUp, "how long honest traffic runs before the first attack")
 	f.StringVar(&m.truth, "truth", "", "directory for the ground truth: a line per action of each agent")
@@ -161,7 +165,7 @@ func (m measuring) configure(cmd *cobra.Command, args []string, o runner.Options
 		}
 		c := measure.Config{
 			Topology: t, Options: o, Attacks: chosen(m.attacks), Benign: m.benign, Runs: m.runs, Releases: m.releases, Controller: startLabController,
-			Kinds: kinds, BlindRuns: cmp.Or(m.blindRuns, m.runs), Patience: m.patience, BlindPatience: m.patience / 2, Hold: m.hold,
+			Kinds: kinds, BlindRuns: cmp.Or(m.blindRuns, m.runs), Patience: m.patience, BlindPatience: min(m.patience, blindPatience), Hold: m.hold,
 			WarmUp: m.warmUp, Seed: m.seed, Truth: m.truth, Log: cmd.ErrOrStderr(),
 		}
 		if i > 0 && len(m.others) > 0 {
