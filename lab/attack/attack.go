@@ -41,6 +41,8 @@ type Attack struct {
 	prepare func(ctx context.Context, lab *runner.Lab, r Roles) (undo func(context.Context) error, err error)
 	// watch names the nodes that it arrives at, where those are not the usual.
 	watch func(Roles) []string
+	// marked is true when its packets are known by their source ports.
+	marked bool
 	// alone is true when one agent can play it where it stands.
 	alone bool
 	// attackers is how many attacking nodes it wants; 1 when 0. Where the lab
@@ -95,18 +97,31 @@ func (a Attack) Watch(r Roles) []string {
 	return []string{r.Victim}
 }
 
-// Filter is the capture filter of the attack's packets. They are known by
-// the attackers' hardware addresses, so that benign packets of the same form
-// are not counted; an attack that forges those too has a filter of its own.
+// Filter is the capture filter of the attack's packets. Those of our own
+// scans are known by their source ports, which nothing else uses; the others
+// by the attackers' hardware addresses, and beyond a router by their IP
+// addresses or the range that forged ones are from. Benign packets of the same
+// form are not counted.
 func (a Attack) Filter(r Roles) string {
 	if a.filter != nil {
 		return a.filter(r)
 	}
-	macs := make([]string, 0, max(1, a.attackers))
-	for _, p := range a.Parties(r) {
-		macs = append(macs, "ether src "+p.MAC)
+	if a.marked {
+		return a.traffic + " and src portrange " + markedPorts()
 	}
-	return "(" + strings.Join(macs, " or ") + ") and " + a.traffic
+	var from []string
+	for _, p := range a.Parties(r) {
+		from = append(from, "ether src "+p.MAC)
+		for _, addr := range p.Addrs {
+			if addr.IsGlobalUnicast() {
+				from = append(from, "src host "+addr.String())
+			}
+		}
+	}
+	if a.Spoofed && a.program == "" {
+		from = append(from, "src net 198.18.0.0/15")
+	}
+	return "(" + strings.Join(from, " or ") + ") and " + a.traffic
 }
 
 // Parties lists the attacking nodes of those cast that this attack uses.

@@ -2,6 +2,7 @@ package attack_test
 
 import (
 	"context"
+	"net/netip"
 	"os"
 	"os/exec"
 	"strings"
@@ -110,7 +111,9 @@ func TestCastByLabels(t *testing.T) {
 
 // TestFiltersAreValid lets tcpdump compile every capture filter.
 func TestFiltersAreValid(t *testing.T) {
-	roles := attack.Roles{Attackers: []attack.Party{{MAC: "aa:c1:ab:00:00:01"}, {MAC: "aa:c1:ab:00:00:02"}}}
+	own := []netip.Addr{netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("fd00::1"), netip.MustParseAddr("fe80::1")}
+	roles := attack.Roles{AttackerMAC: "aa:c1:ab:00:00:01", Near: attack.Host{Node: "h", Addr: netip.MustParseAddr("10.0.0.9")},
+		Attackers: []attack.Party{{MAC: "aa:c1:ab:00:00:01", Addrs: own}, {MAC: "aa:c1:ab:00:00:02"}}}
 	seen := map[string]bool{}
 	for _, a := range attack.All() {
 		if a.About() == "" || a.Finding == "" || a.Action == "" || a.Technique == "" || seen[a.Name] {

@@ -45,6 +45,17 @@ func arpSpoof(ctx context.Context, s *Scene) error {
 	})
 }
 
+// spoofedReplies matches the half of the replies that is for the host: the
+// other half goes to a gateway, which may have many interfaces.
+func spoofedReplies(r Roles) string {
+	filter := "ether src " + r.AttackerMAC + " and arp[6:2] == 2"
+	if r.Near.Addr.Is4() {
+		b := r.Near.Addr.As4()
+		filter += fmt.Sprintf(" and arp[24:4] == %d", binary.BigEndian.Uint32(b[:]))
+	}
+	return filter
+}
+
 // healNeighbours lets hosts forget, after the attack, what ARP spoofing made
 // them believe; by themselves they would notice only after a minute.
 func healNeighbours(_ context.Context, lab *runner.Lab, r Roles) (func(context.Context) error, error) {

@@ -28,8 +28,10 @@ func packets() []Attack {
 // scans go over the ports of one host.
 func scans() []Attack {
 	scan := func(name, traffic, about string, play func(context.Context, *Scene) error) Attack {
-		return Attack{Name: name, Finding: "port-scan", Action: "quarantine", Technique: "T1046", traffic: traffic, about: about, play: play}
+		return Attack{Name: name, Finding: "port-scan", Action: "quarantine", Technique: "T1046", traffic: traffic, about: about, play: play, marked: true}
 	}
+	connect := scan("connect-scan", synOnly, "connects to ports 1-8000 at 1,000 attempts/s", connectScan)
+	connect.marked = false
 	silent := scan("port-scan-silent", synOnly, "SYN to ports 1-8000 of an address that never answers, 1,000 probes/s", silentScan)
 	silent.prepare = silentNeighbour
 	distributed := scan("distributed-scan", synOnly, "SYN to ports 1-8000, 1,000 probes/s shared out among ten sources", distributedScan)
@@ -38,7 +40,7 @@ func scans() []Attack {
 	return []Attack{
 		scan("port-scan", synOnly, "SYN to ports 1-8000 at 1,000 probes/s, closed ports answer", portScan(scanRate, wire.SYN, theVictim)),
 		silent,
-		scan("connect-scan", synOnly, "connects to ports 1-8000 at 1,000 attempts/s", connectScan),
+		connect,
 		scan("decoy-scan", synOnly, "SYN to ports 1-8000 at 1,000 probes/s, its own address among nine forged ones", decoyScan),
 		distributed, six,
 	}
@@ -47,7 +49,7 @@ func scans() []Attack {
 // stealthy are scans that mean to go unnoticed.
 func stealthy() []Attack {
 	flags := func(name, about, traffic string, flags wire.Flags) Attack {
-		return Attack{Name: name, Finding: "port-scan", Action: "quarantine", Technique: "T1046", traffic: traffic,
+		return Attack{Name: name, Finding: "port-scan", Action: "quarantine", Technique: "T1046", traffic: traffic, marked: true,
 			about: about + " to ports 1-8000 at 1,000 probes/s", play: portScan(scanRate, flags, theVictim)}
 	}
 	return []Attack{
@@ -55,11 +57,11 @@ func stealthy() []Attack {
 		flags("null-scan", "segments without flags", "tcp[tcpflags] & 0x3f == 0", 0),
 		flags("xmas-scan", "FIN, PSH and URG", "tcp[tcpflags] & 0x3f == 0x29", wire.FIN|wire.PSH|wire.URG),
 		{
-			Name: "udp-scan", Finding: "port-scan", Action: "quarantine", Technique: "T1046", traffic: "udp src port 61001",
+			Name: "udp-scan", Finding: "port-scan", Action: "quarantine", Technique: "T1046", traffic: "udp", marked: true,
 			about: "empty datagrams to ports 1-8000 at 1,000 probes/s", play: udpScan,
 		},
 		{
-			Name: "slow-scan", Finding: "port-scan", Action: "quarantine", Technique: "T1046", traffic: synOnly,
+			Name: "slow-scan", Finding: "port-scan", Action: "quarantine", Technique: "T1046", traffic: synOnly, marked: true,
 			about: "SYN to ports 1-8000, one probe in 5 s", play: portScan(0.2, wire.SYN, theVictim),
 		},
 	}
@@ -69,7 +71,7 @@ func stealthy() []Attack {
 func sweeps() []Attack {
 	return []Attack{
 		{
-			Name: "host-sweep", Finding: "host-sweep", Action: "quarantine", Technique: "T1018", traffic: synOnly, swept: true,
+			Name: "host-sweep", Finding: "host-sweep", Action: "quarantine", Technique: "T1018", traffic: synOnly, swept: true, marked: true,
 			about: "SYN to port 22 of 200 live addresses at 1,000 probes/s", play: hostSweep, prepare: liveAddresses,
 		},
 		{
@@ -126,9 +128,9 @@ func amplifications() []Attack {
 func onTheLink() []Attack {
 	return []Attack{
 		{
-			Name: "arp-spoof", Finding: "arp-spoof", Action: "quarantine", Technique: "T1557.002", traffic: "arp[6:2] == 2",
+			Name: "arp-spoof", Finding: "arp-spoof", Action: "quarantine", Technique: "T1557.002", filter: spoofedReplies,
 			about: "ARP replies every second that put itself between a host and its gateway", play: arpSpoof, prepare: healNeighbours,
-			watch: func(r Roles) []string { return present(r.Near.Node, r.Gateway.Node) },
+			watch: func(r Roles) []string { return present(r.Near.Node) },
 		},
 		{
 			Name: "mac-flood", Finding: "mac-flood", Action: "quarantine", Technique: "T1557", Flood: true, Spoofed: true,

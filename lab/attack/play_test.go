@@ -42,9 +42,9 @@ type stage struct {
 	roles attack.Roles
 }
 
-func newStage(ctx context.Context, t *testing.T) stage {
+func newStage(ctx context.Context, t *testing.T, topology string) stage {
 	t.Helper()
-	lab := labtest.New(ctx, t, "../first.clab.yml").Up(ctx, t)
+	lab := labtest.New(ctx, t, topology).Up(ctx, t)
 	roles, err := attack.Cast(lab, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -226,7 +226,7 @@ func shapes() map[string]shape {
 		"udp-flood": {"udp", 0, 42, 1, 1, 1}, "udp-flood-spoofed": {"udp", 0, 42, many, 1, 1},
 		"icmp-flood": {"icmp", 0, 42, 1, 1, 1}, "icmp-flood-spoofed": {"icmp", 0, 42, many, 1, 1},
 		"dns-amplification": {"udp", 0, 0, 1, 3, 1}, "ntp-amplification": {"udp", 0, 50, 1, 3, 1},
-		"arp-spoof": {"arp", 0, 42, 2, 2, 1}, "mac-flood": {"tcp", 2, 54, many, 1, many}, "rogue-dhcp": {"udp", 0, 0, 1, 1, 1},
+		"arp-spoof": {"arp", 0, 42, 1, 1, 1}, "mac-flood": {"tcp", 2, 54, many, 1, many}, "rogue-dhcp": {"udp", 0, 0, 1, 1, 1},
 	}
 }
 
@@ -235,13 +235,17 @@ func shapes() map[string]shape {
 func TestAttacksOnTheWire(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
-	s := newStage(ctx, t)
+	s := newStage(ctx, t, "../first.clab.yml")
 	want := shapes()
 	for _, a := range attack.Packets() {
 		t.Run(a.Name, func(t *testing.T) {
 			const packets = 200
 			rec := s.record(ctx, t, a, attack.Settings{Rate: 1000, Packets: packets, Seed: 1, For: 20 * time.Second, Once: true})
-			if len(rec.sent) != packets || rec.spent.Packets != packets {
+			captured := packets
+			if a.Name == "arp-spoof" {
+				captured = packets / 2 // the other half is for the gateway
+			}
+			if len(rec.sent) != captured || rec.spent.Packets != packets {
 				t.Errorf("%d packets left, %d were counted, want %d", len(rec.sent), rec.spent.Packets, packets)
 			}
 			w, ok := want[a.Name]
@@ -249,8 +253,8 @@ func TestAttacksOnTheWire(t *testing.T) {
 				t.Fatal("no shape is given for it")
 			}
 			compareShape(t, rec, w)
-			if len(rec.received) < packets && a.Name != "host-sweep" { // each host gets its share, together all
-				t.Errorf("%d packets arrived, want %d", len(rec.received), packets)
+			if len(rec.received) < captured && a.Name != "host-sweep" { // each host gets its share, together all
+				t.Errorf("%d packets arrived, want %d", len(rec.received), captured)
 			}
 			var told uint64
 			for _, action := range rec.truth {
@@ -291,7 +295,7 @@ func compareShape(t *testing.T, rec recording, w shape) {
 func TestTruthAgreesWithCaptures(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	s := newStage(ctx, t)
+	s := newStage(ctx, t, "../first.clab.yml")
 	scan, err := attack.Find("port-scan")
 	if err != nil {
 		t.Fatal(err)
@@ -322,5 +326,163 @@ func TestTruthAgreesWithCaptures(t *testing.T) {
 	}
 	if told != 5000 || len(rec.sent) != 5000 || octets != 5000*42 || len(rec.truth) < 8 || len(rec.truth) > 12 {
 		t.Errorf("%d lines tell of %d packets and %d octets; %d packets left", len(rec.truth), told, octets, len(rec.sent))
+	}
+}
+
+// TestAttacksAcrossARouter plays every attack in a lab where a router stands
+// between attacker and victim: what can pass one arrives, and captures know it
+// there although its hardware address is the router's.
+func TestAttacksAcrossARouter(t *testing.T) {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	s := newStage(ctx, t, "../branch.clab.yml")
+	var err error
+	if s.roles, err = attack.CastFrom(s.lab, "pc1"); err != nil {
+		t.Fatal(err)
+	}
+	if s.roles.Subnet.Contains(s.roles.AttackerAddr) {
+		t.Fatalf("%v and %v are on one link", s.roles.AttackerAddr, s.roles.VictimAddr)
+	}
+	// A router forwards IPv6 once it has made sure that nobody else has its
+	// link-local address.
+	for reached := false; !reached; {
+		cmd, err := s.lab.Command(ctx, s.roles.Attacker, "ping", "-6", "-c", "1", "-W", "1", s.roles.VictimAddr6.String())
+		if err != nil || ctx.Err() != nil {
+			t.Fatalf("the victim is not reached over IPv6: %v, %v", err, ctx.Err())
+		}
+		reached = cmd.Run() == nil
+	}
+	for _, a := range attack.Packets() {
+		t.Run(a.Name, func(t *testing.T) {
+			const packets = 40
+			rec := s.record(ctx, t, a, attack.Settings{Rate: 400, Packets: packets, Seed: 2, For: 20 * time.Second, Once: true})
+			want := packets
+			if a.Name == "arp-spoof" {
+				want /= 2 // the other half is for the gateway
+			}
+			if len(rec.sent) != want {
+				t.Errorf("%d packets left, want %d", len(rec.sent), want)
+			}
+			switch a.Name {
+			case "arp-sweep", "ipv6-sweep", "mac-flood":
+				want = 0 // attacks on the own link, which the victim is not on
+			}
+			if len(rec.received) < want {
+				t.Errorf("%d packets arrived, want %d", len(rec.received), want)
+			}
+		})
+	}
+}
+
+// TestARPSpoofingTakesAndHeals looks into the neighbour tables of those that
+// are lied to.
+func TestARPSpoofingTakesAndHeals(t *testing.T) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	s := newStage(ctx, t, "../first.clab.yml")
+	a, err := attack.Find("arp-spoof")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The kernel believes replies only about addresses that it has asked for.
+	run := func(node, program string, args ...string) string {
+		cmd, err := s.lab.Command(ctx, node, program, args...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("%s: %s %v: %v: %s", node, program, args, err, out)
+		}
+		return string(out)
+	}
+	run("h1", "ping", "-c", "1", "10.77.0.1")
+	believes := func(node, about string) bool {
+		return strings.Contains(run(node, "ip", "neigh", "show", about), s.roles.AttackerMAC)
+	}
+	if believes("h1", "10.77.0.1") || believes("gw", "10.77.0.11") {
+		t.Fatal("the lie is believed before it is told")
+	}
+	undo, err := a.Prepare(ctx, s.lab, s.roles)
+	if err != nil {
+		t.Fatal(err)
+	}
+	running, err := a.Start(ctx, s.lab, s.roles, attack.Settings{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for !believes("h1", "10.77.0.1") || !believes("gw", "10.77.0.11") {
+		if ctx.Err() != nil {
+			t.Fatal("nobody believes it")
+		}
+	}
+	if err := errors.Join(running.Stop(), undo(ctx)); err != nil {
+		t.Fatal(err)
+	}
+	if believes("h1", "10.77.0.1") || believes("gw", "10.77.0.11") {
+		t.Error("it is believed for ever")
+	}
+	run("h1", "ping", "-c", "1", "10.77.0.1")
+}
+
+// TestAmplificationAmplifies compares what leaves the attacker with what
+// arrives at the victim, which has asked for nothing.
+func TestAmplificationAmplifies(t *testing.T) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	s := newStage(ctx, t, "../first.clab.yml")
+	for name, factor := range map[string]int{"dns-amplification": 12, "ntp-amplification": 90} {
+		a, err := attack.Find(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		rec := s.record(ctx, t, a, attack.Settings{Rate: 200, Packets: 60, Once: true})
+		sent, received := 0, 0
+		for _, f := range rec.sent {
+			sent += f.length
+		}
+		from := map[string]bool{}
+		for _, f := range rec.received {
+			received += f.length
+			from[f.src] = true
+		}
+		if received < sent*factor || len(from) != 3 || from[s.roles.AttackerAddr.String()] {
+			t.Errorf("%s: %d octets sent, %d received from %v; want %d times as many from three others", name, sent, received, from, factor)
+		}
+		reflected := 0
+		for _, action := range rec.truth {
+			if action.Role == agent.Reflector {
+				reflected += int(action.Packets)
+			}
+		}
+		if reflected != len(rec.received) {
+			t.Errorf("%s: the ground truth has %d reflected packets, %d arrived", name, reflected, len(rec.received))
+		}
+	}
+}
+
+// TestRogueDHCPAnswersWhoAsks plays a rogue server to a client of ours, and
+// makes sure that nobody's configuration changes.
+func TestRogueDHCPAnswersWhoAsks(t *testing.T) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	s := newStage(ctx, t, "../first.clab.yml")
+	before := addressesAndNeighbours(t, ctx, s.lab)
+	a, err := attack.Find("rogue-dhcp")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rec := s.record(ctx, t, a, attack.Settings{Packets: 10, Once: true})
+	count := map[string]int{}
+	for _, action := range rec.truth {
+		count[string(action.Role)+" "+action.Action]++
+	}
+	for _, want := range []string{"benign Discover", "benign Request", "attack Offer", "attack Ack"} {
+		if count[want] == 0 {
+			t.Errorf("no %s: %v", want, count)
+		}
+	}
+	if after := addressesAndNeighbours(t, ctx, s.lab); after != before {
+		t.Errorf("changed:\n%s\nbefore:\n%s", after, before)
 	}
 }

@@ -19,9 +19,9 @@ const (
 	// scanRate is in probes per second, scanPorts how many ports a scan goes
 	// over, from 1 on.
 	scanRate, scanPorts = 1000, 8000
-	// scanPort is the source port of UDP probes, by which they are told from
-	// other datagrams of the attacker's.
-	scanPort = 61001
+	// Source ports of probes, by which they are told from other packets: the
+	// kernel gives clients none of them.
+	markFrom, markTo = 61000, 61063
 	// sweepPort is what sweeps ask hosts for.
 	sweepPort = 22
 	// sources is how many addresses a distributed scan and one with decoys
@@ -75,31 +75,43 @@ func (s *Scene) shuffled() []uint16 {
 	return out
 }
 
-// segment is a TCP probe as nmap sends it: its flags from an unprivileged port,
-// the maximum segment size with SYN alone.
-func (s *Scene) segment(flags wire.Flags, port uint16) wire.Segment {
-	seg := wire.Segment{SrcPort: s.clientPort(), DstPort: port, Seq: s.Rand.Uint32(), Flags: flags, Window: 1024}
+func markedPorts() string { return fmt.Sprintf("%d-%d", markFrom, markTo) }
+
+// markedPort is a source port of probes; like nmap, a scan uses one.
+func (s *Scene) markedPort() uint16 { return uint16(markFrom + s.Rand.IntN(markTo-markFrom+1)) }
+
+// segment is a TCP probe as nmap sends it: its flags, and the maximum segment size with SYN alone.
+func (s *Scene) segment(flags wire.Flags, from, port uint16) wire.Segment {
+	seg := wire.Segment{SrcPort: from, DstPort: port, Seq: s.Rand.Uint32(), Flags: flags, Window: 1024}
 	if flags == wire.SYN {
 		seg.MSS = 1460
 	}
 	return seg
 }
 
+// clientPort is a source port as the kernel gives it to clients.
 func (s *Scene) clientPort() uint16 { return uint16(32768 + s.Rand.IntN(28232)) }
 
-// tcpProbe is a probe of one port from a source, which may be forged; the
-// zero Addr is the station's own.
-func (s *Scene) tcpProbe(ctx context.Context, from int, source, to netip.Addr, flags wire.Flags, port uint16) (probe, error) {
-	p, err := s.path(ctx, from, to)
+// source is where probes come from: one of the stations, by an address that
+// may be forged (its own when zero) and a port.
+type source struct {
+	from int
+	addr netip.Addr
+	port uint16
+}
+
+// tcpProbe is a probe of one port.
+func (s *Scene) tcpProbe(ctx context.Context, from source, to netip.Addr, flags wire.Flags, port uint16) (probe, error) {
+	p, err := s.path(ctx, from.from, to)
 	if err != nil {
 		return probe{}, err
 	}
-	if source.IsValid() {
-		p.Src = source
+	if from.addr.IsValid() {
+		p.Src = from.addr
 	}
 	p.ID = uint16(s.Rand.Uint32())
-	frame, err := p.TCP(s.segment(flags, port))
-	return probe{from, frame, agent.Action{From: p.Src, To: to, Proto: "tcp", Port: port}}, err
+	frame, err := p.TCP(s.segment(flags, from.port, port))
+	return probe{from.from, frame, agent.Action{From: p.Src, To: to, Proto: "tcp", Port: port}}, err
 }
 
 // portScan goes over the victim's ports with segments of certain flags.
@@ -109,9 +121,9 @@ func portScan(rate float64, flags wire.Flags, target func(*Scene) (netip.Addr, e
 		if err != nil {
 			return err
 		}
-		ports := s.shuffled()
+		ports, from := s.shuffled(), source{port: s.markedPort()}
 		return s.scan(ctx, rate, len(ports), func(ctx context.Context, i int) (probe, error) {
-			return s.tcpProbe(ctx, 0, netip.Addr{}, to, flags, ports[i])
+			return s.tcpProbe(ctx, from, to, flags, ports[i])
 		})
 	}
 }
@@ -143,14 +155,14 @@ func silentScan(ctx context.Context, s *Scene) error {
 
 // udpScan sends empty datagrams to the victim's ports.
 func udpScan(ctx context.Context, s *Scene) error {
-	ports := s.shuffled()
+	ports, from := s.shuffled(), s.markedPort()
 	return s.scan(ctx, scanRate, len(ports), func(ctx context.Context, i int) (probe, error) {
 		p, err := s.path(ctx, 0, s.VictimAddr)
 		if err != nil {
 			return probe{}, err
 		}
 		p.ID = uint16(s.Rand.Uint32())
-		frame, err := p.UDP(scanPort, ports[i], nil)
+		frame, err := p.UDP(from, ports[i], nil)
 		return probe{0, frame, agent.Action{From: p.Src, To: p.Dst, Proto: "udp", Port: ports[i]}}, err
 	})
 }
@@ -161,8 +173,9 @@ func hostSweep(ctx context.Context, s *Scene) error {
 	if len(targets) == 0 {
 		targets = sweepTargets(s.Roles)
 	}
+	from := source{port: s.markedPort()}
 	return s.scan(ctx, scanRate, len(targets), func(ctx context.Context, i int) (probe, error) {
-		return s.tcpProbe(ctx, 0, netip.Addr{}, targets[i], wire.SYN, sweepPort)
+		return s.tcpProbe(ctx, from, targets[i], wire.SYN, sweepPort)
 	})
 }
 
@@ -226,27 +239,23 @@ func decoyScan(ctx context.Context, s *Scene) error {
 	}
 	s.Rand.Shuffle(len(from), func(i, j int) { from[i], from[j] = from[j], from[i] })
 	from = append(from[:min(len(from), sources-1)], s.From[0].Addr())
-	ports := s.shuffled()
+	ports, port := s.shuffled(), s.markedPort()
 	return s.scan(ctx, scanRate, len(ports)*len(from), func(ctx context.Context, i int) (probe, error) {
 		if i%len(from) == 0 {
 			s.Rand.Shuffle(len(from), func(i, j int) { from[i], from[j] = from[j], from[i] })
 		}
-		return s.tcpProbe(ctx, 0, from[i%len(from)], s.VictimAddr, wire.SYN, ports[i/len(from)])
+		return s.tcpProbe(ctx, source{0, from[i%len(from)], port}, s.VictimAddr, wire.SYN, ports[i/len(from)])
 	})
 }
 
 // distributedScan shares the victim's ports out among all addresses that the
 // attacking nodes have.
 func distributedScan(ctx context.Context, s *Scene) error {
-	type source struct {
-		from int
-		addr netip.Addr
-	}
 	var all []source
 	for i, station := range s.From {
 		for _, p := range station.Prefixes {
 			if p.Addr().Is4() {
-				all = append(all, source{i, p.Addr()})
+				all = append(all, source{i, p.Addr(), s.markedPort()})
 				s.Truth.Own(station.Node, p.Addr())
 			}
 		}
@@ -256,8 +265,7 @@ func distributedScan(ctx context.Context, s *Scene) error {
 	}
 	ports := s.shuffled()
 	return s.scan(ctx, scanRate, len(ports), func(ctx context.Context, i int) (probe, error) {
-		src := all[i%len(all)]
-		return s.tcpProbe(ctx, src.from, src.addr, s.VictimAddr, wire.SYN, ports[i])
+		return s.tcpProbe(ctx, all[i%len(all)], s.VictimAddr, wire.SYN, ports[i])
 	})
 }
 

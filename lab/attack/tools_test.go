@@ -31,7 +31,7 @@ type look struct {
 func TestAgentsLookLikeTools(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
-	s := newStage(ctx, t)
+	s := newStage(ctx, t, "../first.clab.yml")
 	const ports = 8000
 	for _, p := range []pair{
 		{"port-scan", "nmap-port-scan", ports}, {"port-scan-silent", "nmap-port-scan-silent", ports}, {"connect-scan", "nmap-connect-scan", ports},
