@@ -152,6 +152,7 @@ topology:
       exec: [ip addr add 10.80.0.2/24 dev eth1, `+line("b-exec")+`, ping -c 1 -W 10 10.80.0.1, "touch `+log+`.go"]
       stages: {create-links: {wait-for: [{node: a, stage: configure}], exec: [{command: "`+line("b-links")+`"}]}}
     once: {cmd: "`+strings.ReplaceAll(line("once"), `"`, `\"`)+`"}
+    late: {startup-delay: 1, exec: [`+line("late-exec")+`]}
     last:
       exec: [`+line("last-exec")+`]
       stages: {create: {wait-for: [{node: a, stage: healthy}, {node: once, stage: exit}]}}
@@ -176,7 +177,7 @@ topology:
 		at[word] = i + 1
 	}
 	for _, pair := range [][2]string{{"a-create-host", "a-links"}, {"a-links", "a-exec"}, {"a-links", "b-links"}, {"b-links", "b-exec"},
-		{"b-exec", "a-healthy"}, {"a-healthy", "last-exec"}, {"once", "last-exec"}} {
+		{"b-exec", "a-healthy"}, {"a-healthy", "last-exec"}, {"once", "last-exec"}, {"a-links", "late-exec"}} {
 		if at[pair[0]] == 0 || at[pair[1]] == 0 || at[pair[0]] > at[pair[1]] {
 			t.Errorf("%s does not come before %s:\n%s", pair[0], pair[1], data)
 		}
@@ -287,4 +288,34 @@ topology:
 		t.Errorf("made %q", left)
 	}
 	run(t, ctx, lab, "a", "true")
+}
+
+// TestKernelLacksAreNamed: what this machine cannot do is refused before
+// anything is made, and what it can do works.
+func TestKernelLacksAreNamed(t *testing.T) {
+	ctx := timeout(t)
+	e := setUp(t, ctx, "lacks")
+	topo := parse(t, `
+name: lacks
+topology:
+  nodes:
+    a: {kind: linux, network-mode: none, exec: [ip link show dum, tc qdisc add dev lo root netem delay 1ms]}
+  links:
+  - {type: dummy, endpoint: {node: a, interface: dum}}
+`)
+	probe := runner.Probe(topo)
+	lab, err := runner.Up(ctx, topo, e.options)
+	if (probe == nil) != (err == nil) {
+		t.Fatalf("probe says %v, up says %v", probe, err)
+	}
+	if err == nil {
+		defer lab.Down(context.Background())
+		return
+	}
+	if !strings.Contains(err.Error(), "t.yml:") || !strings.Contains(err.Error(), "this machine's kernel has no ") {
+		t.Errorf("got %v", err)
+	}
+	if left := e.traces(t, ctx, e.options.Name); len(left) > 0 {
+		t.Errorf("made %q", left)
+	}
 }

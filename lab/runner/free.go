@@ -37,7 +37,21 @@ func (s *state) checkFree(ctx context.Context, h *netlink.Handle) error {
 	if len(taken) > 0 {
 		return fmt.Errorf("lab %s cannot have these names (if it is up already, \"lab down\" or --reconfigure clears it away):\n  %s", s.Lab, strings.Join(taken, "\n  "))
 	}
-	return s.probe(h)
+	return s.checkParents(h)
+}
+
+// checkParents looks for the interfaces of the host that links stand on.
+func (s *state) checkParents(h *netlink.Handle) error {
+	var errs []error
+	for _, l := range s.Links {
+		if l.Type != clab.LinkMacvlan {
+			continue
+		}
+		if _, err := h.LinkByName(l.B.Name); err != nil {
+			errs = append(errs, fmt.Errorf("link %s: parent interface %s: %w", l, l.B.Name, err))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // takenNames lists the namespaces and interfaces that are there, and the
@@ -168,30 +182,6 @@ func ovsMap(raw json.RawMessage) (map[string]string, error) {
 		out[kv[0]] = kv[1]
 	}
 	return out, nil
-}
-
-// probe tries what not every kernel has, in a namespace that vanishes again,
-// and looks for the parents of macvlan links.
-func (s *state) probe(h *netlink.Handle) error {
-	var errs []error
-	for _, l := range s.Links {
-		switch l.Type {
-		case clab.LinkMacvlan:
-			if _, err := h.LinkByName(l.B.Name); err != nil {
-				errs = append(errs, fmt.Errorf("link %s: parent interface %s: %w", l, l.B.Name, err))
-			}
-		case clab.LinkDummy:
-			err := namespace.Scratch(func() error {
-				attrs := netlink.NewLinkAttrs()
-				attrs.Name = "probe"
-				return netlink.LinkAdd(&netlink.Dummy{LinkAttrs: attrs})
-			})
-			if err != nil {
-				errs = append(errs, fmt.Errorf("link %s: this kernel makes no dummy interfaces: %w", l, err))
-			}
-		}
-	}
-	return errors.Join(errs...)
 }
 
 // checkSubnets refuses a management network whose subnets the host has on

@@ -103,7 +103,8 @@ func (l *Lab) Command(ctx context.Context, node, program string, args ...string)
 	if n.Namespace != "" && !namespace.Exists(n.Namespace) {
 		return nil, fmt.Errorf("node %s of lab %s is not running", node, l.state.Lab)
 	}
-	cmd := namespace.Command(ctx, n.Namespace, program, args...)
+	words := l.options.program(append([]string{program}, args...))
+	cmd := namespace.Command(ctx, n.Namespace, words[0], words[1:]...)
 	cmd.View = l.state.view(n, l.options)
 	cmd.Env = append(os.Environ(), n.Env...)
 	return cmd, nil

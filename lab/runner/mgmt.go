@@ -81,11 +81,18 @@ func (s *state) allocate(t *clab.Topology, labs []*state) error {
 	if s.Mgmt == nil {
 		return nil
 	}
-	four, err := newFamily(t.Mgmt.IPv4Subnet, t.Mgmt.IPv4Range, t.Mgmt.IPv4Gateway)
+	gateway4, gateway6 := t.Mgmt.IPv4Gateway, t.Mgmt.IPv6Gateway
+	if s.Mgmt.IPv4.IsValid() { // an adopted bridge's
+		gateway4 = s.Mgmt.IPv4.Addr().String()
+	}
+	if s.Mgmt.IPv6.IsValid() {
+		gateway6 = s.Mgmt.IPv6.Addr().String()
+	}
+	four, err := newFamily(t.Mgmt.IPv4Subnet, t.Mgmt.IPv4Range, gateway4)
 	if err != nil {
 		return fmt.Errorf("management network: %w", err)
 	}
-	six, err := newFamily(t.Mgmt.IPv6Subnet, t.Mgmt.IPv6Range, t.Mgmt.IPv6Gateway)
+	six, err := newFamily(t.Mgmt.IPv6Subnet, t.Mgmt.IPv6Range, gateway6)
 	if err != nil {
 		return fmt.Errorf("management network: %w", err)
 	}
@@ -172,6 +179,9 @@ func newFamily(subnet, pool, gateway string) (*family, error) {
 			return nil, err
 		}
 	}
+	if !f.subnet.Contains(f.gateway) {
+		return nil, fmt.Errorf("gateway %s is not in %s", f.gateway, f.subnet)
+	}
 	f.used[f.gateway] = "the gateway"
 	return f, nil
 }
@@ -229,6 +239,38 @@ func mgmtMAC(lab string, n node) net.HardwareAddr {
 	}
 	a := n.IPv4.Addr().As4()
 	return net.HardwareAddr{0x02, 0x42, a[0], a[1], a[2], a[3]}
+}
+
+// adopt takes the addresses of a bridge that the user made for the management
+// network: they are the gateways, as for Docker.
+func (s *state) adopt(h *netlink.Handle) error {
+	if s.Mgmt == nil {
+		return nil
+	}
+	l, err := h.LinkByName(s.Mgmt.Bridge)
+	var missing netlink.LinkNotFoundError
+	if errors.As(err, &missing) || err == nil && strings.HasPrefix(l.Attrs().Alias, mgmtKey+"=") {
+		return nil // ours to make, or made by us
+	}
+	if err != nil {
+		return fmt.Errorf("management bridge %s: %w", s.Mgmt.Bridge, err)
+	}
+	addrs, err := addrList(h, l)
+	if err != nil {
+		return fmt.Errorf("addresses of %s: %w", s.Mgmt.Bridge, err)
+	}
+	for _, a := range addrs {
+		ip, ok := netip.AddrFromSlice(a.IP)
+		bits, _ := a.Mask.Size()
+		switch ip = ip.Unmap(); {
+		case !ok || ip.IsLinkLocalUnicast():
+		case ip.Is4() && !s.Mgmt.IPv4.IsValid():
+			s.Mgmt.IPv4 = netip.PrefixFrom(ip, bits)
+		case ip.Is6() && !s.Mgmt.IPv6.IsValid():
+			s.Mgmt.IPv6 = netip.PrefixFrom(ip, bits)
+		}
+	}
+	return nil
 }
 
 // makeMgmt makes the management bridge unless it is there. The caller holds

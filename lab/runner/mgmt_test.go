@@ -3,6 +3,7 @@ package runner_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -12,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/platelet-sdn/platelet/lab/runner"
+	"github.com/vishvananda/netlink"
 )
 
 // output runs a program in a node and returns what it prints.
@@ -199,5 +201,38 @@ func TestManagementNetworkIsNotMadeInVain(t *testing.T) {
 	ifs, err := net.Interfaces()
 	if err != nil || len(ifs) != 1 {
 		t.Errorf("interfaces %v, %v", ifs, err)
+	}
+}
+
+// TestManagementBridgeOfTheUser: a bridge that was there is used with its own
+// address, and stays.
+func TestManagementBridgeOfTheUser(t *testing.T) {
+	ctx := timeout(t)
+	e := setUp(t, ctx, "ownbr")
+	br := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "plownbr"}}
+	if err := netlink.LinkAdd(br); err != nil {
+		t.Fatal(err)
+	}
+	defer netlink.LinkDel(br)
+	addr, err := netlink.ParseAddr("172.31.6.77/24")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(netlink.AddrAdd(br, addr), netlink.LinkSetUp(br)); err != nil {
+		t.Fatal(err)
+	}
+	lab, err := runner.Up(ctx, parse(t, "name: ownbr\nmgmt: {network: n, bridge: plownbr, ipv4-subnet: 172.31.6.0/24}\ntopology: {nodes: {a: {kind: linux, exec: [ping -c 1 -W 10 172.31.6.77]}}}\n"), e.options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lab.Down(context.Background())
+	if got := output(t, ctx, lab, "a", "ip", "route"); !strings.Contains(got, "default via 172.31.6.77 dev eth0") {
+		t.Errorf("routes: %s", got)
+	}
+	if err := lab.Down(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if got := bridges(t); len(got) != 1 || got[0] != "plownbr" {
+		t.Errorf("bridges %q", got)
 	}
 }

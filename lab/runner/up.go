@@ -15,7 +15,7 @@ import (
 // Up brings a topology up. When it fails, nothing of it stays.
 func Up(ctx context.Context, t *clab.Topology, o Options) (*Lab, error) {
 	o = o.withDefaults()
-	if err := Check(t); err != nil {
+	if err := Verify(t); err != nil {
 		return nil, err
 	}
 	s, err := plan(t, o)
@@ -58,6 +58,9 @@ func (s *state) claim(ctx context.Context, h *netlink.Handle, t *clab.Topology, 
 	}
 	labs, err := others(o.StateDir, s.Lab)
 	if err != nil {
+		return err
+	}
+	if err := s.adopt(h); err != nil {
 		return err
 	}
 	if err := s.allocate(t, labs); err != nil {

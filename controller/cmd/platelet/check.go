@@ -131,7 +131,7 @@ func (r *checkReport) topology() error {
 		return err
 	}
 	r.Lab, r.Nodes, r.Links = t.Name, len(t.Nodes), len(t.Links)
-	if err := runner.Check(t); err != nil {
+	if err := runner.Verify(t); err != nil {
 		return err
 	}
 	r.Notes = append(r.Notes, runner.Notes(t)...)
