@@ -54,20 +54,32 @@ func (s *Shot) listen(ctx context.Context, dir string) error {
 		out.Count = 1
 	}
 	var err1, err2 error
-	s.sinks, err1 = s.tap(ctx, dir, "in", s.Attack.Watch(s.Roles), in)
+	s.sinks, err1 = s.tap(ctx, dir, "in", s.targets(), in)
 	s.sources.taps, err2 = s.tap(ctx, dir, "out", s.origins(), out)
 	return errors.Join(err1, err2)
 }
 
-// origins are the nodes that the attack may come from. One that spreads comes
-// from those that it reaches, too.
+// targets are the nodes that the attack may arrive at. One that spreads may
+// arrive anywhere; routers are left out, because what they pass on arrives
+// once more.
+func (s *Shot) targets() []string {
+	if !spreads(s.Attack) {
+		return s.Attack.Watch(s.Roles)
+	}
+	return slices.DeleteFunc(s.Lab.Nodes(), func(node string) bool {
+		return !s.Lab.Isolated(node) || len(s.Lab.Interfaces(node)) != 1
+	})
+}
+
+// origins are the nodes that the attack may come from: of one that spreads,
+// those that it reaches, too.
 func (s *Shot) origins() []string {
 	var nodes []string
 	for _, p := range s.Attack.Parties(s.Roles) {
 		nodes = append(nodes, p.Node)
 	}
 	if spreads(s.Attack) {
-		for _, n := range s.Attack.Watch(s.Roles) {
+		for _, n := range s.targets() {
 			if !slices.Contains(nodes, n) {
 				nodes = append(nodes, n)
 			}
