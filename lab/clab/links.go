@@ -111,7 +111,9 @@ func (r rawLink) link(path string, report linkReport) Link {
 		l.DstPort = r.UDPPort
 	}
 	if l.MTU == 0 {
-		l.MTU = defaultMTU
+		if l.Type != LinkVxlan { // whose MTU follows from its parent's
+			l.MTU = defaultMTU
+		}
 	} else if l.MTU < 68 || l.MTU > 65535 {
 		report(path+".mtu", "needs 68 to 65535, got %d", l.MTU)
 	}

@@ -103,7 +103,7 @@ func LinkTypes() []LinkType {
 type Link struct {
 	Type LinkType
 	A, B Endpoint
-	MTU  int // bytes
+	MTU  int // bytes; zero, of a vxlan link, leaves it to the kernel
 	// Labels and Vars are the file's, for whoever reads them.
 	Labels map[string]string
 	Vars   map[string]any

@@ -169,7 +169,7 @@ func theirLink(l *links.LinkDefinition) string {
 		if port == 0 {
 			port = r.UdpPort
 		}
-		return theirPair(fmt.Sprintf("%s %s %d %d %d %s", r.LinkType, r.Remote, r.VNI, port, r.SrcPort, r.ParentInterface), mtu(r.MTU), &r.Endpoint, &links.EndpointRaw{})
+		return theirPair(fmt.Sprintf("%s %s %d %d %d %s", r.LinkType, r.Remote, r.VNI, port, r.SrcPort, r.ParentInterface), vxlanMTU(r), &r.Endpoint, &links.EndpointRaw{})
 	case *links.LinkDummyRaw:
 		return theirPair("dummy", mtu(r.MTU), r.Endpoint, &links.EndpointRaw{})
 	}
@@ -181,6 +181,14 @@ func mtu(v int) int {
 		return 9500
 	}
 	return v
+}
+
+// vxlanMTU leaves a plain vxlan link's to the kernel.
+func vxlanMTU(r *links.LinkVxlanRaw) int {
+	if r.LinkType == links.LinkTypeVxlan {
+		return r.MTU
+	}
+	return mtu(r.MTU)
 }
 
 func theirPair(kind string, mtu int, a, b *links.EndpointRaw) string {

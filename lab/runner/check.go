@@ -254,20 +254,27 @@ func (c *checker) completes(w clab.WaitFor, path string) {
 
 func (c *checker) link(l clab.Link) {
 	switch l.Type {
-	case clab.LinkVeth, clab.LinkHost, clab.LinkMgmtNet, clab.LinkDummy, clab.LinkMacvlan:
+	case clab.LinkVeth, clab.LinkHost, clab.LinkMgmtNet, clab.LinkDummy, clab.LinkMacvlan, clab.LinkVxlan:
 	default:
-		c.report(l.Path, "link type %q is not supported: the embedded runner makes veth, host, mgmt-net, dummy and macvlan links", l.Type)
+		c.report(l.Path, "link type %q is not supported: the embedded runner makes veth, host, mgmt-net, dummy, macvlan and vxlan links", l.Type)
 		return
 	}
 	if l.Type == clab.LinkMacvlan && !slices.Contains([]string{"", "bridge", "vepa", "passthru", "private", "source"}, l.Mode) {
 		c.report(l.Path+".mode", "unknown mode %q", l.Mode)
 	}
+	if _, err := netip.ParseAddr(l.Remote); l.Type == clab.LinkVxlan && err != nil {
+		c.report(l.Path+".remote", "needs an address, got %q", l.Remote)
+	}
+	if l.Type == clab.LinkVxlan && (l.VNI < 1 || l.VNI >= 1<<24) {
+		c.report(l.Path+".vni", "needs 1 to %d, got %d", 1<<24-1, l.VNI)
+	}
+	single := l.Type == clab.LinkDummy || l.Type == clab.LinkMacvlan || l.Type == clab.LinkVxlan
 	for _, e := range []clab.Endpoint{l.A, l.B} {
 		if len(e.Interface) > nameMax || strings.ContainsAny(e.Interface, "/ \t") {
 			c.report(l.Path, "interface name %q: needs at most %d characters without spaces or slashes", e.Interface, nameMax)
 		}
 		n, _ := c.t.Node(e.Node)
-		if (l.Type == clab.LinkDummy || l.Type == clab.LinkMacvlan) && (n.Kind == clab.KindBridge || n.Kind == clab.KindOVSBridge) {
+		if single && (n.Kind == clab.KindBridge || n.Kind == clab.KindOVSBridge) {
 			c.report(l.Path, "a %s link at a bridge is not supported", l.Type)
 		}
 	}

@@ -78,7 +78,8 @@ func TestCheckRefuses(t *testing.T) {
 		{"bridge inside", head + "    br|z: {kind: bridge, network-mode: \"container:z\"}\n", `there is no container "z"`},
 		{"sysctl", "name: x\ntopology:\n  nodes:\n    a: {kind: linux, sysctls: {kernel.panic: 1}}\n", "only sysctls under net. belong to a node"},
 		{"long name", head + "  links:\n  - endpoints: [a:abcdefghijklmnop, h:p]\n", "at most 15 characters"},
-		{"link type", head + "  links:\n  - {type: vxlan, endpoint: {node: a, interface: e}, remote: 10.0.0.1, vni: 1}\n", `t.yml:7:5: topology.links[0]: link type "vxlan" is not supported`},
+		{"link type", head + "  links:\n  - {type: vxlan-stitch, endpoint: {node: a, interface: e}, remote: 10.0.0.1, vni: 1}\n", `t.yml:7:5: topology.links[0]: link type "vxlan-stitch" is not supported`},
+		{"vxlan", head + "  links:\n  - {type: vxlan, endpoint: {node: a, interface: e}, remote: far.example.net}\n", `topology.links[0].remote: needs an address, got "far.example.net"`},
 		{"macvlan mode", head + "  links:\n  - {type: macvlan, host-interface: lo, mode: odd, endpoint: {node: a, interface: e}}\n", `unknown mode "odd"`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -168,6 +168,10 @@ func (b *builder) linkData(l clab.Link, made link) linkData {
 		a = exportEnd(l.B, made.B, made.B.Bridge)
 		a.Peer, z.Peer = "z", "a"
 		out.Endpoints["a"], out.Endpoints["z"] = a, z
+	case clab.LinkVxlan: // the far end is the tunnel, on the host
+		a.Peer = "z"
+		out.Endpoints["a"] = a
+		out.Endpoints["z"] = endpointData{Node: "host", MAC: a.MAC, Peer: "a"}
 	default:
 		node := l.B.Node
 		if node == "" {

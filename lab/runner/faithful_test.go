@@ -250,6 +250,39 @@ topology:
 	}
 }
 
+// TestVXLAN: a node's interface is a tunnel that ends at another one's, over
+// an interface of the host.
+func TestVXLAN(t *testing.T) {
+	ctx := timeout(t)
+	e := setUp(t, ctx, "vxlan")
+	lab, err := runner.Up(ctx, parse(t, `
+name: vxlan
+topology:
+  nodes:
+    me: {kind: host, exec: [ip addr add 10.84.0.1/24 dev plvxh]}
+    v: {kind: linux, network-mode: none, exec: [ip addr add 10.85.0.1/24 dev eth1]}
+    far:
+      kind: linux
+      network-mode: none
+      exec:
+      - ip addr add 10.84.0.2/24 dev eth1
+      - ip link add vx type vxlan id 7 remote 10.84.0.1 dstport 14789 dev eth1
+      - ip addr add 10.85.0.2/24 dev vx
+      - ip link set vx up
+  links:
+  - endpoints: [far:eth1, me:plvxh]
+  - {type: vxlan, endpoint: {node: v, interface: eth1, mac: "02:00:00:00:00:55"}, remote: 10.84.0.2, vni: 7, parent-interface: plvxh, mtu: 1400}
+`), runner.Options{DB: e.options.DB, StateDir: e.options.StateDir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lab.Down(context.Background())
+	run(t, ctx, lab, "v", "ping", "-c", "1", "-W", "10", "10.85.0.2")
+	if got := output(t, ctx, lab, "v", "ip", "link", "show", "eth1"); !strings.Contains(got, "02:00:00:00:00:55") || !strings.Contains(got, "mtu 1400") {
+		t.Errorf("interface: %s", got)
+	}
+}
+
 // TestCollisionsAreListed: everything that is taken is named, and nothing is
 // made.
 func TestCollisionsAreListed(t *testing.T) {

@@ -42,13 +42,26 @@ func (s *state) checkFree(ctx context.Context, h *netlink.Handle) error {
 
 // checkParents looks for the interfaces of the host that links stand on.
 func (s *state) checkParents(h *netlink.Handle) error {
+	made := map[string]bool{}
+	for i := range s.Links {
+		for _, e := range s.Links[i].ends() {
+			made[e.Name] = made[e.Name] || e.Namespace == ""
+		}
+	}
 	var errs []error
 	for _, l := range s.Links {
-		if l.Type != clab.LinkMacvlan {
+		parent := ""
+		switch {
+		case l.Type == clab.LinkMacvlan:
+			parent = l.B.Name
+		case l.VXLAN != nil:
+			parent = l.VXLAN.Parent
+		}
+		if parent == "" || made[parent] {
 			continue
 		}
-		if _, err := h.LinkByName(l.B.Name); err != nil {
-			errs = append(errs, fmt.Errorf("link %s: parent interface %s: %w", l, l.B.Name, err))
+		if _, err := h.LinkByName(parent); err != nil {
+			errs = append(errs, fmt.Errorf("link %s: parent interface %s: %w", l, parent, err))
 		}
 	}
 	return errors.Join(errs...)

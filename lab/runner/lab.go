@@ -61,18 +61,6 @@ func (l *Lab) Select(key, value string) []string {
 	return out
 }
 
-// Interface is a node's first interface.
-func (l *Lab) Interface(node string) (string, error) {
-	for _, k := range l.state.Links {
-		for _, e := range []end{k.A, k.B} {
-			if e.Node == node {
-				return e.Interface, nil
-			}
-		}
-	}
-	return "", fmt.Errorf("lab %s: node %q has no interface", l.state.Lab, node)
-}
-
 // Bridges lists the interface names of the lab's bridges.
 func (l *Lab) Bridges() []string {
 	out := make([]string, len(l.state.Bridges))

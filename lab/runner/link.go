@@ -39,6 +39,10 @@ func (s *state) makeLink(root *netlink.Handle, l link) error {
 		}
 		attrs.ParentIndex, attrs.MTU = parent.Attrs().Index, 0
 		made = &netlink.Macvlan{LinkAttrs: attrs, Mode: macvlanMode(l.Mode)}
+	case clab.LinkVxlan:
+		if made, err = l.VXLAN.link(root, attrs); err != nil {
+			return fmt.Errorf("link %s: %w", l, err)
+		}
 	default:
 		veth := &netlink.Veth{LinkAttrs: attrs, PeerName: l.B.Name, PeerMTU: uint32(l.MTU)}
 		if veth.PeerHardwareAddr, err = net.ParseMAC(l.B.MAC); err != nil {
@@ -53,6 +57,30 @@ func (s *state) makeLink(root *netlink.Handle, l link) error {
 		return fmt.Errorf("link %s: %w", l, err)
 	}
 	return nil
+}
+
+// link is the tunnel's interface. Its packets travel in the host's own
+// namespace, over the parent interface.
+func (v *vxlan) link(root *netlink.Handle, attrs netlink.LinkAttrs) (netlink.Link, error) {
+	attrs.TxQLen = 1000
+	out := &netlink.Vxlan{LinkAttrs: attrs, VxlanId: v.VNI, Group: v.Remote.AsSlice(), Port: v.DstPort, Learning: true}
+	if v.SrcPort != 0 {
+		out.PortLow, out.PortHigh = v.SrcPort, v.SrcPort+1
+	}
+	if v.Parent == "" {
+		routes, err := root.RouteGet(v.Remote.AsSlice())
+		if err != nil || len(routes) == 0 {
+			return nil, fmt.Errorf("no route to %s: %w", v.Remote, err)
+		}
+		out.VtepDevIndex = routes[0].LinkIndex
+		return out, nil
+	}
+	parent, err := root.LinkByName(v.Parent)
+	if err != nil {
+		return nil, fmt.Errorf("parent interface %s: %w", v.Parent, err)
+	}
+	out.VtepDevIndex = parent.Attrs().Index
+	return out, nil
 }
 
 // openNamespaces opens two namespaces; nil stands for the host's own.
@@ -128,7 +156,7 @@ type placed struct {
 
 func (s *state) finishEnd(h *netlink.Handle, tool *ethtool.Ethtool, e placed) error {
 	switch e.kind {
-	case clab.LinkDummy:
+	case clab.LinkDummy, clab.LinkVxlan:
 	case clab.LinkMacvlan:
 		l, err := h.LinkByName(e.Name)
 		if err != nil {
@@ -247,7 +275,7 @@ func removeLink(h *netlink.Handle, lab, name string) error {
 	}
 	// A crash may come before the mark; the plan made sure then that the
 	// name was free.
-	if alias := l.Attrs().Alias; alias != "" && alias != markKey+"="+lab || alias == "" && l.Type() != "veth" && l.Type() != "dummy" && l.Type() != "macvlan" {
+	if alias := l.Attrs().Alias; alias != "" && alias != markKey+"="+lab || alias == "" && l.Type() != "veth" && l.Type() != "dummy" && l.Type() != "macvlan" && l.Type() != "vxlan" {
 		return nil
 	}
 	if err := h.LinkDel(l); err != nil && !errors.As(err, &missing) {

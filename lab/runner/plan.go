@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -164,11 +165,36 @@ func (p *planner) link(l clab.Link) link {
 	out := link{Type: l.Type, MTU: l.MTU, Mode: l.Mode, A: p.end(l.A), B: p.end(l.B)}
 	switch l.Type {
 	case clab.LinkMacvlan:
-		out.B = end{Interface: l.B.Interface, Name: l.B.Interface} // is there already
+		out.B = end{Interface: l.B.Interface, Name: p.parent(l.B.Interface)} // is there already
 	case clab.LinkDummy:
 		out.B = end{}
+	case clab.LinkVxlan:
+		out.B = end{}
+		remote, _ := netip.ParseAddr(l.Remote) // which Check has looked at
+		out.VXLAN = &vxlan{Remote: remote, VNI: l.VNI, DstPort: l.DstPort, SrcPort: l.SrcPort, Parent: p.parent(l.Parent)}
+		if out.VXLAN.DstPort == 0 {
+			out.VXLAN.DstPort = defaultVXLANPort
+		}
 	}
 	return out
+}
+
+// defaultVXLANPort is containerlab's, not the standard's 4789, which others
+// may filter or use.
+const defaultVXLANPort = 14789
+
+// parent names the interface of the host that a link stands on, which the
+// lab itself may make.
+func (p *planner) parent(name string) string {
+	for _, l := range p.t.Links {
+		for _, e := range []clab.Endpoint{l.A, l.B} {
+			n, _ := p.t.Node(e.Node)
+			if l.Type != clab.LinkMacvlan && e.Interface == name && name != "" && (n.Name == "" || n.Kind != clab.KindLinux) {
+				return p.global(name)
+			}
+		}
+	}
+	return name
 }
 
 func (p *planner) end(e clab.Endpoint) end {

@@ -47,6 +47,9 @@ func Probe(t *clab.Topology) error {
 		if l.Type == clab.LinkDummy {
 			try(l.Path, "dummy interfaces", tryDummy)
 		}
+		if l.Type == clab.LinkVxlan {
+			try(l.Path, "vxlan interfaces", tryVXLAN)
+		}
 	}
 	for _, n := range t.Nodes {
 		lines := slices.Clone(n.Exec)
@@ -68,6 +71,12 @@ func tryDummy() error {
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name = "probe"
 	return netlink.LinkAdd(&netlink.Dummy{LinkAttrs: attrs})
+}
+
+func tryVXLAN() error {
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name = "probe"
+	return netlink.LinkAdd(&netlink.Vxlan{LinkAttrs: attrs, VxlanId: 1, Port: defaultVXLANPort})
 }
 
 func tryNetem() error {

@@ -62,11 +62,22 @@ type link struct {
 	B    end           `json:"b"`
 	MTU  int           `json:"mtu"`
 	Mode string        `json:"mode,omitempty"` // of macvlan
+	// VXLAN is set for a vxlan link.
+	VXLAN *vxlan `json:"vxlan,omitempty"`
+}
+
+// vxlan is the tunnel of a vxlan link.
+type vxlan struct {
+	Remote  netip.Addr `json:"remote"`
+	VNI     int        `json:"vni"`
+	DstPort int        `json:"dst_port"`
+	SrcPort int        `json:"src_port,omitempty"`
+	Parent  string     `json:"parent,omitempty"` // empty: where the route leads
 }
 
 // ends are the interfaces that the link makes.
 func (l *link) ends() []*end {
-	if l.Type == clab.LinkDummy || l.Type == clab.LinkMacvlan {
+	if l.Type == clab.LinkDummy || l.Type == clab.LinkMacvlan || l.Type == clab.LinkVxlan {
 		return []*end{&l.A}
 	}
 	return []*end{&l.A, &l.B}
