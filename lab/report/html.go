@@ -70,7 +70,7 @@ type runView struct {
 func HTML(w io.Writer, r measure.Report) error {
 	t, err := template.New("page").Funcs(template.FuncMap{
 		"ms": ms, "pair": func(d measure.Distribution) string { return pair(d, ms) }, "share": share, "through": through, "harm": harm, "counts": counts, "seconds": seconds, "count": count[int],
-		"interval": interval, "tail": tail, "delivered": delivered, "harmed": harmed, "plural": plural,
+		"interval": interval, "tail": tail, "line": line, "delivered": delivered, "harmed": harmed, "plural": plural,
 		"ratio": func(s measure.Share) string {
 			if s.CI == nil {
 				return ""

@@ -69,7 +69,7 @@ func remarks(l measure.Lab) []string {
 			say("the controller has no detector for %s", a.Expected)
 		}
 		if a.Error != "" {
-			say("%s", a.Error)
+			say("%s", line(a.Error))
 		}
 		if len(s.OtherKinds) > 0 {
 			say("also named %s", counts(s.OtherKinds))
@@ -103,9 +103,16 @@ func remarks(l measure.Lab) []string {
 		}
 	}
 	if l.Error != "" {
-		out = append(out, l.Error)
+		out = append(out, line(l.Error))
 	}
 	return out
+}
+
+// line is the first line of a text: the rest, such as the end of a log, stands
+// in the JSON.
+func line(text string) string {
+	text, _, _ = strings.Cut(text, "\n")
+	return text
 }
 
 // counts lists what was counted, the most frequent first.

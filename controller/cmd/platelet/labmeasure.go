@@ -128,7 +128,24 @@ func (m measuring) run(cmd *cobra.Command, args []string, o runner.Options) erro
 	if m.markdown != "" {
 		err = errors.Join(err, report.UpdateMarkdown(m.markdown, r))
 	}
-	return errors.Join(err, render(cmd.OutOrStdout(), r))
+	return errors.Join(err, render(cmd.OutOrStdout(), r), incomplete(r))
+}
+
+// incomplete is an error when an attack could not be run as often as it should
+// be. That one was not detected or not contained is a result, and none.
+func incomplete(r measure.Report) error {
+	var names []string
+	for _, l := range r.Labs {
+		for _, a := range l.Attacks {
+			if a.Error != "" {
+				names = append(names, l.Name+" "+a.Name)
+			}
+		}
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	return fmt.Errorf("not measured to the end: %s", strings.Join(names, ", "))
 }
 
 // configure turns the command line into what is to be measured on each lab.

@@ -137,6 +137,17 @@ func mustJSON(t *testing.T, v any) string {
 	return string(raw)
 }
 
+func TestWhatWasNotMeasuredIsAnError(t *testing.T) {
+	r := measure.Report{Labs: []measure.Lab{{Name: "first", Attacks: []measure.Attack{{Name: "worm"}}}}}
+	if err := incomplete(r); err != nil {
+		t.Errorf("an attack that was not detected: %v", err)
+	}
+	r.Labs[0].Attacks[0].Error = "the controller died"
+	if err := incomplete(r); err == nil || !strings.Contains(err.Error(), "first worm") {
+		t.Errorf("got %v", err)
+	}
+}
+
 // Every topology that we ship can be attacked: somebody is cast for each role.
 func TestEveryTopologyCanBeMeasured(t *testing.T) {
 	files, err := filepath.Glob("../../../lab/*.clab.yml")
