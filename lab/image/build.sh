@@ -8,6 +8,12 @@ binary=${1:?usage: build.sh BINARY [TAG]}
 tag=${2:-platelet-lab:latest}
 here=$(dirname "$0")
 
+# Nothing in the image could load its libraries.
+if ldd "$binary" >/dev/null 2>&1; then
+	echo "$0: $binary is not static: build it with CGO_ENABLED=0" >&2
+	exit 1
+fi
+
 context=$(mktemp -d)
 trap 'rm -rf "$context"' EXIT
 mkdir -p "$context/rootfs/bin"

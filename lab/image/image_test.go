@@ -41,6 +41,9 @@ func TestImage(t *testing.T) {
 	if out, err := d.run(ctx, "sh", "build.sh", binary, tag); err != nil {
 		t.Fatalf("build.sh: %v\n%s", err, out)
 	}
+	if out, err := d.run(ctx, "sh", "build.sh", "/bin/sh"); err == nil || !strings.Contains(out, "is not static") {
+		t.Errorf("a binary that needs libraries: %v: %s", err, out)
+	}
 	checkSize(t, ctx, d, binary)
 	topo, err := clab.Load("../first.clab.yml")
 	if err != nil {
