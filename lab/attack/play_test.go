@@ -74,31 +74,7 @@ func (s stage) record(ctx context.Context, t *testing.T, a attack.Attack, set at
 			t.Error(err)
 		}
 	}()
-	dir := t.TempDir()
-	var out, in []string
-	var stops []func() (int, error)
-	capturing := func(node, iface string, leaving bool) string {
-		file := filepath.Join(dir, node+".pcap")
-		if leaving {
-			file += ".out"
-		}
-		c, err := capture.Start(ctx, s.lab, node, iface, file, capture.Options{Filter: a.Filter(s.roles), Out: leaving})
-		if err != nil {
-			t.Fatal(err)
-		}
-		stops = append(stops, func() (int, error) { _, dropped, err := c.Stop(ctx); return dropped, err })
-		return file
-	}
-	for _, p := range a.Parties(s.roles) {
-		out = append(out, capturing(p.Node, p.Iface, true))
-	}
-	for _, node := range a.Watch(s.roles) {
-		iface, err := s.lab.Interface(node)
-		if err != nil {
-			t.Fatal(err)
-		}
-		in = append(in, capturing(node, iface, false))
-	}
+	out, in, stop := s.capture(ctx, t, a)
 	var lines strings.Builder
 	truth := agent.NewTruth(&lines)
 	set.Truth = truth
@@ -114,15 +90,7 @@ func (s stage) record(ctx context.Context, t *testing.T, a attack.Attack, set at
 	if err := run.Stop(); err != nil {
 		t.Fatal(err)
 	}
-	var stopping sync.WaitGroup
-	for _, stop := range stops {
-		stopping.Go(func() {
-			if dropped, err := stop(); err != nil || dropped > 0 {
-				t.Errorf("capture missed %d: %v", dropped, err)
-			}
-		})
-	}
-	stopping.Wait()
+	stop()
 	if err := truth.Flush(); err != nil {
 		t.Fatal(err)
 	}
@@ -132,6 +100,47 @@ func (s stage) record(ctx context.Context, t *testing.T, a attack.Attack, set at
 		rec.owned[p.Node] = truth.Addrs(p.Node)
 	}
 	return rec
+}
+
+// capture starts captures of what leaves and of what arrives, and returns
+// their files and how to end them.
+func (s stage) capture(ctx context.Context, t *testing.T, a attack.Attack) (out, in []string, stop func()) {
+	t.Helper()
+	dir := t.TempDir()
+	var captures []*capture.Capture
+	start := func(node, iface string, leaving bool) string {
+		file := filepath.Join(dir, node+".pcap")
+		if leaving {
+			file += ".out"
+		}
+		c, err := capture.Start(ctx, s.lab, node, iface, file, capture.Options{Filter: a.Filter(s.roles), Out: leaving})
+		if err != nil {
+			t.Fatal(err)
+		}
+		captures = append(captures, c)
+		return file
+	}
+	for _, p := range a.Parties(s.roles) {
+		out = append(out, start(p.Node, p.Iface, true))
+	}
+	for _, node := range a.Watch(s.roles) {
+		iface, err := s.lab.Interface(node)
+		if err != nil {
+			t.Fatal(err)
+		}
+		in = append(in, start(node, iface, false))
+	}
+	return out, in, func() {
+		var stopping sync.WaitGroup
+		for _, c := range captures {
+			stopping.Go(func() {
+				if _, dropped, err := c.Stop(ctx); err != nil || dropped > 0 {
+					t.Errorf("capture missed %d: %v", dropped, err)
+				}
+			})
+		}
+		stopping.Wait()
+	}
 }
 
 func actions(t *testing.T, lines string) []agent.Action {

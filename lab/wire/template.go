@@ -62,8 +62,8 @@ func NewTemplate(frame []byte) (*Template, error) {
 	default:
 		return nil, fmt.Errorf("template: protocol %d is none of TCP, UDP and ICMP", t.proto)
 	}
-	if t.sum = t.l4 + at; len(frame) < t.sum+2 {
-		return nil, fmt.Errorf("template: %d octets end before the checksum", len(frame))
+	if t.sum = t.l4 + at; len(frame) < max(t.sum+2, t.l4+8) {
+		return nil, fmt.Errorf("template: %d octets end within the transport header", len(frame))
 	}
 	return t, nil
 }
