@@ -19,12 +19,12 @@ type rawLink struct {
 	HostInterface text           `yaml:"host-interface"`
 	Mode          text           `yaml:"mode"`
 	Remote        text           `yaml:"remote"`
-	VNI           int            `yaml:"vni"`
-	DstPort       int            `yaml:"dst-port"`
-	SrcPort       int            `yaml:"src-port"`
-	UDPPort       int            `yaml:"udp-port"`
+	VNI           whole          `yaml:"vni"`
+	DstPort       whole          `yaml:"dst-port"`
+	SrcPort       whole          `yaml:"src-port"`
+	UDPPort       whole          `yaml:"udp-port"`
 	ParentIface   text           `yaml:"parent-interface"`
-	MTU           int            `yaml:"mtu"`
+	MTU           whole          `yaml:"mtu"`
 	Labels        textMap        `yaml:"labels"`
 	Vars          map[string]any `yaml:"vars"`
 	IPv4          texts          `yaml:"ipv4"`
@@ -104,11 +104,11 @@ type linkReport func(path, format string, args ...any)
 
 // link turns a raw link into the model. Complaints go to report.
 func (r rawLink) link(path string, report linkReport) Link {
-	l := Link{Type: LinkType(strings.ToLower(strings.TrimSpace(string(r.Type)))), MTU: r.MTU, Path: path,
-		Labels: mergeMaps(r.Labels), Vars: r.Vars, Mode: string(r.Mode), Remote: string(r.Remote), VNI: r.VNI,
-		DstPort: r.DstPort, SrcPort: r.SrcPort, Parent: string(r.ParentIface)}
+	l := Link{Type: LinkType(strings.ToLower(strings.TrimSpace(string(r.Type)))), MTU: int(r.MTU), Path: path,
+		Labels: mergeMaps(r.Labels), Vars: r.Vars, Mode: string(r.Mode), Remote: string(r.Remote), VNI: int(r.VNI),
+		DstPort: int(r.DstPort), SrcPort: int(r.SrcPort), Parent: string(r.ParentIface)}
 	if l.DstPort == 0 {
-		l.DstPort = r.UDPPort
+		l.DstPort = int(r.UDPPort)
 	}
 	if l.MTU == 0 {
 		if l.Type != LinkVxlan { // whose MTU follows from its parent's

@@ -139,7 +139,7 @@ func (f *rawFile) definition(name string, n *rawDefinition) (Definition, error) 
 	}
 	for _, d := range l {
 		if out.StartupDelay == 0 {
-			out.StartupDelay = d.StartupDelay
+			out.StartupDelay = uint(d.StartupDelay)
 		}
 		if len(out.Ports) == 0 {
 			out.Ports = d.Ports.strings()
@@ -160,7 +160,8 @@ func (l levels) records(out *Definition) {
 		out.DNS = DNS{Servers: d.Servers.strings(), Options: d.Options.strings(), Search: d.Search.strings()}
 	}
 	if h := narrowest(l, func(d *rawDefinition) *rawHealthcheck { return d.Healthcheck }); h != nil {
-		out.Healthcheck = &Healthcheck{Test: h.Test.strings(), Interval: h.Interval, Timeout: h.Timeout, Retries: h.Retries, StartPeriod: h.StartPeriod}
+		out.Healthcheck = &Healthcheck{Test: h.Test.strings(),
+			Interval: int(h.Interval), Timeout: int(h.Timeout), Retries: int(h.Retries), StartPeriod: int(h.StartPeriod)}
 	}
 	for _, d := range slices.Backward(l[:]) {
 		if d.Certificate != nil && d.Certificate.Issue != nil {
@@ -261,7 +262,7 @@ func (l levels) ignored() []string {
 		{"cgroupns-mode", func(d *rawDefinition) bool { return d.CgroupnsMode != "" }},
 		{"components", func(d *rawDefinition) bool { return d.Components != nil }},
 		{"config", func(d *rawDefinition) bool { return d.Config != nil }},
-		{"cpu", func(d *rawDefinition) bool { return d.CPU != 0 }},
+		{"cpu", func(d *rawDefinition) bool { return d.CPU != nil }},
 		{"cpu-set", func(d *rawDefinition) bool { return d.CPUSet != "" }},
 		{"extras", func(d *rawDefinition) bool { return d.Extras != nil }},
 		{"image-pull-policy", func(d *rawDefinition) bool { return d.ImagePullPolicy != "" }},

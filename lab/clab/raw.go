@@ -47,6 +47,30 @@ func (f *flag) UnmarshalStrict(n strictyaml.Node) error {
 	return n.Errorf("needs true or false, got %q", n.Value())
 }
 
+// whole is a number that may also be given as nothing, which is zero.
+type whole int
+
+// UnmarshalStrict takes whole numbers.
+func (w *whole) UnmarshalStrict(n strictyaml.Node) error {
+	if null(n) {
+		*w = 0
+		return nil
+	}
+	return n.Decode((*int)(w))
+}
+
+// natural is a whole number that is not negative.
+type natural uint
+
+// UnmarshalStrict takes whole numbers from zero.
+func (w *natural) UnmarshalStrict(n strictyaml.Node) error {
+	if null(n) {
+		*w = 0
+		return nil
+	}
+	return n.Decode((*uint)(w))
+}
+
 type texts []text
 
 func (t texts) strings() []string {
@@ -89,7 +113,7 @@ type rawDefinition struct {
 	User          text            `yaml:"user"`
 	StartupConfig text            `yaml:"startup-config"`
 	License       text            `yaml:"license"`
-	StartupDelay  uint            `yaml:"startup-delay"`
+	StartupDelay  natural         `yaml:"startup-delay"`
 	RestartPolicy text            `yaml:"restart-policy"`
 	Ports         texts           `yaml:"ports"`
 	Stages        *rawStages      `yaml:"stages"`
@@ -106,7 +130,7 @@ type rawDefinition struct {
 	Privileged            *flag          `yaml:"privileged"`
 	CapAdd                texts          `yaml:"cap-add"`
 	ShmSize               text           `yaml:"shm-size"`
-	CPU                   float64        `yaml:"cpu"`
+	CPU                   *float64       `yaml:"cpu"`
 	CPUSet                text           `yaml:"cpu-set"`
 	Memory                text           `yaml:"memory"`
 	CgroupnsMode          text           `yaml:"cgroupns-mode"`
@@ -153,15 +177,15 @@ type rawDNS struct {
 
 type rawHealthcheck struct {
 	Test        texts `yaml:"test"`
-	Interval    int   `yaml:"interval"`
-	Timeout     int   `yaml:"timeout"`
-	Retries     int   `yaml:"retries"`
-	StartPeriod int   `yaml:"start-period"`
+	Interval    whole `yaml:"interval"`
+	Timeout     whole `yaml:"timeout"`
+	Retries     whole `yaml:"retries"`
+	StartPeriod whole `yaml:"start-period"`
 }
 
 type rawCertificate struct {
 	Issue            *flag `yaml:"issue"`
-	KeySize          int   `yaml:"key-size"`
+	KeySize          whole `yaml:"key-size"`
 	ValidityDuration text  `yaml:"validity-duration"`
 	SANs             texts `yaml:"sans"`
 }
@@ -241,7 +265,7 @@ type rawMgmt struct {
 	IPv6Subnet     text    `yaml:"ipv6-subnet"`
 	IPv6Gateway    text    `yaml:"ipv6-gw"`
 	IPv6Range      text    `yaml:"ipv6-range"`
-	MTU            int     `yaml:"mtu"`
+	MTU            whole   `yaml:"mtu"`
 	ExternalAccess *flag   `yaml:"external-access"`
 	SkipWhenUnused flag    `yaml:"skip-when-unused"`
 	DriverOpts     textMap `yaml:"driver-opts"`
@@ -254,7 +278,7 @@ func (m rawMgmt) mgmt() Mgmt {
 		Network: string(m.Network), Bridge: string(m.Bridge),
 		IPv4Subnet: string(m.IPv4Subnet), IPv4Gateway: string(m.IPv4Gateway), IPv4Range: string(m.IPv4Range),
 		IPv6Subnet: string(m.IPv6Subnet), IPv6Gateway: string(m.IPv6Gateway), IPv6Range: string(m.IPv6Range),
-		MTU: m.MTU, ExternalAccess: (*bool)(m.ExternalAccess), SkipWhenUnused: bool(m.SkipWhenUnused),
+		MTU: int(m.MTU), ExternalAccess: (*bool)(m.ExternalAccess), SkipWhenUnused: bool(m.SkipWhenUnused),
 	}
 	if out.IPv4Subnet == "" {
 		out.IPv4Subnet = string(m.OldIPv4Subnet)
@@ -275,10 +299,10 @@ type rawFile struct {
 	Mgmt     rawMgmt `yaml:"mgmt"`
 	Settings *struct {
 		CertificateAuthority *struct {
-			Cert             text `yaml:"cert"`
-			Key              text `yaml:"key"`
-			KeySize          int  `yaml:"key-size"`
-			ValidityDuration text `yaml:"validity-duration"`
+			Cert             text  `yaml:"cert"`
+			Key              text  `yaml:"key"`
+			KeySize          whole `yaml:"key-size"`
+			ValidityDuration text  `yaml:"validity-duration"`
 		} `yaml:"certificate-authority"`
 	} `yaml:"settings"`
 	Debug    flag `yaml:"debug"`

@@ -85,26 +85,32 @@ func topology(t *rapid.T) mapping {
 // spoil sometimes adds a key that does not exist.
 func spoil(t *rapid.T, doc mapping) {
 	top := doc["topology"].(mapping)
-	switch rapid.IntRange(0, 30).Draw(t, "spoil") {
-	case 0:
+	switch rapid.IntRange(0, 60).Draw(t, "spoil") {
+	case 19:
+		for _, n := range top["nodes"].(mapping) {
+			if m, ok := n.(mapping); ok {
+				m["binds"] = []string{some(t, "bind", "x", "/f:/g:ro:z")}
+			}
+		}
+	case 18:
 		doc["nmae"] = "x"
-	case 1:
+	case 23:
 		top["node"] = mapping{}
-	case 2:
+	case 26:
 		for _, n := range top["nodes"].(mapping) {
 			if m, ok := n.(mapping); ok {
 				m["publish"] = "x"
 			}
 		}
-	case 3:
+	case 29:
 		for _, l := range top["links"].([]any) {
 			l.(mapping)["host-interfaces"] = "x"
 		}
-	case 4:
+	case 32:
 		for _, l := range top["links"].([]any) {
 			l.(mapping)["type"] = "cable"
 		}
-	case 5:
+	case 35:
 		doc["mgmt"] = mapping{"subnet": "10.0.0.0/8"}
 	}
 }
@@ -135,7 +141,7 @@ func definition(t *rapid.T, node bool) mapping {
 		"env":            func() any { return dict(t, "env") },
 		"env-files":      func() any { return list(t, "env-files", "one", "two") },
 		"labels":         func() any { return dict(t, "labels") },
-		"binds":          func() any { return list(t, "binds", "/a:/b", "/c:/b:ro", "/d:/e", "x", "/f:/g:ro:z", ":/h") },
+		"binds":          func() any { return list(t, "binds", "/a:/b", "/c:/b:ro", "/d:/e", "/i:/j", "/k:/e:ro", ":/h") },
 		"volumes":        func() any { return list(t, "volumes", "v:/b", "/c", "w:/b:ro") },
 		"tmpfs":          func() any { return dict(t, "tmpfs") },
 		"devices":        func() any { return list(t, "devices", "/dev/null", "/dev/zero") },
@@ -166,8 +172,16 @@ func definition(t *rapid.T, node bool) mapping {
 	}
 	out := mapping{}
 	for key, draw := range all {
-		if rapid.IntRange(0, 4).Draw(t, key+"?") == 0 {
+		switch rapid.IntRange(0, 400).Draw(t, key+"?") % 7 {
+		case 0:
 			out[key] = draw()
+		case 1:
+			if key == "startup-delay" || key == "mgmt-ipv4" {
+				break // theirs cuts fractions off, and leaves addresses to Docker
+			}
+			if rapid.IntRange(0, 60).Draw(t, key+" odd") == 37 {
+				out[key] = rapid.SampledFrom([]any{nil, "x", 7, 1.5, true, []any{"x"}, []any{nil}, mapping{"x": "y"}, mapping{}, []any{}}).Draw(t, "value")
+			}
 		}
 	}
 	return out
@@ -219,7 +233,7 @@ func linkList(t *rapid.T, names []string) []any {
 		if rapid.Bool().Draw(t, "mtu?") {
 			l["mtu"] = rapid.SampledFrom([]int{1500, 9000}).Draw(t, "mtu")
 		}
-		switch kind := some(t, "kind", "brief", "brief", "to host", "veth", "veth to host", "host", "mgmt-net", "dummy", "macvlan", "vxlan", "wrong"); kind {
+		switch kind := some(t, "kind", "brief", "brief", "to host", "veth", "veth to host", "host", "mgmt-net", "dummy", "macvlan", "vxlan", "brief", "veth", "host", "wrong"); kind {
 		case "brief":
 			l["endpoints"] = []string{fmt.Sprintf("%s:e%d-0", a, i), fmt.Sprintf("%s:e%d-1", b, i)}
 			if rapid.Bool().Draw(t, "addresses") {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -130,5 +131,26 @@ func checkOnce(t *testing.T, ctx context.Context, lab *runner.Lab, from, to stri
 		if err != nil || n < 15 || buf[14] != i {
 			t.Fatalf("waited for broadcast %d, got %d, %d bytes, %v (a copy, or nothing at all)", i, buf[14], n, err)
 		}
+	}
+}
+
+// TestForeignLoopIsRefused: bridges of the user's are left as they are, so a
+// loop of them must be guarded already.
+func TestForeignLoopIsRefused(t *testing.T) {
+	ctx := timeout(t)
+	e := setUp(t, ctx, "floop")
+	topo := parse(t, "name: floop\ntopology:\n  nodes: {plfl1: {kind: ovs-bridge}, plfl2: {kind: ovs-bridge}}\n  links:\n  - endpoints: [plfl1:fl1, plfl2:fl2]\n  - endpoints: [plfl1:fl3, plfl2:fl4]\n")
+	for _, b := range []string{"plfl1", "plfl2"} {
+		if err := e.ovs.AddBridge(ctx, b, "netdev"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	e.options.Name = ""
+	_, err := runner.Up(ctx, topo, e.options)
+	if err == nil || !strings.Contains(err.Error(), "bridge plfl1 of node plfl1 stands in a loop") || !strings.Contains(err.Error(), "bridge plfl2 of node plfl2") {
+		t.Fatalf("got %v", err)
+	}
+	if _, err := net.InterfaceByName("fl1"); err == nil {
+		t.Error("a link was made")
 	}
 }
