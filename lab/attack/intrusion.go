@@ -75,7 +75,7 @@ func spreading() []Attack {
 		{
 			Name: "worm", Finding: "worm", Action: "quarantine", Technique: "T1210", swept: true,
 			filter: anyone("tcp dst port 445"),
-			about:  "every taken host goes over its subnet at 50 addresses/s and takes who listens for the mark",
+			about:  "every taken host looks for others at 50 addresses/s, every other one near its own, and takes those that listen for the mark",
 			play:   staged(intrusion.Worm, 50),
 		},
 		{

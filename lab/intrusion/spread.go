@@ -26,9 +26,10 @@ const (
 	// in the kernel's table of neighbours for seconds: the table has 1,024
 	// for all namespaces of a machine, and honest hosts need it too.
 	scanCap = 150
-	// subnetLimit is the largest subnet, in addresses, that is gone over as a
-	// whole; in a larger one it is the /24 round the own address.
-	subnetLimit = 1024
+	// subnetBits is the largest subnet that is gone over as a whole; of a
+	// larger one it is the part round the own address. nearBits is what is
+	// near.
+	subnetBits, nearBits = 22, 27
 )
 
 // strain is how one kind of thing spreads.
@@ -45,6 +46,8 @@ type strain struct {
 type bot struct {
 	station *agent.Station
 	rand    *rand.Rand
+	probes  int
+	order   []netip.Addr // what is left of this pass
 	// The outbreak guards the rest.
 	taken      bool
 	generation int // 0 of the attackers
@@ -157,28 +160,46 @@ func (o *outbreak) bots() []*bot {
 	return slices.Clone(o.order)
 }
 
-// scan goes over a taken host's subnet.
+// scan goes over a taken host's subnet. Every other probe goes to an address
+// near its own, as those of worms with a local preference do.
 func (o *outbreak) scan(ctx context.Context, b *bot) {
 	var open sync.WaitGroup
 	defer open.Wait()
 	clock := newPace(o.Rate)
-	for range passes {
-		for _, to := range shuffled(b.rand, b.station) {
-			port := o.ports[0]
-			if len(o.ports) > 1 && b.rand.IntN(10) == 0 {
-				port = o.ports[1]
-			}
-			if clock.wait(ctx) != nil || o.gate.wait(ctx) != nil || !o.may() {
-				return
-			}
-			now := time.Now()
-			open.Go(func() {
-				ctx, cancel := context.WithTimeout(ctx, patience)
-				defer cancel()
-				o.probe(ctx, b, netip.AddrPortFrom(to, port), now)
-			})
+	subnet := others(b.station, subnetBits)
+	near := others(b.station, nearBits)
+	for range 2 * passes * len(subnet) {
+		var to netip.Addr
+		if b.probes++; b.probes%2 == 1 && len(near) > 0 {
+			to = near[b.rand.IntN(len(near))]
+		} else {
+			to = b.next(subnet)
 		}
+		port := o.ports[0]
+		if len(o.ports) > 1 && b.rand.IntN(10) == 0 {
+			port = o.ports[1]
+		}
+		if clock.wait(ctx) != nil || o.gate.wait(ctx) != nil || !o.may() {
+			return
+		}
+		now := time.Now()
+		open.Go(func() {
+			ctx, cancel := context.WithTimeout(ctx, patience)
+			defer cancel()
+			o.probe(ctx, b, netip.AddrPortFrom(to, port), now)
+		})
 	}
+}
+
+// next goes over addresses in random order, again and again.
+func (b *bot) next(all []netip.Addr) netip.Addr {
+	if len(b.order) == 0 {
+		b.order = slices.Clone(all)
+		b.rand.Shuffle(len(b.order), func(i, j int) { b.order[i], b.order[j] = b.order[j], b.order[i] })
+	}
+	to := b.order[0]
+	b.order = b.order[1:]
+	return to
 }
 
 // probe tries one address.
@@ -201,24 +222,23 @@ func (o *outbreak) probe(ctx context.Context, b *bot, to netip.AddrPort, now tim
 	o.Record(a)
 }
 
-// shuffled lists the other addresses of a station's subnet in random order.
-func shuffled(r *rand.Rand, st *agent.Station) []netip.Addr {
+// others lists the other addresses of a station's subnet, or of the part of
+// so many bits round its own address where the subnet is larger.
+func others(st *agent.Station, bits int) []netip.Addr {
 	i := slices.IndexFunc(st.Prefixes, func(p netip.Prefix) bool { return p.Addr().Is4() })
 	if i < 0 {
 		return nil
 	}
 	own := st.Prefixes[i]
-	if 1<<(32-own.Bits()) > subnetLimit {
-		own = netip.PrefixFrom(own.Addr(), 24)
-	}
-	net := own.Masked()
+	whole := own.Masked()
+	part := netip.PrefixFrom(own.Addr(), max(bits, own.Bits())).Masked()
 	var out []netip.Addr
-	for a := net.Addr().Next(); net.Contains(a.Next()); a = a.Next() { // neither the first nor the last
-		if a != own.Addr() {
+	for a := part.Addr(); part.Contains(a); a = a.Next() {
+		// Neither the subnet's first address nor its last is a host's.
+		if a != own.Addr() && a != whole.Addr() && whole.Contains(a.Next()) {
 			out = append(out, a)
 		}
 	}
-	r.Shuffle(len(out), func(i, j int) { out[i], out[j] = out[j], out[i] })
 	return out
 }
 
