@@ -40,6 +40,10 @@ type Config struct {
 	// every kind. Attacks of other kinds are run all the same, with less
 	// patience.
 	Kinds []string
+	// AnyMeans counts an end of delivery as containment by whatever means it
+	// came about, even by cutting the victim off: for controllers that know no
+	// other.
+	AnyMeans bool
 	// BlindRuns is how often to run an attack that the controller has no
 	// detector for; as the others when 0.
 	BlindRuns int

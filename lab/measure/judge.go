@@ -85,6 +85,10 @@ type bench struct {
 	hold     time.Duration
 	// firstAction is when the first agent acted; zero when it is not known.
 	firstAction time.Time
+	// victimPort is the switch port that the victim is behind, if it is known.
+	victimPort string
+	// anyMeans credits whatever ends delivery, see Config.
+	anyMeans bool
 }
 
 // guilty reports whether an event is about a node that attacked.
@@ -157,20 +161,34 @@ func (b bench) judge(o observation) Outcome {
 const early = 250 * time.Millisecond
 
 // contained credits the controller with the end of delivery. Not where it did
-// nothing about the attack, nor where attack packets had ceased to arrive long
-// before it acted: such as a worm's that has found everybody.
+// nothing about the attack; nor where attack packets had ceased to arrive long
+// before it acted, such as a worm's that has found everybody; nor where they
+// ceased because their victim was cut off, which is what a flood is after.
 func (b bench) contained(out *Outcome, o observation) {
 	ttc, ended := o.trace.contained(out.Limit, b.hold)
-	acted := slices.IndexFunc(o.events, func(e Event) bool { return e.Type == Decision && e.State == StateApplied && b.guilty(e) })
+	end := o.first.Add(ttc)
+	acted := slices.IndexFunc(o.events, func(e Event) bool {
+		return e.Type == Decision && e.State == StateApplied && (b.anyMeans || b.guilty(e))
+	})
+	cut := slices.ContainsFunc(o.events, func(e Event) bool {
+		return e.Type == Decision && e.State == StateApplied && b.hits(e) && e.Time.Before(end.Add(early))
+	})
 	switch {
 	case !ended:
 	case acted < 0:
 		out.Note = appendNote(out.Note, "delivery ended without the controller having acted")
-	case o.trace.silent(o.first.Add(ttc), o.events[acted].Time.Add(-early)):
+	case o.trace.silent(end, o.events[acted].Time.Add(-early)):
 		out.Note = appendNote(out.Note, "delivery had ended before the controller acted")
+	case cut && !b.anyMeans:
+		out.Note = appendNote(out.Note, "delivery ended when the victim was cut off")
 	default:
 		out.TTC = Took(ttc)
 	}
+}
+
+// hits reports whether a decision acts against the victim itself.
+func (b bench) hits(e Event) bool {
+	return !b.guilty(e) && (slices.Contains(b.victims, e.Host) || e.Port != "" && e.Port == b.victimPort)
 }
 
 // finding takes a finding that fired in.

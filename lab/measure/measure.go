@@ -205,7 +205,7 @@ func (s *session) once(ctx context.Context, a attack.Attack, roles attack.Roles,
 	if err := sleep(ctx, wait); err != nil {
 		return Outcome{}, err
 	}
-	shot := &Shot{Lab: s.lab, Attack: a, Roles: roles, Hold: p.hold, Patience: p.patience, Events: events,
+	shot := &Shot{Lab: s.lab, Attack: a, Roles: roles, Hold: p.hold, Patience: p.patience, AnyMeans: s.AnyMeans, Events: events,
 		Settings: attack.Settings{Truth: truth.Truth, Seed: seed}}
 	o, err := shot.fire(ctx)
 	if err != nil {

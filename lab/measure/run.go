@@ -33,6 +33,8 @@ type Shot struct {
 	Hold, Patience time.Duration
 	// Settings are the attack's; its time is bounded by Patience in any case.
 	Settings attack.Settings
+	// AnyMeans is as in Config.
+	AnyMeans bool
 	// Events are the controller's; nil when no controller is asked.
 	Events <-chan Event
 	// OnFirst, when not nil, is told the time of the first attack packet as
@@ -65,6 +67,10 @@ func (s *Shot) judge(o observation) (Outcome, []culprit, error) {
 		return Outcome{}, nil, err
 	}
 	b := bench{attack: s.Attack, victims: []string{s.Roles.VictimAddr.String()}, culprits: guilty, hold: s.Hold}
+	b.anyMeans = s.AnyMeans
+	if port, err := s.Lab.HostSide(s.Roles.Victim, s.Roles.VictimIface); err == nil { // else it is behind a node
+		b.victimPort = port
+	}
 	for _, at := range s.Settings.Truth.Attackers() {
 		if b.firstAction.IsZero() || at.Before(b.firstAction) {
 			b.firstAction = at

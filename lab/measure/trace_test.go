@@ -157,13 +157,26 @@ func TestOnlyWhatTheControllerDidIsContainment(t *testing.T) {
 		{"did nothing", trace{left: sent, delivered: at(0, 50, 100)}, nil, false, "without the controller"},
 		{"was over before", trace{left: sent, delivered: at(0, 50, 100)}, applied(600), false, "before the controller"},
 		{"sent nothing meanwhile", trace{left: at(0, 900, 1900), delivered: at(0)}, applied(600), true, ""},
+		{"cut the victim off", trace{left: sent, delivered: at(0, 50, 100)}, append(applied(90), Event{Type: Decision, ID: "v", State: StateApplied, Host: "10.77.0.11", Time: at(120)[0]}), false, "victim"},
+		{"cut the victim's port off", trace{left: sent, delivered: at(0, 50, 100)}, append(applied(90), Event{Type: Decision, ID: "v", State: StateApplied, Port: "p1", Time: at(120)[0]}), false, "victim"},
+		{"cut the victim off much later", trace{left: sent, delivered: at(0, 50, 100)}, append(applied(90), Event{Type: Decision, ID: "v", State: StateApplied, Host: "10.77.0.11", Time: at(900)[0]}), true, ""},
 		{"a flood was over before", trace{counted: []reading{{at(0)[0], 10}, {at(200)[0], 1000}, {at(300)[0], 1500}, {at(2000)[0], 9000}}, delivered: at(0, 50, 100)}, applied(600), false, "before"},
 	} {
+		b.victims, b.victimPort = []string{"10.77.0.11"}, "p1"
 		tt.t.first, tt.t.sentUntil, tt.t.sent = at(0)[0], at(2000)[0], 9000
 		out := b.judge(observation{trace: tt.t, events: tt.events, ended: at(2000)[0]})
 		if out.TTC.OK != tt.ok || (out.Note == "") != (tt.note == "") || !strings.Contains(out.Note, tt.note) {
 			t.Errorf("%s: %v, %q", tt.name, out.TTC, out.Note)
 		}
+	}
+}
+
+func TestAnyMeans(t *testing.T) {
+	b := bench{victims: []string{"10.77.0.11"}, hold: time.Second, anyMeans: true}
+	tr := trace{first: at(0)[0], sentUntil: at(2000)[0], sent: 40, left: every(0, 2000, 50), delivered: at(0, 50, 100)}
+	out := b.judge(observation{trace: tr, ended: at(2000)[0], events: []Event{{Type: Decision, ID: "v", State: StateApplied, Host: "10.77.0.11", Time: at(90)[0]}}})
+	if out.TTC != Took(100*time.Millisecond) || len(out.False) != 1 || out.Note != "" {
+		t.Errorf("%v, %v, %q", out.TTC, out.False, out.Note)
 	}
 }
 

@@ -60,6 +60,7 @@ func Compare(ctx context.Context, c Config) (report Report, err error) {
 	if report.Platelet, err = single(ctx, one); err != nil {
 		return Report{}, fmt.Errorf("platelet: %w", err)
 	}
+	one.AnyMeans = true // it knows no other than to cut the victim off
 	one.Controller = func(ctx context.Context, lab *runner.Lab) (measure.Controller, error) {
 		return Start(ctx, lab, a.Finding)
 	}
