@@ -59,6 +59,9 @@ func interval(ci *measure.Interval) string {
 	return fmt.Sprintf("[%s, %s]", ms(ci.Low), ms(ci.High))
 }
 
+// enough is how many remarks of one kind about an attack are read.
+const enough = 6
+
 // remarks is what a table cannot say: what went wrong, and who was hit.
 func remarks(l measure.Lab) []string {
 	var out []string
@@ -98,7 +101,11 @@ func remarks(l measure.Lab) []string {
 				said[o.Note]++
 			}
 		}
-		for _, line := range sortedKeys(said) {
+		for i, line := range sortedKeys(said) {
+			if i == enough {
+				say("and %d more of these, see the JSON", len(said)-enough)
+				break
+			}
 			say("%s (%d of %d runs)", line, said[line], len(a.Runs))
 		}
 	}
