@@ -55,6 +55,7 @@ func TestLabAttack(t *testing.T) {
 			t.Errorf("no lab: exit %d, %v", code, err)
 		}
 	})
+	t.Run("interrupted", func(t *testing.T) { attackInterrupted(ctx, t, lab, lab1) })
 	t.Run("inside a node", func(t *testing.T) { attacksInside(ctx, t, lab, where) })
 }
 
@@ -83,6 +84,60 @@ func attacksOnce(t *testing.T, lab []string) {
 	out, code, err = call(t, append(lab, "nmap-host-sweep,connect-scan", "--for", "2s")...)
 	if code != 0 || strings.Count(out, " packets in ") != 2 {
 		t.Errorf("exit %d, %v: %s", code, err, out)
+	}
+}
+
+// attackInterrupted interrupts an attack that has prepared something: it ends,
+// undoes that, and the ground truth is whole.
+func attackInterrupted(ctx context.Context, t *testing.T, lab *runner.Lab, args []string) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	truth := filepath.Join(t.TempDir(), "truth.jsonl")
+	cmd := exec.CommandContext(ctx, self, append(args[:len(args):len(args)], "distributed-scan", "--for", "50s", "--rate", "100", "--truth", truth)...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	sent := func() uint64 {
+		counter, err := attack.NewCounter(lab, attack.Roles{Attacker: "h5", AttackerIface: "eth1"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer counter.Close()
+		n, err := counter.Sent()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	addresses := func() int {
+		all, err := lab.Addrs("h5", "eth1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(all)
+	}
+	before, had := sent(), addresses()
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(ctx, t, "the attack", func() bool { return sent() > before+20 })
+	if addresses() <= had {
+		t.Error("it took no further addresses")
+	}
+	if err := cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err == nil || cmd.ProcessState.ExitCode() != 1 || !strings.Contains(out.String(), "canceled after") {
+		t.Errorf("%v: %s", err, out.String())
+	}
+	if now := addresses(); now != had {
+		t.Errorf("%d addresses are left, there were %d", now, had)
+	}
+	raw, err := os.ReadFile(truth)
+	if lines := bytes.Split(bytes.TrimSpace(raw), []byte("\n")); err != nil || len(lines) < 20 || !json.Valid(lines[len(lines)-1]) {
+		t.Errorf("ground truth: %v, %d lines", err, len(lines))
 	}
 }
 
