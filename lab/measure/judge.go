@@ -163,7 +163,8 @@ const early = 250 * time.Millisecond
 // contained credits the controller with the end of delivery. Not where it did
 // nothing about the attack; nor where attack packets had ceased to arrive long
 // before it acted, such as a worm's that has found everybody; nor where they
-// ceased because their victim was cut off, which is what a flood is after.
+// ceased because their victim was cut off, which is what a flood is after. Of an
+// attack that spreads, every host that took part must have been contained.
 func (b bench) contained(out *Outcome, o observation) {
 	ttc, ended := o.trace.contained(out.Limit, b.hold)
 	end := o.first.Add(ttc)
@@ -173,17 +174,27 @@ func (b bench) contained(out *Outcome, o observation) {
 	cut := slices.ContainsFunc(o.events, func(e Event) bool {
 		return e.Type == Decision && e.State == StateApplied && b.hits(e) && e.Time.Before(end.Add(early))
 	})
+	loose := b.loose(o)
 	switch {
 	case !ended:
 	case acted < 0:
 		out.Note = appendNote(out.Note, "delivery ended without the controller having acted")
 	case o.trace.silent(end, o.events[acted].Time.Add(-early)):
 		out.Note = appendNote(out.Note, "delivery had ended before the controller acted")
+	case spreads(b.attack) && len(loose) > 0:
+		out.Note = appendNote(out.Note, fmt.Sprintf("delivery ended, but %d of %d attacking hosts were never contained", len(loose), len(b.culprits)))
 	case cut && !b.anyMeans:
 		out.Note = appendNote(out.Note, "delivery ended when the victim was cut off")
 	default:
 		out.TTC = Took(ttc)
 	}
+}
+
+// loose are the culprits that nothing was done about.
+func (b bench) loose(o observation) []culprit {
+	return slices.DeleteFunc(slices.Clone(b.culprits), func(c culprit) bool {
+		return slices.ContainsFunc(o.events, func(e Event) bool { return e.Type == Decision && e.State == StateApplied && c.is(e) })
+	})
 }
 
 // hits reports whether a decision acts against the victim itself.

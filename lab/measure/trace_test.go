@@ -171,6 +171,21 @@ func TestOnlyWhatTheControllerDidIsContainment(t *testing.T) {
 	}
 }
 
+func TestEveryHostOfAWormMustBeContained(t *testing.T) {
+	a, c := netip.MustParseAddr("10.77.0.15"), netip.MustParseAddr("10.77.0.13")
+	b := bench{attack: attack.Attack{Finding: "worm"}, hold: time.Second,
+		culprits: []culprit{{node: "h5", addrs: []netip.Addr{a}}, {node: "h3", since: at(50)[0], addrs: []netip.Addr{c}}}}
+	o := observation{trace: trace{first: at(0)[0], sentUntil: at(2000)[0], left: every(0, 2000, 50), delivered: at(0, 50, 100)}, ended: at(2000)[0],
+		events: []Event{{Type: Decision, ID: "a", State: StateApplied, Host: a.String(), Time: at(90)[0]}}}
+	if out := b.judge(o); out.TTC.OK || !strings.Contains(out.Note, "1 of 2 attacking hosts") {
+		t.Errorf("one of two: %v, %q", out.TTC, out.Note)
+	}
+	o.events = append(o.events, Event{Type: Decision, ID: "c", State: StateApplied, Host: c.String(), Time: at(95)[0]})
+	if out := b.judge(o); out.TTC != Took(100*time.Millisecond) || out.Note != "" {
+		t.Errorf("both: %v, %q", out.TTC, out.Note)
+	}
+}
+
 func TestAnyMeans(t *testing.T) {
 	b := bench{victims: []string{"10.77.0.11"}, hold: time.Second, anyMeans: true}
 	tr := trace{first: at(0)[0], sentUntil: at(2000)[0], sent: 40, left: every(0, 2000, 50), delivered: at(0, 50, 100)}
