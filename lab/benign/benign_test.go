@@ -209,15 +209,26 @@ func checkTruth(t *testing.T, truth *agent.Truth, lines *bytes.Buffer, flows int
 	}
 }
 
-// TestProfilesInTheirLabs runs profiles where they belong, and nothing is
-// harmed.
+// TestProfilesInTheirLabs runs profiles where they belong, side by side on one
+// switch, and nothing is harmed.
 func TestProfilesInTheirLabs(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
+	env := labtest.New(ctx, t, "../first.clab.yml")
+	t.Run("labs", func(t *testing.T) { profilesInTheirLabs(ctx, t, env) }) // ends when all in it have
+}
+
+func profilesInTheirLabs(ctx context.Context, t *testing.T, env labtest.Env) {
 	for _, test := range []struct{ lab, profile string }{{"ot", "ot"}, {"iot", "iot"}, {"dc3tier", "datacenter"}} {
+		own := env
+		own.Options.Name += test.profile[:1]
+		var err error
+		if own.Topology, err = clab.Load("../" + test.lab + ".clab.yml"); err != nil {
+			t.Fatal(err)
+		}
+		lab := own.Up(ctx, t)
 		t.Run(test.profile, func(t *testing.T) {
-			env := labtest.New(ctx, t, "../"+test.lab+".clab.yml")
-			lab := env.Up(ctx, t)
+			t.Parallel()
 			began := time.Now()
 			traffic := start(ctx, t, lab, benign.Options{Profile: test.profile})
 			if len(traffic.Missing()) > 0 {
