@@ -178,6 +178,36 @@ func TestAmplified(t *testing.T) {
 	}
 }
 
+// FuzzReport shows whatever a file says that was kept and then changed.
+func FuzzReport(f *testing.F) {
+	raw, err := os.ReadFile("testdata/sample.json")
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(raw)
+	f.Add([]byte(`{"labs":[{"name":"x","attacks":[{"name":"port-scan","runs":[{"ttd_ms":1e300,"ttc_ms":-5,"ended_ms":-1,"zoom":{"step_ms":-1,"sent":[1,-2],"delivered":[]},"whole":{"step_ms":1e308,"sent":[9],"delivered":[1,2,3]}}]}]}]}`))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		var r measure.Report
+		if json.Unmarshal(raw, &r) != nil {
+			return
+		}
+		for _, l := range r.Labs {
+			for i := range l.Attacks {
+				l.Attacks[i].Summary = measure.Summarise(l.Attacks[i].Runs, l.Attacks[i].Expected)
+			}
+		}
+		for _, format := range []string{"text", "json", "html", "markdown"} {
+			show, err := report.Format(format)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := show(io.Discard, r); err != nil {
+				t.Errorf("%s: %v", format, err)
+			}
+		}
+	})
+}
+
 func TestUpdateMarkdown(t *testing.T) {
 	r := sample(t)
 	path := filepath.Join(t.TempDir(), "README.md")

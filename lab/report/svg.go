@@ -81,15 +81,16 @@ func (a axis) pos(v float64) float64 {
 
 // ticks are the values to label: decades, or about so many round numbers.
 func (a axis) ticks(about int) []float64 {
+	const most = 20 // whatever the figures
 	var out []float64
 	if a.log {
-		for v := a.from; v <= a.to*1.001; v *= 10 {
+		for v := a.from; v <= a.to*1.001 && len(out) < most; v *= 10 {
 			out = append(out, v)
 		}
 		return out
 	}
 	step := round(a.to / float64(about))
-	for v := 0.0; v <= a.to+step/1e6; v += step {
+	for v := 0.0; v <= a.to+step/1e6 && len(out) < most; v += step {
 		out = append(out, v)
 	}
 	return out

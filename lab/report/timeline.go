@@ -78,8 +78,8 @@ func (p panel) draw(title string, zoom bool) {
 	base := p.top + plotHeight
 	p.text("title", "start", p.x.at, 10, title)
 	highest := 1
-	for i := range p.data.Sent {
-		highest = max(highest, p.data.Sent[i], p.data.Delivered[i])
+	for _, n := range slices.Concat(p.data.Sent, p.data.Delivered) {
+		highest = max(highest, n)
 	}
 	y := axis{to: float64(highest), at: base, end: p.top}
 	for _, v := range y.ticks(3) {
