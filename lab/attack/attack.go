@@ -1,6 +1,9 @@
-// Package attack is the catalogue of attacks that the lab runs, with the
-// tools that attackers use, inside the lab's own namespaces and nowhere else.
-// Every attack is bounded in time, whatever becomes of its starter.
+// Package attack is the catalogue of attacks that the lab runs, played by
+// agents of our own and, as cross-checks, with the tools that attackers use,
+// inside the lab's own namespaces and nowhere else. Everything is a simulation
+// of what attacks look like on the wire. Every run is bounded in packets and
+// in time, whatever becomes of its starter: agents end with the process that
+// they are part of, and tools are ended by a clock of their own.
 package attack
 
 import (

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"maps"
+	"math"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -60,9 +61,16 @@ type recording struct {
 	spent          agent.Spent
 }
 
-// record plays an attack once and captures what leaves the attackers and what
-// arrives where the attack says.
+// record plays an attack to its end and captures what leaves the attackers and
+// what arrives where the attack says.
 func (s stage) record(ctx context.Context, t *testing.T, a attack.Attack, set attack.Settings) recording {
+	t.Helper()
+	return s.recordSome(ctx, t, a, set, math.MaxUint64)
+}
+
+// recordSome is record that ends the attack after so many packets, or somewhat
+// more.
+func (s stage) recordSome(ctx context.Context, t *testing.T, a attack.Attack, set attack.Settings, packets uint64) recording {
 	t.Helper()
 	var rec recording
 	undo, err := a.Prepare(ctx, s.lab, s.roles)
@@ -82,11 +90,7 @@ func (s stage) record(ctx context.Context, t *testing.T, a attack.Attack, set at
 	if err != nil {
 		t.Fatal(err)
 	}
-	select {
-	case <-run.Done():
-	case <-ctx.Done():
-		t.Fatal("the attack does not end")
-	}
+	s.await(ctx, t, run, packets)
 	if err := run.Stop(); err != nil {
 		t.Fatal(err)
 	}
@@ -100,6 +104,34 @@ func (s stage) record(ctx context.Context, t *testing.T, a attack.Attack, set at
 		rec.owned[p.Node] = truth.Addrs(p.Node)
 	}
 	return rec
+}
+
+// await waits for the end of an attack, or until so many packets have left.
+func (s stage) await(ctx context.Context, t *testing.T, run *attack.Running, packets uint64) {
+	t.Helper()
+	counter, err := attack.NewCounter(s.lab, s.roles)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer counter.Close()
+	start, err := counter.Sent()
+	if err != nil {
+		t.Fatal(err)
+	}
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-run.Done():
+			return
+		case <-ctx.Done():
+			t.Fatal("the attack does not end")
+		case <-tick.C:
+		}
+		if now, err := counter.Sent(); err != nil || now-start >= packets {
+			return
+		}
+	}
 }
 
 // capture starts captures of what leaves and of what arrives, and returns
