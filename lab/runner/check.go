@@ -51,6 +51,9 @@ func Notes(t *clab.Topology) []string {
 			out = append(out, fmt.Sprintf("node %s: %s: without effect on a process of the host", n.Name, strings.Join(keys, ", ")))
 		}
 	}
+	if t.Mgmt.ExternalAccess != nil && *t.Mgmt.ExternalAccess {
+		out = append(out, "mgmt: external-access: the management network leads to this host and no further")
+	}
 	for _, l := range t.Links {
 		if l.A.IPv4+l.A.IPv6+l.B.IPv4+l.B.IPv6 != "" {
 			out = append(out, fmt.Sprintf("link %s:%s: its addresses are written to %s; like containerlab, nothing sets them on interfaces of kind linux", l.A.Node, l.A.Interface, exportName))

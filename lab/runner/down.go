@@ -94,7 +94,7 @@ func DownAll(ctx context.Context, o Options) error {
 		return errors.Join(append(errs, err)...)
 	}
 	defer release()
-	return errors.Join(append(errs, removeMgmt(h, ""))...)
+	return errors.Join(append(errs, removeMgmt(h, ""), tidy(o.StateDir))...)
 }
 
 // remove removes all of a lab that is there. It goes on after an error, so

@@ -355,6 +355,9 @@ func TestDownAfterCrash(t *testing.T) {
 		if found, err := namespace.WithEnv("PLATELET_LAB", e.options.Name); err != nil || len(found) > 0 {
 			t.Fatalf("after %d ms left processes: %v, %v", after, found, err)
 		}
+		if files := ls(t, e.options.StateDir); len(files) > 0 {
+			t.Fatalf("after %d ms left files: %q", after, files)
+		}
 		if now := mounts(); now != before {
 			t.Fatalf("after %d ms left mounts:\n%s", after, now)
 		}

@@ -193,18 +193,29 @@ func load(dir, lab string) (*state, error) {
 	return s, nil
 }
 
-// forget removes the record of a lab.
+// forget removes the record of a lab, after what goes along with it: while
+// the record is there, a crash in between leaves nothing unknown.
 func forget(dir, lab string) error {
-	err := os.Remove(statePath(dir, lab))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("forget lab %s: %w", lab, err)
-	}
 	for _, rest := range []string{logDir(dir, lab), filepath.Join(dir, lab+".nodes"), filepath.Join(dir, "clab-"+lab)} {
 		if err := os.RemoveAll(rest); err != nil {
 			return fmt.Errorf("forget lab %s: %w", lab, err)
 		}
 	}
+	err := os.Remove(statePath(dir, lab))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("forget lab %s: %w", lab, err)
+	}
 	return nil
+}
+
+// tidy removes records that a crash left half-written. The caller holds the
+// lock, so that nobody is writing one.
+func tidy(dir string) error {
+	half, err := filepath.Glob(filepath.Join(dir, ".*-*"))
+	for _, path := range half {
+		err = errors.Join(err, os.Remove(path))
+	}
+	return err
 }
 
 // labs lists the recorded labs.
