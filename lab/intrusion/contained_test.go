@@ -36,26 +36,7 @@ func goesOnInVain(ctx context.Context, t *testing.T, env labtest.Env, lab *runne
 		r.Hosts = []string{"h1", "h2", "h3"}
 		go func() { done <- p.play(playing, &r.Stage) }()
 	}
-	sendsAfter := func(at time.Time) {
-		t.Helper()
-		for port, c := range captures {
-			for {
-				times, err := c.Peek()
-				if err != nil {
-					t.Fatal(err)
-				}
-				if n := len(times); n > 0 && times[n-1].After(at) {
-					break
-				}
-				select {
-				case <-ctx.Done():
-					t.Fatalf("nothing more is sent to port %s", port)
-				case <-time.After(20 * time.Millisecond):
-				}
-			}
-		}
-	}
-	sendsAfter(time.Time{})
+	sendAfter(ctx, t, captures, time.Time{})
 	port, err := lab.HostSide("h5", "eth1")
 	if err != nil {
 		t.Fatal(err)
@@ -64,7 +45,7 @@ func goesOnInVain(ctx context.Context, t *testing.T, env labtest.Env, lab *runne
 		t.Fatal(err)
 	}
 	// By then what was under way has been given up.
-	sendsAfter(time.Now().Add(2500 * time.Millisecond))
+	sendAfter(ctx, t, captures, time.Now().Add(2500*time.Millisecond))
 	stop()
 	for range plays {
 		if err := <-done; err != nil {
@@ -74,6 +55,27 @@ func goesOnInVain(ctx context.Context, t *testing.T, env labtest.Env, lab *runne
 	for _, c := range captures {
 		if _, _, err := c.Stop(ctx); err != nil {
 			t.Error(err)
+		}
+	}
+}
+
+// sendAfter waits until every capture has a packet from after a moment.
+func sendAfter(ctx context.Context, t *testing.T, captures map[string]*capture.Capture, at time.Time) {
+	t.Helper()
+	for port, c := range captures {
+		for {
+			times, err := c.Peek()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if n := len(times); n > 0 && times[n-1].After(at) {
+				break
+			}
+			select {
+			case <-ctx.Done():
+				t.Fatalf("nothing more is sent to port %s", port)
+			case <-time.After(20 * time.Millisecond):
+			}
 		}
 	}
 }
