@@ -32,7 +32,7 @@ bench: deps
 
 # Time to contain for every attack, 20 runs each, from packet captures.
 measure: deps build
-	@for a in port-scan port-scan-silent host-sweep arp-sweep syn-flood udp-flood icmp-flood; do \
+	@for a in nmap-port-scan nmap-port-scan-silent nmap-host-sweep nmap-arp-sweep hping3-syn-flood hping3-syn-flood-direct hping3-udp-flood hping3-icmp-flood; do \
 	  $(SUDO) $(BIN) lab measure lab/first.clab.yml --reconfigure --attack $$a --runs 20 -o json || exit 1; done
 
 # Beside Debian's fastnetmon, on the same lab and the same flood.
