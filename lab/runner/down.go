@@ -179,8 +179,8 @@ func marks(ctx context.Context, h *netlink.Handle, o Options) ([]string, error) 
 		return nil, err
 	}
 	for _, ns := range spaces {
-		if mark, err := namespace.Mark(ns); err == nil { // else not one of ours
-			add(strings.TrimPrefix(mark, markKey+"="))
+		if lab, err := labOf(ns); err == nil { // else not one of ours
+			add(lab)
 		}
 	}
 	found, err := namespace.WithEnv(labEnv, "")
@@ -197,6 +197,31 @@ func marks(ctx context.Context, h *netlink.Handle, o Options) ([]string, error) 
 		}
 	}
 	return out, nil
+}
+
+// namespaceMark marks a lab's namespaces. It tells also which network
+// namespace the lab's host is: a lab of another one, such as the machine's
+// own seen from a container or a test, is not ours to take down.
+func namespaceMark(lab string) (string, error) {
+	var st unix.Stat_t
+	if err := unix.Stat("/proc/thread-self/ns/net", &st); err != nil {
+		return "", fmt.Errorf("own namespace: %w", err)
+	}
+	return fmt.Sprintf("%s=%s@%d", markKey, lab, st.Ino), nil
+}
+
+// labOf tells from a namespace's mark which lab of this host it belongs to;
+// it is empty for one of no lab, or of another host's.
+func labOf(ns string) (string, error) {
+	mark, err := namespace.Mark(ns)
+	if err != nil {
+		return "", err
+	}
+	name, _, _ := strings.Cut(strings.TrimPrefix(mark, markKey+"="), "@")
+	if ours, err := namespaceMark(name); err != nil || mark != ours {
+		return "", err
+	}
+	return name, nil
 }
 
 // discover makes up the record of a lab that has none from its marks.
@@ -220,7 +245,7 @@ func discover(ctx context.Context, h *netlink.Handle, lab string, o Options) (*s
 		return nil, err
 	}
 	for _, ns := range spaces {
-		if mark, err := namespace.Mark(ns); err == nil && mark == markKey+"="+lab {
+		if of, err := labOf(ns); err == nil && of == lab {
 			s.Nodes = append(s.Nodes, node{Namespace: ns})
 		}
 	}

@@ -562,3 +562,24 @@ topology:
 		waitLog(t, ctx, e, lab, node, "said ["+node+"]\n")
 	}
 }
+
+// TestOtherHostsLabsStay: a namespace of a lab whose host is another network
+// namespace is seen in /run/netns too, and is not ours.
+func TestOtherHostsLabsStay(t *testing.T) {
+	ctx := timeout(t)
+	e := setUp(t, ctx, "hosts")
+	name := fmt.Sprintf("plother-%d", os.Getpid())
+	if err := namespace.CreateMarked(name, "platelet-lab="+name+"@1"); err != nil {
+		t.Fatal(err)
+	}
+	defer namespace.Delete(name)
+	if err := runner.DownAll(ctx, e.options); err != nil {
+		t.Fatal(err)
+	}
+	if mark, err := namespace.Mark(name); err != nil || mark == "" {
+		t.Errorf("the other host's namespace is gone: %q, %v", mark, err)
+	}
+	if err := runner.Down(ctx, name, e.options); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("down of another host's lab: %v", err)
+	}
+}

@@ -9,7 +9,11 @@ import (
 )
 
 func (r *stageRun) makeParking() error {
-	return namespace.CreateMarked(r.parking(), markKey+"="+r.Lab)
+	mark, err := namespaceMark(r.Lab)
+	if err != nil {
+		return err
+	}
+	return namespace.CreateMarked(r.parking(), mark)
 }
 
 func (r *stageRun) removeParking() error { return namespace.Delete(r.parking()) }

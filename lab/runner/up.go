@@ -168,7 +168,11 @@ func (b *builder) makeNamespace(n node) error {
 	if n.Namespace == "" || n.Shares {
 		return nil
 	}
-	return namespace.CreateMarked(n.Namespace, markKey+"="+b.Lab)
+	mark, err := namespaceMark(b.Lab)
+	if err != nil {
+		return err
+	}
+	return namespace.CreateMarked(n.Namespace, mark)
 }
 
 // makeInnerBridges makes the bridges inside nodes.
