@@ -352,3 +352,22 @@ topology:
 		t.Errorf("made %q", left)
 	}
 }
+
+// TestPublicLabsComeUp runs the public labs that can run here.
+func TestPublicLabsComeUp(t *testing.T) {
+	ctx := timeout(t)
+	e := setUp(t, ctx, "public")
+	lab, err := runner.Up(ctx, load(t, "../clab/testdata/public/03-linux-nodes-to-bridge-and-host.clab.yml"), e.options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lab.Down(context.Background())
+	if got := strings.Join(strings.Fields(output(t, ctx, lab, "l1", "ls", "/sys/class/net")), " "); got != "eth0 eth1 eth2 eth3 lo" {
+		t.Errorf("l1 has %s", got)
+	}
+	missing := parse(t, "name: missing\ntopology:\n  nodes:\n    a: {kind: linux, network-mode: none, cmd: no-such-program-1, exec: [no-such-program-2 x]}\n")
+	if _, err := runner.Up(ctx, missing, runner.Options{DB: e.options.DB, StateDir: e.options.StateDir}); err == nil ||
+		!strings.Contains(err.Error(), `a.cmd: this machine has no program "no-such-program-1"`) || !strings.Contains(err.Error(), `"no-such-program-2"`) {
+		t.Errorf("got %v", err)
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"os"
+	"os/exec"
 	"time"
 )
 
@@ -51,10 +52,19 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// program translates the name of our own binary in the lab image.
+// program translates the name of our own binary in the lab image, and that of
+// a shell that small images have: Debian's sh is the same Almquist shell.
 func (o Options) program(words []string) []string {
-	if len(words) > 0 && ownProgram(words[0]) {
+	if len(words) == 0 {
+		return words
+	}
+	if ownProgram(words[0]) {
 		return append([]string{o.Program}, words[1:]...)
+	}
+	if words[0] == "ash" || words[0] == "/bin/ash" {
+		if _, err := exec.LookPath(words[0]); err != nil {
+			return append([]string{"sh"}, words[1:]...)
+		}
 	}
 	return words
 }

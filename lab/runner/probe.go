@@ -3,7 +3,9 @@ package runner
 import (
 	"errors"
 	"fmt"
+	"os/exec"
 	"slices"
+	"strings"
 
 	"github.com/google/shlex"
 	"github.com/platelet-sdn/platelet/lab/clab"
@@ -25,8 +27,8 @@ func Verify(t *clab.Topology) error {
 	return all.Err()
 }
 
-// Probe refuses by name what a topology needs and this machine's kernel has
-// not: dummy and vxlan interfaces, and network emulation in exec lines. It
+// Probe refuses by name what a topology needs and this machine has not:
+// programs, dummy and vxlan interfaces, and network emulation in exec lines. It
 // tries in a namespace that vanishes again, which needs the rights to make
 // one; without them it knows nothing and refuses nothing. Faults come as
 // strictyaml.Errors.
@@ -42,6 +44,9 @@ func Probe(t *clab.Topology) error {
 		if err != nil && !errors.Is(err, unix.EPERM) {
 			faults = append(faults, t.Errorf(path, "this machine's kernel has no %s: %v", what, err))
 		}
+	}
+	for _, n := range t.Nodes {
+		faults = append(faults, missingPrograms(t, n)...)
 	}
 	for _, l := range t.Links {
 		if l.Type == clab.LinkDummy {
@@ -65,6 +70,35 @@ func Probe(t *clab.Topology) error {
 		}
 	}
 	return faults.Err()
+}
+
+// missingPrograms refuses the commands of a node that this machine has not.
+// What a bind may bring is left to the node.
+func missingPrograms(t *clab.Topology, n clab.Node) strictyaml.Errors {
+	var faults strictyaml.Errors
+	path := "topology.nodes." + n.Name
+	look := func(key string, words []string) {
+		words = Options{Program: "/proc/self/exe"}.program(words)
+		if len(words) == 0 || len(n.Binds) > 0 {
+			return
+		}
+		if _, err := exec.LookPath(words[0]); err != nil {
+			faults = append(faults, t.Errorf(path+"."+key, "this machine has no program %q", words[0]))
+		}
+	}
+	if n.Kind != clab.KindLinux && n.Kind != clab.KindHost {
+		return nil
+	}
+	if words, err := mainWords(n.Definition); err == nil && n.Kind == clab.KindLinux {
+		look("cmd", words)
+	}
+	for _, line := range n.Exec {
+		// A path may be made by a line before.
+		if words, err := shlex.Split(line); err == nil && len(words) > 0 && !strings.Contains(words[0], "/") {
+			look("exec", words)
+		}
+	}
+	return faults
 }
 
 func tryDummy() error {
