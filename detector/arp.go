@@ -21,6 +21,12 @@ const (
 	habitDecay  = 0.998
 	// habitMargin is how much more than its habit a station may do.
 	habitMargin = 1.5
+	// Packets from sources that nobody had heard of before, not longer ago
+	// than novelty, excuse as many questions of who received them, up to
+	// provokedMost; half of the excuses are left after provokedHalf.
+	novelty      = int64(10 * time.Second)
+	provokedMost = 128
+	provokedHalf = float64(time.Second)
 )
 
 // arpWatch finds stations that ask for absent neighbours, by ARP (RFC 826) or
@@ -40,6 +46,8 @@ type station struct {
 	failures float64 // net of answers; negative is credit
 	leaked   int64   // when failures last leaked
 	first    int64   // of the failures
+	provoked float64 // questions that others gave it cause for
+	at       int64   // when provoked last faded
 	missed   float64 // unanswered requests in the current window
 	window   int64   // its start
 	habit    float64 // unanswered requests per window that are normal
@@ -97,6 +105,37 @@ func (w *arpWatch) station(mac flow.MAC) *station {
 	}
 	s.seen = now
 	return s
+}
+
+// provoke notes a packet from a source that may be forged: to answer it, the
+// station must ask for a neighbour who may not exist. A scan among decoys on
+// the victim's own subnet would otherwise make the victim look like one who
+// sweeps. Packets that come from the station's own port are no excuse.
+func (w *arpWatch) provoke(r *flow.Record) {
+	_, s := w.stations.Find(r.DstMAC)
+	if s == nil || r.InPort == s.inPort {
+		return
+	}
+	s.calmDown(w.e.clock.now)
+	s.provoked = min(s.provoked+max(r.Rate, 1), provokedMost)
+}
+
+// calmDown lets excuses fade.
+func (s *station) calmDown(now int64) {
+	if s.provoked > 0 && now > s.at {
+		s.provoked *= math.Exp2(-float64(now-s.at) / provokedHalf)
+	}
+	s.at = now
+}
+
+// excused uses up an excuse for a question that was not answered.
+func (s *station) excused(now int64) bool {
+	s.calmDown(now)
+	if s.provoked < 1 {
+		return false
+	}
+	s.provoked--
+	return true
 }
 
 // request handles a question for an address.
@@ -204,6 +243,9 @@ func (w *arpWatch) miss(s *station, mac flow.MAC, now int64) {
 	c := &w.e.cfg.ARP
 	target := s.asked[0].target
 	s.forget(0)
+	if s.excused(now) {
+		return
+	}
 	s.leak(now, c.Leak)
 	if s.failures <= 0 {
 		s.first = now - int64(c.Timeout)

@@ -93,3 +93,54 @@ func TestNeighbourSolicitationSweep(t *testing.T) {
 		t.Errorf("host %v", f.Host)
 	}
 }
+
+// Who is scanned among decoys of the own subnet asks for the decoys, whom
+// nobody knows, to answer them. That is no sweep; but what one's own port
+// sends is no excuse, nor is what old acquaintances send.
+func TestAskingForForgedSourcesIsNoSweep(t *testing.T) {
+	const victim, decoys = 3, 10
+	scan := func(s *sim, inPort uint32, from int64) {
+		for i := range 1000 {
+			r := syn(hostAddr(100+i%decoys), hostAddr(victim), uint16(i+1))
+			r.SrcMAC, r.InPort = macOf(hostAddr(9)), inPort
+			s.at(from+int64(i)*ms, r)
+		}
+		for i := range 5 * decoys { // each of them again and again
+			r := arpRequest(victim, 0, false)
+			s.at(from+300*ms+int64(i)*20*ms, r)
+		}
+	}
+	sweeps := func(s *sim) (n int) {
+		for _, f := range s.emitted {
+			if f.Kind == KindARPSweep {
+				n++
+			}
+		}
+		return n
+	}
+	s := newSim(t)
+	scan(s, 9, sec)
+	s.run(5 * sec)
+	if n := sweeps(s); n != 0 {
+		t.Errorf("%d findings of a sweep by who was scanned", n)
+	}
+
+	s = newSim(t)
+	scan(s, 1, sec) // port 1 is where the questions come from
+	s.run(5 * sec)
+	if sweeps(s) == 0 {
+		t.Error("a station excused itself")
+	}
+
+	s = newSim(t)
+	for i := range decoys { // known for long, though never proven
+		r := syn(hostAddr(100+i), hostAddr(victim), 1)
+		r.InPort = 9
+		s.at(int64(i)*ms, r)
+	}
+	scan(s, 9, 60*sec)
+	s.run(65 * sec)
+	if sweeps(s) == 0 {
+		t.Error("old acquaintances excuse")
+	}
+}

@@ -100,6 +100,9 @@ func (e *Engine) observe(r *flow.Record) {
 
 // conversation handles the signals that need both ends.
 func (e *Engine) conversation(r *flow.Record, src, dst address) {
+	if _, h := e.hosts.Find(src); h == nil || !h.proven && e.clock.now-h.born < novelty {
+		e.arp.provoke(r)
+	}
 	switch r.Signal {
 	case flow.SignalAttempt:
 		e.attempt(r, src, dst)

@@ -13,7 +13,7 @@ const hostIdle = int64(time.Hour)
 
 // host is what is remembered of one source address.
 type host struct {
-	seen int64
+	seen, born int64
 	// walk is the log likelihood ratio of "scans" against "does not".
 	// Negative values are credit; they fade, see fade.
 	walk   float64
@@ -99,7 +99,7 @@ func (e *Engine) source(r *flow.Record, src address) (uint32, *host) {
 		return 0, nil
 	}
 	if fresh {
-		h.walked = now
+		h.born, h.walked = now, now
 	}
 	h.seen = now
 	if r.InPort != h.inPort && e.edge(r.InPort) != 0 {
