@@ -3,8 +3,10 @@
 # Open vSwitch where no init system does. Safe to run again: it touches only
 # what is missing and prints nothing when nothing is.
 #
-# usage: install-deps.sh [--peer]
+# usage: install-deps.sh [--peer] [--test]
 #   --peer  also install fastnetmon, which `make bench-peer` compares with
+#   --test  also install what only tests need: Chromium and, in containers, a
+#           Docker engine and an SSH server. None of them is started.
 set -eu
 
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin # where Debian keeps the daemons
@@ -12,11 +14,12 @@ PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin # where Debian keeps the daemons
 say() { echo "install-deps: $*" >&2; }
 die() { say "$*"; exit 1; }
 
-peer=no
+peer=no test=no
 for arg in "$@"; do
 	case $arg in
 	--peer) peer=yes ;;
-	*) die "unknown option $arg (usage: install-deps.sh [--peer])" ;;
+	--test) test=yes ;;
+	*) die "unknown option $arg (usage: install-deps.sh [--peer] [--test])" ;;
 	esac
 done
 
@@ -31,11 +34,16 @@ root() {
 	fi
 }
 
-# missing prints the packages whose command is not there.
-missing() {
+# absent prints the packages of a list whose command is not there.
+absent() {
 	while read -r command package; do
 		command -v "$command" >/dev/null || echo "$package"
-	done <<-LIST
+	done
+}
+
+# missing prints the packages that the lab and the demo lack.
+missing() {
+	absent <<-LIST
 		ovs-vswitchd openvswitch-switch
 		ip iproute2
 		ethtool ethtool
@@ -47,13 +55,26 @@ missing() {
 		ping iputils-ping
 		ps procps
 	LIST
-	if [ $peer = yes ] && ! command -v fastnetmon >/dev/null; then
-		echo fastnetmon
+	if [ $peer = yes ]; then
+		echo "fastnetmon fastnetmon" | absent
 	fi
 }
 
+# missing_tests prints the packages that only tests lack.
+missing_tests() {
+	[ $test = yes ] || return 0
+	echo "chromium chromium" | absent
+	# Where an init system would start them at the next boot, servers are
+	# the owner's to install; the tests that want them say what they skip.
+	[ -d /run/systemd/system ] || absent <<-LIST
+		dockerd docker.io
+		sshd openssh-server
+	LIST
+}
+
+# install_missing installs what a list names; the list is asked again.
 install_missing() {
-	packages=$(missing | sort -u | tr '\n' ' ')
+	packages=$($1 | sort -u | tr '\n' ' ')
 	[ -n "$packages" ] || return 0
 	command -v apt-get >/dev/null || die "no apt-get here; install by hand: $packages"
 	say "installing $packages"
@@ -62,8 +83,24 @@ install_missing() {
 	# shellcheck disable=SC2086 # a list of words on purpose
 	root env DEBIAN_FRONTEND=noninteractive \
 		apt-get -qq install -y --no-install-recommends $packages >/dev/null
-	left=$(missing | tr '\n' ' ')
+	left=$($1 | tr '\n' ' ')
 	[ -z "$left" ] || die "still missing after installation: $left"
+}
+
+# without_services runs a command while packages may not start services, as
+# Debian's policy-rc.d provides.
+without_services() {
+	policy=/usr/sbin/policy-rc.d
+	if [ -e $policy ]; then # the machine has a policy of its own
+		"$@"
+		return
+	fi
+	printf '#!/bin/sh\nexit 101\n' | root tee $policy >/dev/null
+	trap 'root rm -f $policy' EXIT
+	root chmod 755 $policy
+	"$@"
+	root rm -f $policy
+	trap - EXIT
 }
 
 ovsdb_answers() { root ovs-vsctl --timeout=5 --no-wait show >/dev/null 2>&1; }
@@ -125,5 +162,6 @@ wait_for_ovs() {
 	done
 }
 
-install_missing
+install_missing missing
+[ -z "$(missing_tests)" ] || without_services install_missing missing_tests
 start_ovs
