@@ -7,7 +7,7 @@ BIN := bin/platelet
 FUZZTIME ?= 20s
 BENCHTIME ?= 1s
 
-.PHONY: demo test build bench bench-peer measure fuzz lint clean deps
+.PHONY: demo test build bench bench-peer image measure fuzz lint clean deps
 
 build:
 	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o $(BIN) ./controller/cmd/platelet
@@ -21,11 +21,14 @@ demo: deps build
 
 # Everything: static checks, unit, differential, fuzz seeds, and the tests on
 # real switches in network namespaces. Packages run one after the other: the
-# tests that measure time share the machine with their own attackers.
-test: deps build
+# tests that measure time share the machine with their own attackers. Last, our
+# reading of topologies is held against containerlab's own, in its own module.
+test: build
+	@$(SUDO) scripts/install-deps.sh --test
 	@test -z "$$(gofmt -l . | tee /dev/stderr)" || { echo "gofmt: the files above are not formatted"; exit 1; }
 	go vet ./...
 	$(SUDO) env "PATH=$$PATH" GOFLAGS=$(GOFLAGS) go test -p 1 -timeout 18m ./...
+	cd lab/conformance && go vet ./... && $(SUDO) env "PATH=$$PATH" GOFLAGS=$(GOFLAGS) go test ./...
 
 bench: deps
 	$(SUDO) env "PATH=$$PATH" GOFLAGS=$(GOFLAGS) go test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) -p 1 ./...
@@ -34,6 +37,10 @@ bench: deps
 measure: deps build
 	@for a in nmap-port-scan nmap-port-scan-silent nmap-host-sweep nmap-arp-sweep hping3-syn-flood hping3-syn-flood-direct hping3-udp-flood hping3-icmp-flood; do \
 	  $(SUDO) $(BIN) lab measure lab/first.clab.yml --reconfigure --attack $$a --runs 20 -o json || exit 1; done
+
+# The image of the labs' nodes, for containerlab; needs Docker.
+image: build
+	lab/image/build.sh $(BIN)
 
 # Beside Debian's fastnetmon, on the same lab and the same flood.
 bench-peer: build
