@@ -44,6 +44,9 @@ type Quarantine struct {
 	// ByMAC cuts off everything that the MAC sends, whatever address it
 	// takes next. Only for a MAC that is this one host's, never a router's.
 	ByMAC bool
+	// Sweep is set when the MAC was caught asking for absent neighbours: its
+	// questions are dropped, whatever address they are asked for.
+	Sweep bool
 	// Attached is set when the address is believed to live at the port. A
 	// source address that another host owns is denied only where it enters:
 	// whoever forges it must not be able to cut its owner off.
@@ -84,7 +87,7 @@ func (p Protected) Quarantine(q Quarantine) ([]Intent, error) {
 	if !q.Host.IsValid() && q.MAC == (flow.MAC{}) {
 		return nil, errors.New("quarantine: neither address nor MAC is known")
 	}
-	if q.ByMAC && q.MAC == (flow.MAC{}) {
+	if (q.ByMAC || q.Sweep) && q.MAC == (flow.MAC{}) {
 		return nil, fmt.Errorf("quarantine %s by MAC: the MAC is not known", q.Host)
 	}
 	if q.Host.IsValid() {
@@ -214,13 +217,15 @@ func (b *builder) keepResolution(q Quarantine) {
 
 // cutOff drops what the host sends and what is sent to it.
 func (b *builder) cutOff(q Quarantine) {
-	if q.ByMAC {
+	switch {
+	case q.ByMAC:
 		b.add(rankQuarantineDeny, ActionDeny, Match{InPort: q.Port, SrcMAC: q.MAC})
+	case q.Sweep || !q.Host.IsValid(): // only the sweep that was seen
+		b.add(rankQuarantineDeny, ActionDeny, Match{InPort: q.Port, SrcMAC: q.MAC, EtherType: flow.EtherARP, ARPOp: arpRequest})
+		b.add(rankQuarantineDeny, ActionDeny, Match{InPort: q.Port, SrcMAC: q.MAC, EtherType: flow.EtherIPv6, Proto: flow.ProtoICMPv6,
+			HasICMPType: true, ICMPType: icmp6Solicit})
 	}
 	if !q.Host.IsValid() {
-		if !q.ByMAC { // only the sweep that was seen
-			b.add(rankQuarantineDeny, ActionDeny, Match{InPort: q.Port, SrcMAC: q.MAC, EtherType: flow.EtherARP, ARPOp: arpRequest})
-		}
 		return
 	}
 	et := etherType(q.Host)

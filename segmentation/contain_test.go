@@ -28,6 +28,7 @@ type packet struct {
 	proto    uint8
 	flags    uint8
 	arpOp    uint16
+	icmpType uint8
 }
 
 // decide is the obvious reading of a list of intents: lowest rank first.
@@ -42,7 +43,8 @@ func decide(intents []segmentation.Intent, p packet) segmentation.Action {
 			(!m.Dst.IsValid() || m.Dst.Contains(p.dst)) &&
 			(m.Proto == 0 || m.Proto == p.proto) &&
 			p.flags&m.TCPFlagsMask == m.TCPFlags &&
-			(m.ARPOp == 0 || m.ARPOp == p.arpOp) && !m.HasICMPType
+			(m.ARPOp == 0 || m.ARPOp == p.arpOp) &&
+			(!m.HasICMPType || m.ICMPType == p.icmpType && !m.NDTarget.IsValid())
 		if fits && in.Rank < best {
 			verdict, best = in.Action, in.Rank
 		}
@@ -193,4 +195,41 @@ func TestProtectedIsNeverHit(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A sweep goes on by whatever address the host has: what was caught is the
+// MAC that asks.
+func TestQuarantineStopsTheSweepOfAMAC(t *testing.T) {
+	six := netip.MustParseAddr("fd00::9")
+	asks := []packet{
+		{port: "p9", ether: flow.EtherARP, mac: mac, src: netip.MustParseAddr("10.0.0.77"), dst: good, arpOp: 1},
+		{port: "p9", ether: flow.EtherIPv6, mac: mac, src: six, proto: flow.ProtoICMPv6, icmpType: 135},
+	}
+	others := []packet{
+		{port: "p9", ether: flow.EtherIPv6, mac: mac, src: six, proto: flow.ProtoTCP},
+		{port: "p9", ether: flow.EtherIPv6, mac: mac, src: six, proto: flow.ProtoICMPv6, icmpType: 136},
+		{port: "p9", ether: flow.EtherARP, mac: mac, src: netip.MustParseAddr("10.0.0.77"), dst: good, arpOp: 2},
+		{port: "p9", ether: flow.EtherIPv6, mac: flow.MAC{2, 0, 0, 0, 0, 8}, src: six, proto: flow.ProtoICMPv6, icmpType: 135},
+	}
+	for _, host := range []netip.Addr{bad, {}} {
+		in, err := segmentation.Protected{}.Quarantine(segmentation.Quarantine{
+			Owner: "d-1", Switch: "s1", Port: "p9", Host: host, MAC: mac, Sweep: true, Attached: true, TTL: time.Minute,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range asks {
+			if decide(in, p) != segmentation.ActionDeny {
+				t.Errorf("host %v: %+v passes", host, p)
+			}
+		}
+		for _, p := range others {
+			if decide(in, p) != segmentation.ActionAllow {
+				t.Errorf("host %v: %+v is dropped", host, p)
+			}
+		}
+	}
+	if _, err := (segmentation.Protected{}).Quarantine(segmentation.Quarantine{Owner: "d-1", Switch: "s1", Port: "p9", Host: bad, Sweep: true, TTL: time.Minute}); err == nil {
+		t.Error("a sweep of an unknown MAC was accepted")
+	}
 }

@@ -202,10 +202,11 @@ func (m *Manager) honest(d *Decision) []netip.Addr {
 func (m *Manager) compileQuarantine(d *Decision) error {
 	snap := m.where.Snapshot()
 	at := topology.PortID{Switch: d.Target.Switch, Port: d.Target.Port}
+	sweep := d.Kind == detector.KindARPSweep && !d.Target.MAC.IsZero()
 	d.Target.Host = identify(snap, at, d.Target)
 	q := segmentation.Quarantine{
 		Owner: d.ID, Switch: at.Switch, Port: at.Port, Host: d.Target.Host, MAC: d.Target.MAC,
-		Attached: true, Remediation: m.cfg.Remediation, TTL: d.TTL, Sample: m.cfg.Sample, Why: d.Why,
+		Sweep: sweep, Attached: true, Remediation: m.cfg.Remediation, TTL: d.TTL, Sample: m.cfg.Sample, Why: d.Why,
 	}
 	if h, ok := snap.Host(q.Host); q.Host.IsValid() && ok {
 		q.Attached = !h.Bound || h.Port == at

@@ -39,6 +39,7 @@ type watchSet struct {
 type watched struct {
 	target  Target
 	open    []netip.Addr // stays reachable from quarantine
+	sweep   bool         // caught asking for neighbours, whatever its address
 	ifIndex uint32
 	since   int64 // Unix nanoseconds; records before it do not count
 	passed  atomic.Uint64
@@ -68,7 +69,10 @@ func (w *Watch) Observe(batch []flow.Record) {
 func (s *watchSet) count(r *flow.Record) bool {
 	t := s.bySource[r.Src]
 	if t == nil && len(s.byMAC) > 0 {
-		t = s.byMAC[r.SrcMAC]
+		// Behind the MAC of one who sweeps there may be others.
+		if t = s.byMAC[r.SrcMAC]; t != nil && t.target.Host.IsValid() && r.Signal != flow.SignalARPRequest {
+			t = nil
+		}
 	}
 	if t == nil {
 		if t = s.byVictim[r.Dst]; t != nil && (t.target.Proto != r.Proto || r.Signal == flow.SignalNone || r.Signal == flow.SignalFinish) {
@@ -96,6 +100,9 @@ func (s *watchSet) count(r *flow.Record) bool {
 func (w *Watch) follow(list []*watched) {
 	set := &watchSet{bySource: map[netip.Addr]*watched{}, byMAC: map[flow.MAC]*watched{}, byVictim: map[netip.Addr]*watched{}}
 	for _, t := range list {
+		if t.sweep {
+			set.byMAC[t.target.MAC] = t
+		}
 		switch {
 		case t.target.Host.IsValid():
 			set.bySource[t.target.Host] = t
