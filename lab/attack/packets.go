@@ -76,13 +76,13 @@ func sweeps() []Attack {
 		},
 		{
 			Name: "arp-sweep", Finding: "arp-sweep", Action: "quarantine", Technique: "T1018", traffic: "arp[6:2] == 1",
-			about: "ARP for 200 dead addresses of the own subnet, 200 requests/s", play: arpSweep,
+			about: "ARP for 200 dead addresses of the own subnet, 1,000 requests/s", play: arpSweep,
 		},
 		{
 			// Neighbour discovery is to IPv6 what ARP is to IPv4, and its sweep
 			// the same finding.
 			Name: "ipv6-sweep", Finding: "arp-sweep", Action: "quarantine", Technique: "T1018", traffic: "icmp6 and ip6[40] == 135",
-			about: "neighbour solicitations for 200 dead addresses of the own subnet, 200 requests/s", play: ndSweep,
+			about: "neighbour solicitations for 200 dead addresses of the own subnet, 1,000 requests/s", play: ndSweep,
 		},
 	}
 }

@@ -186,7 +186,7 @@ func arpSweep(ctx context.Context, s *Scene) error {
 	if err != nil {
 		return err
 	}
-	return s.scan(ctx, 200, len(dead), func(_ context.Context, i int) (probe, error) {
+	return s.scan(ctx, 1000, len(dead), func(_ context.Context, i int) (probe, error) {
 		frame, err := wire.ARPRequest(wire.Neighbour{MAC: own.MAC, Addr: own.Addr()}, dead[i])
 		return probe{0, frame, agent.Action{From: own.Addr(), To: dead[i], Proto: "arp"}}, err
 	})
@@ -221,7 +221,7 @@ func ndSweep(ctx context.Context, s *Scene) error {
 	}
 	b := own.Addr6().As16()
 	copy(b[8:], []byte{0xde, 0xad, 0, 0, 0, 0, 0, 0})
-	return s.scan(ctx, 200, sweepTo-sweepFrom+1, func(_ context.Context, i int) (probe, error) {
+	return s.scan(ctx, 1000, sweepTo-sweepFrom+1, func(_ context.Context, i int) (probe, error) {
 		to := b
 		to[15] = byte(sweepFrom + i)
 		target := netip.AddrFrom16(to)
