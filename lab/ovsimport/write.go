@@ -38,12 +38,30 @@ func (p *plan) write() ([]byte, error) {
 	}
 	// Variables are replaced before the file is parsed; only one is meant.
 	text := strings.ReplaceAll(out.String(), "$", "$$")
-	text = strings.ReplaceAll(text, "$"+dirVariable, dirVariable)
+	text = withoutTemplates(strings.ReplaceAll(text, "$"+dirVariable, dirVariable))
 	// What we write, we can read.
 	if _, err := clab.Parse(p.o.Lab+".clab.yml", []byte(text), func(string) (string, bool) { return "", false }); err != nil {
 		return nil, fmt.Errorf("the topology does not read back: %w", err)
 	}
 	return []byte(text), nil
+}
+
+// withoutTemplates writes two braces in a row so that containerlab, which looks
+// for Go templates before it reads YAML, takes them for what they are. Outside
+// of comments they stand in double quotes, see scalar.
+func withoutTemplates(text string) string {
+	var out strings.Builder
+	for line := range strings.Lines(text) {
+		apart := `{\x7b`
+		if strings.HasPrefix(strings.TrimLeft(line, " -"), "#") {
+			apart = "{ {"
+		}
+		for strings.Contains(line, "{{") {
+			line = strings.ReplaceAll(line, "{{", apart)
+		}
+		out.WriteString(line)
+	}
+	return out.String()
 }
 
 // header is the comment on top: what was read, how to bring it up, and what
@@ -186,5 +204,8 @@ func flowStyle(n *yaml.Node) *yaml.Node {
 func scalar(s string) *yaml.Node {
 	n := &yaml.Node{}
 	n.SetString(s)
+	if strings.Contains(s, "{{") {
+		n.Style = yaml.DoubleQuotedStyle // where braces can be written otherwise
+	}
 	return n
 }

@@ -19,6 +19,8 @@ func FuzzTopologyHoldsAnyText(f *testing.F) {
 	f.Add("\xdf", "\x9d", "\xff")
 	f.Add("$", "{x}", "${")
 	f.Add("${HOME}", "${HOME:-x}", "$HOME")
+	f.Add("{{", "{{ .x }}", "${{{")
+	f.Add("# {{{", "a\n# {{", "{{\n{{")
 	f.Fuzz(func(t *testing.T, key, value, name string) {
 		p := newPlan(Options{Lab: "x"}, nil, &kernel{}, nil)
 		ids := p.plainIDs(map[string]string{key: value}, "interface "+name)
