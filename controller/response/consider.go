@@ -95,6 +95,10 @@ func (d *Decision) guard(name string, pass bool, format string, args ...any) boo
 	return pass
 }
 
+// sweep reports whether the target was caught by its MAC, asking for absent
+// neighbours.
+func (d *Decision) sweep() bool { return d.Kind == detector.KindARPSweep && !d.Target.MAC.IsZero() }
+
 func (d *Decision) lastVerdict() string {
 	if len(d.Guards) == 0 {
 		return ""
@@ -202,7 +206,7 @@ func (m *Manager) honest(d *Decision) []netip.Addr {
 func (m *Manager) compileQuarantine(d *Decision) error {
 	snap := m.where.Snapshot()
 	at := topology.PortID{Switch: d.Target.Switch, Port: d.Target.Port}
-	sweep := d.Kind == detector.KindARPSweep && !d.Target.MAC.IsZero()
+	sweep := d.sweep() // before the MAC is filled in
 	d.Target.Host = identify(snap, at, d.Target)
 	q := segmentation.Quarantine{
 		Owner: d.ID, Switch: at.Switch, Port: at.Port, Host: d.Target.Host, MAC: d.Target.MAC,

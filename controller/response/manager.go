@@ -275,7 +275,7 @@ func (m *Manager) begin(d *Decision, now time.Time) {
 	l := &life{w: &watched{target: d.Target, since: now.Add(enforcementLag).UnixNano()}, activity: now, applied: now}
 	if d.Action == ActionQuarantine {
 		l.w.open = m.cfg.Remediation
-		l.w.sweep = d.Kind == detector.KindARPSweep && !d.Target.MAC.IsZero()
+		l.w.sweep = d.sweep()
 	}
 	if p, ok := m.where.Snapshot().Port(topology.PortID{Switch: d.Target.Switch, Port: d.Target.Port}); ok {
 		l.w.ifIndex = p.IfIndex

@@ -11,6 +11,7 @@ import (
 	"sort"
 	"strings"
 
+	"github.com/platelet-sdn/platelet/lab/namespace"
 	"github.com/platelet-sdn/platelet/lab/runner"
 	"github.com/vishvananda/netlink"
 )
@@ -186,27 +187,14 @@ func unrouted() []netip.Prefix {
 
 // aroundInterface draws the fence of a container.
 func aroundInterface(iface string, further []netip.Prefix) (*Fence, error) {
-	h, err := netlink.NewHandle()
-	if err != nil {
-		return nil, fmt.Errorf("netlink: %w", err)
+	var own []netip.Prefix
+	if err := namespace.OnLink(iface, func(h *netlink.Handle, l netlink.Link) (err error) {
+		own, err = globals(h, l)
+		return err
+	}); err != nil {
+		return nil, err
 	}
-	defer h.Close()
-	l, err := h.LinkByName(iface)
-	if err != nil {
-		return nil, fmt.Errorf("interface %s: %w", iface, err)
-	}
-	all := slices.Clone(further)
-	list, err := h.AddrList(l, netlink.FAMILY_ALL)
-	if err != nil {
-		return nil, fmt.Errorf("addresses of %s: %w", iface, err)
-	}
-	for _, a := range list {
-		ip, ok := netip.AddrFromSlice(a.IP)
-		bits, _ := a.Mask.Size()
-		if ip = ip.Unmap(); ok && ip.IsGlobalUnicast() {
-			all = append(all, netip.PrefixFrom(ip, bits))
-		}
-	}
+	all := slices.Concat(further, own)
 	var errs []error
 	for _, p := range all {
 		if !slices.ContainsFunc(unrouted(), func(u netip.Prefix) bool { return p.Bits() >= u.Bits() && u.Contains(p.Addr()) }) {

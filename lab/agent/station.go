@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/platelet-sdn/platelet/lab/namespace"
 	"github.com/platelet-sdn/platelet/lab/runner"
 	"github.com/vishvananda/netlink"
 )
@@ -77,34 +78,33 @@ func open(node, iface string, fence *Fence, enter func(func() error) error) (*St
 	return look(node, iface, fence, enter)
 }
 
+// globals lists an interface's global addresses with their subnets.
+func globals(h *netlink.Handle, l netlink.Link) ([]netip.Prefix, error) {
+	list, err := h.AddrList(l, netlink.FAMILY_ALL)
+	if err != nil {
+		return nil, fmt.Errorf("addresses of %s: %w", l.Attrs().Name, err)
+	}
+	var out []netip.Prefix
+	for _, a := range list {
+		ip, ok := netip.AddrFromSlice(a.IP)
+		bits, _ := a.Mask.Size()
+		if ip = ip.Unmap(); ok && ip.IsGlobalUnicast() {
+			out = append(out, netip.PrefixFrom(ip, bits))
+		}
+	}
+	return out, nil
+}
+
 // look looks at the interface from inside.
 func look(node, iface string, fence *Fence, enter func(func() error) error) (*Station, error) {
 	s := &Station{Node: node, Iface: iface, Fence: fence, enter: enter}
-	err := enter(func() error {
-		h, err := netlink.NewHandle()
-		if err != nil {
-			return fmt.Errorf("netlink: %w", err)
-		}
-		defer h.Close()
-		l, err := h.LinkByName(iface)
-		if err != nil {
-			return fmt.Errorf("interface %s: %w", iface, err)
-		}
+	read := func(h *netlink.Handle, l netlink.Link) error {
 		s.Index, s.MAC = l.Attrs().Index, l.Attrs().HardwareAddr
-		list, err := h.AddrList(l, netlink.FAMILY_ALL)
-		if err != nil {
-			return fmt.Errorf("addresses of %s: %w", iface, err)
-		}
-		for _, a := range list {
-			ip, ok := netip.AddrFromSlice(a.IP)
-			bits, _ := a.Mask.Size()
-			if ip = ip.Unmap(); ok && ip.IsGlobalUnicast() {
-				s.Prefixes = append(s.Prefixes, netip.PrefixFrom(ip, bits))
-			}
-		}
-		return nil
-	})
-	if err != nil {
+		var err error
+		s.Prefixes, err = globals(h, l)
+		return err
+	}
+	if err := enter(func() error { return namespace.OnLink(iface, read) }); err != nil {
 		return nil, fmt.Errorf("station %s:%s: %w", node, iface, err)
 	}
 	return s, nil

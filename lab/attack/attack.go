@@ -132,9 +132,6 @@ func (a Attack) Parties(r Roles) []Party {
 	return r.Attackers[:min(len(r.Attackers), max(1, a.attackers))]
 }
 
-// Target is what the tool is given as the target.
-func (a Attack) Target(r Roles) string { return a.target(r) }
-
 func victim(r Roles) string { return r.VictimAddr.String() }
 
 // octets is a range of addresses in the victim's /24, as nmap writes it.

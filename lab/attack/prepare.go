@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 
+	"github.com/platelet-sdn/platelet/lab/namespace"
 	"github.com/platelet-sdn/platelet/lab/runner"
 	"github.com/vishvananda/netlink"
 )
@@ -174,18 +175,10 @@ func moreSources(ctx context.Context, lab *runner.Lab, r Roles) (func(context.Co
 
 // onInterface runs f inside a node with its interface.
 func onInterface(lab *runner.Lab, node, iface string, f func(h *netlink.Handle, l netlink.Link) error) error {
-	return lab.Do(node, func() error {
-		h, err := netlink.NewHandle()
-		if err != nil {
-			return fmt.Errorf("netlink: %w", err)
-		}
-		defer h.Close()
-		l, err := h.LinkByName(iface)
-		if err != nil {
-			return fmt.Errorf("%s:%s: %w", node, iface, err)
-		}
-		return f(h, l)
-	})
+	if err := lab.Do(node, func() error { return namespace.OnLink(iface, f) }); err != nil {
+		return fmt.Errorf("node %s: %w", node, err)
+	}
+	return nil
 }
 
 // Counter reads how many packets have left the attacker's interface.

@@ -198,21 +198,9 @@ func bound(ctx context.Context, c net.Conn) error {
 // take longer delay the next.
 func (a *actor) every(ctx context.Context, next func() time.Duration, do func()) {
 	pause := time.Duration(a.rand.Float64() * float64(next()))
-	for wait(ctx, pause) == nil {
+	for agent.Wait(ctx, pause) == nil {
 		do()
 		pause = next()
-	}
-}
-
-// wait waits, unless the context ends first.
-func wait(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-timer.C:
-		return nil
 	}
 }
 

@@ -65,7 +65,7 @@ func furnishMonitor(t *Traffic, pace float64) error {
 	t.run(func(ctx context.Context) {
 		var open sync.WaitGroup
 		defer open.Wait()
-		for n := 0; wait(ctx, gap) == nil; n++ {
+		for n := 0; agent.Wait(ctx, gap) == nil; n++ {
 			open.Go(func() { polls[n%len(polls)](ctx, n/len(polls)+n%len(polls)) })
 		}
 	})

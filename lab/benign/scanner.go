@@ -9,6 +9,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/platelet-sdn/platelet/lab/agent"
 )
 
 const (
@@ -68,7 +70,7 @@ func furnishScanner(t *Traffic, pace float64) error {
 	gap := time.Duration(float64(time.Second) / scannerRate / pace)
 	t.run(func(ctx context.Context) {
 		for a.scan(ctx, hosts, gap) == nil {
-			if wait(ctx, scannerRest) != nil {
+			if agent.Wait(ctx, scannerRest) != nil {
 				return
 			}
 		}
@@ -84,7 +86,7 @@ func (a *actor) scan(ctx context.Context, hosts []peer, gap time.Duration) error
 		ports := slices.Clone(scannedPorts())
 		a.rand.Shuffle(len(ports), func(i, j int) { ports[i], ports[j] = ports[j], ports[i] })
 		for _, port := range ports {
-			if err := wait(ctx, gap); err != nil {
+			if err := agent.Wait(ctx, gap); err != nil {
 				return err
 			}
 			to := peer{host.node, netip.AddrPortFrom(host.addr.Addr(), port), "tcp"}

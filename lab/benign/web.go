@@ -10,6 +10,8 @@ import (
 	"net/netip"
 	"strconv"
 	"time"
+
+	"github.com/platelet-sdn/platelet/lab/agent"
 )
 
 const (
@@ -77,7 +79,7 @@ func pour(ctx context.Context, w io.Writer, n int, rate float64) error {
 	for done < n {
 		if rate > 0 {
 			due := start.Add(time.Duration(float64(done) * 8 / rate * float64(time.Second)))
-			if err := wait(ctx, time.Until(due)); err != nil {
+			if err := agent.Wait(ctx, time.Until(due)); err != nil {
 				return err
 			}
 		}
@@ -210,7 +212,7 @@ func furnishUpdate(t *Traffic, pace float64) error {
 		client := a.browser(false)
 		t.run(func(ctx context.Context) {
 			// All at once: by the clock, not by chance.
-			for at := time.Now().Add(period / 4); wait(ctx, time.Until(at)) == nil; at = at.Add(period) {
+			for at := time.Now().Add(period / 4); agent.Wait(ctx, time.Until(at)) == nil; at = at.Add(period) {
 				a.exchange(ctx, "download", from, took+patience, func(ctx context.Context) (int, error) {
 					return get(ctx, client, from, path, updateSize)
 				})

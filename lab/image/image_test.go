@@ -201,7 +201,7 @@ func startDocker(t *testing.T, ctx context.Context) *daemon {
 	t.Helper()
 	for _, program := range []string{"dockerd", "docker", "containerd", "runc"} {
 		if _, err := exec.LookPath(program); err != nil {
-			t.Skipf("%s is not installed; scripts/install-deps.sh installs it", program)
+			t.Skipf("%s is not installed; scripts/install-deps.sh --test installs it where no init system would start it", program)
 		}
 	}
 	mountCgroups(t)

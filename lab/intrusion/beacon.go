@@ -54,7 +54,7 @@ func (s *Stage) beacon(ctx context.Context, scheme string, port uint16) error {
 	every := time.Duration(float64(time.Second) / s.Rate)
 	due := time.Now()
 	for range s.limit(beaconLimit) {
-		if err := waitUntil(ctx, due); err != nil {
+		if err := agent.Wait(ctx, time.Until(due)); err != nil {
 			return ended(ctx, err)
 		}
 		if err := s.charge(); err != nil {

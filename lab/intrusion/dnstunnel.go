@@ -79,7 +79,7 @@ func DNSTunnel(ctx context.Context, s *Stage) error {
 func awaitReplies(ctx context.Context, asked, answered *atomic.Uint64) error {
 	deadline := soon()
 	for answered.Load() < asked.Load() && time.Now().Before(deadline) {
-		if err := waitUntil(ctx, time.Now().Add(5*time.Millisecond)); err != nil {
+		if err := agent.Wait(ctx, 5*time.Millisecond); err != nil {
 			return err
 		}
 	}

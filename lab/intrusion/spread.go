@@ -253,5 +253,5 @@ func (g *gate) wait(ctx context.Context) error {
 	g.mu.Lock()
 	at := g.pace.next()
 	g.mu.Unlock()
-	return waitUntil(ctx, at)
+	return agent.Wait(ctx, time.Until(at))
 }

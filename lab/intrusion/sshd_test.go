@@ -25,7 +25,7 @@ const sshd = "/usr/sbin/sshd"
 // at, started in the victim's namespace alone.
 func againstOpenSSH(ctx context.Context, t *testing.T, _ labtest.Env, lab *runner.Lab) {
 	if _, err := os.Stat(sshd); err != nil {
-		t.Skipf("%v: the machine has no SSH server, and nobody wants one installed for a test", err)
+		t.Skipf("%v: the machine has no SSH server; scripts/install-deps.sh --test installs one where no init system would start it", err)
 	}
 	dir := t.TempDir()
 	cmd, err := lab.Command(ctx, "h1", sshd, "-D", "-e", "-f", configure(t, dir))

@@ -173,7 +173,7 @@ func newPace(rate float64) *pace {
 }
 
 // wait waits until the next action is due.
-func (p *pace) wait(ctx context.Context) error { return waitUntil(ctx, p.next()) }
+func (p *pace) wait(ctx context.Context) error { return agent.Wait(ctx, time.Until(p.next())) }
 
 // next says when the next action is due, and counts it as done.
 func (p *pace) next() time.Time {
@@ -183,22 +183,6 @@ func (p *pace) next() time.Time {
 	}
 	p.due = at.Add(p.every)
 	return at
-}
-
-// waitUntil waits for a moment.
-func waitUntil(ctx context.Context, at time.Time) error {
-	d := time.Until(at)
-	if d <= 0 {
-		return ctx.Err()
-	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-timer.C:
-		return nil
-	}
 }
 
 // ended makes the end of the time or of the attack no error.

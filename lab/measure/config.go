@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os/exec"
 	"slices"
 	"strings"
@@ -120,7 +121,7 @@ func (c Config) Check() error {
 	if c.Topology != nil {
 		errs = append(errs, checkLabels(c.Topology))
 	}
-	for _, program := range sortedKeys(need) {
+	for _, program := range slices.Sorted(maps.Keys(need)) {
 		if _, err := exec.LookPath(program); err != nil {
 			errs = append(errs, fmt.Errorf("%s is needed %s and not installed (scripts/install-deps.sh installs it)", program, need[program]))
 		}
@@ -176,13 +177,4 @@ func (c Config) pace(a attack.Attack) pace {
 // slowest is how far apart the packets of slow attacks are.
 func slowest() map[string]time.Duration {
 	return map[string]time.Duration{"slow-scan": 5 * time.Second}
-}
-
-func sortedKeys[V any](m map[string]V) []string {
-	out := make([]string, 0, len(m))
-	for k := range m {
-		out = append(out, k)
-	}
-	slices.Sort(out)
-	return out
 }

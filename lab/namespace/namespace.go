@@ -60,39 +60,40 @@ func bindNew(name, mark string) error {
 }
 
 func markLoopback(mark string) error {
+	return OnLink("lo", func(h *netlink.Handle, lo netlink.Link) error {
+		if err := h.LinkSetAlias(lo, mark); err != nil {
+			return fmt.Errorf("mark: %w", err)
+		}
+		if err := h.LinkSetUp(lo); err != nil {
+			return fmt.Errorf("loopback: %w", err)
+		}
+		return nil
+	})
+}
+
+// OnLink works on an interface of the namespace that the calling thread is
+// in; see Do.
+func OnLink(name string, f func(*netlink.Handle, netlink.Link) error) error {
 	h, err := netlink.NewHandle()
 	if err != nil {
 		return fmt.Errorf("netlink: %w", err)
 	}
 	defer h.Close()
-	lo, err := h.LinkByName("lo")
+	l, err := h.LinkByName(name)
 	if err != nil {
-		return fmt.Errorf("loopback: %w", err)
+		return fmt.Errorf("interface %s: %w", name, err)
 	}
-	if err := h.LinkSetAlias(lo, mark); err != nil {
-		return fmt.Errorf("mark: %w", err)
-	}
-	if err := h.LinkSetUp(lo); err != nil {
-		return fmt.Errorf("loopback: %w", err)
-	}
-	return nil
+	return f(h, l)
 }
 
 // Mark reads a namespace's mark; it is empty when there is none.
 func Mark(name string) (string, error) {
 	var mark string
 	err := Do(name, func() error {
-		h, err := netlink.NewHandle()
-		if err != nil {
-			return fmt.Errorf("netlink: %w", err)
-		}
-		defer h.Close()
-		lo, err := h.LinkByName("lo")
-		if err != nil {
-			return fmt.Errorf("loopback: %w", err)
-		}
-		mark = lo.Attrs().Alias
-		return nil
+		return OnLink("lo", func(_ *netlink.Handle, lo netlink.Link) error {
+			mark = lo.Attrs().Alias
+			return nil
+		})
 	})
 	return mark, err
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -77,14 +78,19 @@ func Processes(name string) ([]int, error) {
 	if err := unix.Stat(Path(name), &want); err != nil {
 		return nil, fmt.Errorf("namespace %s: %w", name, err)
 	}
+	pids, err := others()
+	return slices.DeleteFunc(pids, func(pid int) bool { return !inside(pid, &want) }), err
+}
+
+// others lists all processes of the machine but ourselves.
+func others() ([]int, error) {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
 		return nil, fmt.Errorf("list processes: %w", err)
 	}
 	var out []int
 	for _, e := range entries {
-		pid, err := strconv.Atoi(e.Name())
-		if err == nil && pid != os.Getpid() && inside(pid, &want) {
+		if pid, err := strconv.Atoi(e.Name()); err == nil && pid != os.Getpid() {
 			out = append(out, pid)
 		}
 	}
@@ -152,18 +158,14 @@ func processesOf(names []string) (map[int]string, error) {
 	if len(byID) == 0 {
 		return nil, nil
 	}
-	entries, err := os.ReadDir("/proc")
+	pids, err := others()
 	if err != nil {
-		return nil, fmt.Errorf("list processes: %w", err)
+		return nil, err
 	}
 	out := map[int]string{}
-	for _, e := range entries {
-		pid, err := strconv.Atoi(e.Name())
-		if err != nil || pid == os.Getpid() {
-			continue
-		}
+	for _, pid := range pids {
 		var st unix.Stat_t
-		if unix.Stat("/proc/"+e.Name()+"/ns/net", &st) != nil {
+		if unix.Stat("/proc/"+strconv.Itoa(pid)+"/ns/net", &st) != nil {
 			continue // ended, or a kernel thread
 		}
 		if name, ok := byID[id{uint64(st.Dev), st.Ino}]; ok {
@@ -206,17 +208,16 @@ func WithEnv(key, value string) (map[int]string, error) {
 	if err := unix.Stat("/proc/thread-self/ns/net", &own); err != nil {
 		return nil, fmt.Errorf("own namespace: %w", err)
 	}
-	entries, err := os.ReadDir("/proc")
+	pids, err := others()
 	if err != nil {
-		return nil, fmt.Errorf("list processes: %w", err)
+		return nil, err
 	}
 	out := map[int]string{}
-	for _, e := range entries {
-		pid, err := strconv.Atoi(e.Name())
-		if err != nil || pid == os.Getpid() || !inside(pid, &own) {
+	for _, pid := range pids {
+		if !inside(pid, &own) {
 			continue
 		}
-		env, err := os.ReadFile("/proc/" + e.Name() + "/environ")
+		env, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/environ")
 		if err != nil {
 			continue // ended, or a kernel thread
 		}

@@ -49,7 +49,7 @@ func browse(t *testing.T, page string) (dom string, complaints, urls []string) {
 	t.Helper()
 	browser, err := exec.LookPath("chromium")
 	if err != nil {
-		t.Skip("chromium is not installed here; scripts/install-deps.sh installs it")
+		t.Skip("chromium is not installed here; scripts/install-deps.sh --test installs it")
 	}
 	dir := t.TempDir()
 	file, log := filepath.Join(dir, "page.html"), filepath.Join(dir, "net.json")

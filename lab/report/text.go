@@ -3,6 +3,7 @@ package report
 import (
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -101,7 +102,7 @@ func remarks(l measure.Lab) []string {
 				said[o.Note]++
 			}
 		}
-		for i, line := range sortedKeys(said) {
+		for i, line := range slices.Sorted(maps.Keys(said)) {
 			if i == enough {
 				say("and %d more of these, see the JSON", len(said)-enough)
 				break
@@ -124,19 +125,10 @@ func line(text string) string {
 
 // counts lists what was counted, the most frequent first.
 func counts(m map[string]int) string {
-	keys := sortedKeys(m)
+	keys := slices.Sorted(maps.Keys(m))
 	slices.SortStableFunc(keys, func(a, b string) int { return m[b] - m[a] })
 	for i, k := range keys {
 		keys[i] = fmt.Sprintf("%s (%d)", k, m[k])
 	}
 	return strings.Join(keys, ", ")
-}
-
-func sortedKeys[V any](m map[string]V) []string {
-	out := make([]string, 0, len(m))
-	for k := range m {
-		out = append(out, k)
-	}
-	slices.Sort(out)
-	return out
 }

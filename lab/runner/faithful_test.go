@@ -182,12 +182,7 @@ topology:
 			t.Errorf("%s does not come before %s:\n%s", pair[0], pair[1], data)
 		}
 	}
-	if err := lab.Down(ctx); err != nil {
-		t.Fatal(err)
-	}
-	if left := e.traces(t, ctx, lab.Name()); len(left) > 0 {
-		t.Errorf("left behind: %q", left)
-	}
+	e.takeDown(t, ctx, lab)
 }
 
 // TestHostNetwork: a node without a network namespace of its own, a bridge
@@ -214,12 +209,7 @@ topology:
 		t.Fatal(err)
 	}
 	defer lab.Down(context.Background())
-	if err := lab.Down(ctx); err != nil {
-		t.Fatal(err)
-	}
-	if left := e.traces(t, ctx, lab.Name()); len(left) > 0 {
-		t.Errorf("left behind: %q", left)
-	}
+	e.takeDown(t, ctx, lab)
 	if got := bridges(t); len(got) > 0 {
 		t.Errorf("bridges %q", got)
 	}

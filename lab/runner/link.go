@@ -248,18 +248,7 @@ func move(from, name, to, newName string) error {
 
 // inside works on an interface in its namespace.
 func inside(ns, name string, f func(*netlink.Handle, netlink.Link) error) error {
-	return namespace.Do(ns, func() error {
-		h, err := netlink.NewHandle()
-		if err != nil {
-			return fmt.Errorf("netlink: %w", err)
-		}
-		defer h.Close()
-		l, err := h.LinkByName(name)
-		if err != nil {
-			return err
-		}
-		return f(h, l)
-	})
+	return namespace.Do(ns, func() error { return namespace.OnLink(name, f) })
 }
 
 // removeLink removes an interface of the host's own namespace, and with it

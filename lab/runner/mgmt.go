@@ -11,7 +11,6 @@ import (
 	"strings"
 
 	"github.com/platelet-sdn/platelet/lab/clab"
-	"github.com/platelet-sdn/platelet/lab/namespace"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
@@ -332,30 +331,25 @@ func (s *state) addressMgmt(n node) error {
 	if s.Mgmt == nil || !n.IPv4.IsValid() && !n.IPv6.IsValid() {
 		return nil
 	}
-	return namespace.Do(n.Namespace, func() error {
-		h, err := netlink.NewHandle()
-		if err != nil {
-			return fmt.Errorf("netlink: %w", err)
-		}
-		defer h.Close()
-		l, err := h.LinkByName(mgmtIface)
-		if err != nil {
-			return fmt.Errorf("node %s: %w", n.Name, err)
-		}
+	err := inside(n.Namespace, mgmtIface, func(h *netlink.Handle, l netlink.Link) error {
 		for _, f := range []struct{ own, gateway netip.Prefix }{{n.IPv4, s.Mgmt.IPv4}, {n.IPv6, s.Mgmt.IPv6}} {
 			if !f.own.IsValid() {
 				continue
 			}
 			if err := addAddr(h, l, f.own); err != nil {
-				return fmt.Errorf("node %s: %w", n.Name, err)
+				return err
 			}
 			route := &netlink.Route{LinkIndex: l.Attrs().Index, Gw: f.gateway.Addr().AsSlice()}
 			if err := h.RouteAdd(route); err != nil {
-				return fmt.Errorf("node %s: default route by %s: %w", n.Name, f.gateway.Addr(), err)
+				return fmt.Errorf("default route by %s: %w", f.gateway.Addr(), err)
 			}
 		}
 		return nil
 	})
+	if err != nil {
+		return fmt.Errorf("node %s: %w", n.Name, err)
+	}
+	return nil
 }
 
 // removeMgmt removes the management bridge with the last lab that has ports

@@ -4,12 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/platelet-sdn/platelet/lab/runner"
@@ -139,22 +137,9 @@ func TestLabsShareTheManagementNetwork(t *testing.T) {
 	ctx := timeout(t)
 	e := setUp(t, ctx, "share")
 	topo := parse(t, "name: share\nmgmt: {network: ours, ipv4-subnet: 172.31.5.0/24}\ntopology: {defaults: {kind: linux}, nodes: {a: , b: , c: }}\n")
-	labs, errs := make([]*runner.Lab, 4), make([]error, 4)
-	var all sync.WaitGroup
-	for i := range labs {
-		all.Go(func() {
-			o := e.options
-			o.Name = fmt.Sprintf("%s-%d", o.Name, i)
-			labs[i], errs[i] = runner.Up(ctx, topo, o)
-		})
-	}
-	all.Wait()
+	labs := e.upFour(t, ctx, topo)
 	seen := map[string]bool{}
-	for i, lab := range labs {
-		if errs[i] != nil {
-			t.Fatal(errs[i])
-		}
-		defer lab.Down(context.Background())
+	for _, lab := range labs {
 		for _, n := range lab.Nodes() {
 			p, err := lab.Addr(n, "eth0")
 			if err != nil || seen[p.String()] {

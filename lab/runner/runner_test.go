@@ -10,7 +10,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -39,77 +38,6 @@ func TestMain(m *testing.M) {
 		os.Exit(0)
 	}
 	os.Exit(ovs.Isolate(m.Run))
-}
-
-// env is a private Open vSwitch and a private record of labs.
-type env struct {
-	ovs     *ovs.Instance
-	options runner.Options
-}
-
-func setUp(t *testing.T, ctx context.Context, name string) env {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "plrun")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	i, err := ovs.Start(ctx, dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := i.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
-	return env{i, runner.Options{Name: fmt.Sprintf("%s%d", name, os.Getpid()), DB: i.DB, StateDir: filepath.Join(dir, "labs")}}
-}
-
-func load(t *testing.T, file string) *clab.Topology {
-	t.Helper()
-	topo, err := clab.Load(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return topo
-}
-
-func timeout(t *testing.T) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
-	t.Cleanup(cancel)
-	return ctx
-}
-
-// traces lists whatever of a lab is still there.
-func (e env) traces(t *testing.T, ctx context.Context, lab string) []string {
-	t.Helper()
-	var out []string
-	names, _ := filepath.Glob(namespace.Path("clab-" + lab + "-*"))
-	out = append(out, names...)
-	ifs, err := net.Interfaces()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, i := range ifs {
-		alias, _ := os.ReadFile("/sys/class/net/" + i.Name + "/ifalias")
-		if strings.TrimSpace(string(alias)) == "platelet-lab="+lab {
-			out = append(out, "interface "+i.Name)
-		}
-	}
-	for _, table := range []string{"bridge", "interface"} {
-		rows, err := e.ovs.Ctl(ctx, "--columns=name", "--bare", "find", table, "external_ids:platelet-lab="+lab)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if rows != "" {
-			out = append(out, table+" "+rows)
-		}
-	}
-	if _, err := os.Stat(filepath.Join(e.options.StateDir, lab+".json")); err == nil {
-		out = append(out, "record")
-	}
-	return out
 }
 
 func run(t *testing.T, ctx context.Context, lab *runner.Lab, node, program string, args ...string) {
@@ -251,23 +179,7 @@ func checkPort(t *testing.T, ctx context.Context, e env, lab *runner.Lab) {
 func TestLabsRunSideBySide(t *testing.T) {
 	ctx := timeout(t)
 	e := setUp(t, ctx, "par")
-	labs, errs := make([]*runner.Lab, 4), make([]error, 4)
-	topo := load(t, first)
-	var all sync.WaitGroup
-	for i := range labs {
-		all.Go(func() {
-			o := e.options
-			o.Name = fmt.Sprintf("%s-%d", o.Name, i)
-			labs[i], errs[i] = runner.Up(ctx, topo, o)
-		})
-	}
-	all.Wait()
-	for i, lab := range labs {
-		if errs[i] != nil {
-			t.Fatal(errs[i])
-		}
-		defer lab.Down(context.Background())
-	}
+	labs := e.upFour(t, ctx, load(t, first))
 	for _, lab := range labs {
 		run(t, ctx, lab, "h6", "ping", "-c", "1", "-W", "10", "10.77.0.12")
 	}
@@ -515,12 +427,7 @@ topology:
 	if side, err := lab.HostSide("b", "eth2"); err != nil || !strings.HasPrefix(side, "p3-") {
 		t.Errorf("host side %q, %v", side, err)
 	}
-	if err := lab.Down(ctx); err != nil {
-		t.Fatal(err)
-	}
-	if left := e.traces(t, ctx, lab.Name()); len(left) > 0 {
-		t.Errorf("left behind: %q", left)
-	}
+	e.takeDown(t, ctx, lab)
 }
 
 // TestSecondSwitchIsRefused: Open vSwitch reports success for a bridge that it

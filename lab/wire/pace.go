@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/platelet-sdn/platelet/lab/agent"
 )
 
 // MaxRate is the highest rate that a pace keeps, in packets per second: more
@@ -40,9 +42,6 @@ func NewPace(rate float64) (*Pace, error) {
 	}
 	return &Pace{rate: rate}, nil
 }
-
-// Rate is the rate in packets per second.
-func (p *Pace) Rate() float64 { return p.rate }
 
 // Forfeit is how many packets were given up because the machine stalled.
 func (p *Pace) Forfeit() uint64 { return p.forfeit }
@@ -120,12 +119,5 @@ func pause(ctx context.Context, d time.Duration) error {
 		}
 		return ctx.Err()
 	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-timer.C:
-		return nil
-	}
+	return agent.Wait(ctx, d)
 }

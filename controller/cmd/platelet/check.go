@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 
 	"github.com/spf13/cobra"
 	"gopkg.in/yaml.v3"
@@ -105,7 +106,7 @@ func checkFile(name string) (checkReport, error) {
 		}
 	}
 	if r.Kind == "topology" {
-		err = r.topology()
+		err = r.topology(raw)
 	} else {
 		_, err = config.Parse(name, raw)
 	}
@@ -125,8 +126,8 @@ func checkFile(name string) (checkReport, error) {
 	return r, nil
 }
 
-func (r *checkReport) topology() error {
-	t, err := clab.Load(r.File)
+func (r *checkReport) topology(raw []byte) error {
+	t, err := clab.Parse(r.File, raw, os.LookupEnv)
 	if err != nil {
 		return err
 	}
