@@ -56,6 +56,7 @@ func DecodeFlowRemoved(m Message) (r FlowRemoved, err error) {
 type Async struct {
 	FlowRemoved bool // every reason
 	PortStatus  bool // every reason
+	RoleStatus  bool // every reason
 }
 
 // Properties of set-async, each for the roles of slave and of master or equal.
@@ -64,15 +65,20 @@ const (
 	asyncPortStatusMaster  uint16 = 3
 	asyncFlowRemovedSlave  uint16 = 4
 	asyncFlowRemovedMaster uint16 = 5
+	asyncRoleStatusSlave   uint16 = 6
+	asyncRoleStatusMaster  uint16 = 7
 )
 
 func (a Async) body() []byte {
-	portStatus, flowRemoved := uint32(0), uint32(0)
+	portStatus, flowRemoved, roleStatus := uint32(0), uint32(0), uint32(0)
 	if a.PortStatus {
 		portStatus = 1<<PortAdded | 1<<PortDeleted | 1<<PortModified
 	}
 	if a.FlowRemoved {
 		flowRemoved = 1<<(RemovedEviction+1) - 1
+	}
+	if a.RoleStatus {
+		roleStatus = 1<<RoleMasterRequest | 1<<RoleConfig | 1<<RoleExperimenter
 	}
 	var b []byte
 	for _, p := range [...]struct {
@@ -82,6 +88,7 @@ func (a Async) body() []byte {
 		{0, 0}, {1, 0}, // packet-in, never
 		{asyncPortStatusSlave, portStatus}, {asyncPortStatusMaster, portStatus},
 		{asyncFlowRemovedSlave, flowRemoved}, {asyncFlowRemovedMaster, flowRemoved},
+		{asyncRoleStatusSlave, roleStatus}, {asyncRoleStatusMaster, roleStatus},
 	} {
 		b = binary.BigEndian.AppendUint16(b, p.t)
 		b = append(b, 0, 8)

@@ -57,6 +57,8 @@ func FuzzDecode(f *testing.F) {
 		check(err)
 		_, _, err = decodeRole(Message{Type: TypeRoleReply, Body: b})
 		check(err)
+		_, err = DecodeRoleStatus(Message{Type: TypeRoleStatus, Body: b})
+		check(err)
 		_, err = DecodePortStatus(Message{Type: TypePortStatus, Body: b})
 		check(err)
 		_, err = DecodeFlowRemoved(Message{Type: TypeFlowRemoved, Body: b})

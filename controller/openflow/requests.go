@@ -40,18 +40,6 @@ func (c *Conn) SetConfig(ctx context.Context, missSendLen uint16) error {
 	return joined(errs)
 }
 
-// SetRole asks for a role (section 7.3.8). A generation older than one the
-// switch has seen is refused with ROLE_REQUEST_FAILED STALE.
-func (c *Conn) SetRole(ctx context.Context, r Role, generation uint64) (Role, uint64, error) {
-	m, err := c.callOne(ctx, TypeRoleReply, func(b []byte, xid uint32) []byte {
-		return appendMessage(b, TypeRoleRequest, xid, roleBody(r, generation))
-	})
-	if err != nil {
-		return 0, 0, err
-	}
-	return decodeRole(m)
-}
-
 // Monitor asks for an update whenever a flow that one of the filters selects
 // is added, changed or removed by anybody (section 7.3.5.17); their cookies
 // are ignored. The updates arrive on Async, see DecodeFlowUpdates. Monitors

@@ -63,26 +63,3 @@ func decodeFeatures(m Message) (Features, error) {
 	b := m.Body
 	return Features{DatapathID: binary.BigEndian.Uint64(b), Tables: b[12], Capabilities: binary.BigEndian.Uint32(b[16:])}, nil
 }
-
-// Role is a controller's role (section 7.3.8).
-type Role uint32
-
-// Controller roles; RoleNoChange asks for the present one.
-const (
-	RoleNoChange Role = iota
-	RoleEqual
-	RoleMaster
-	RoleSlave
-)
-
-func roleBody(r Role, generation uint64) []byte {
-	b := binary.BigEndian.AppendUint32(nil, uint32(r))
-	return binary.BigEndian.AppendUint64(zeros(b, 4), generation)
-}
-
-func decodeRole(m Message) (Role, uint64, error) {
-	if m.Type != TypeRoleReply || len(m.Body) < 16 {
-		return 0, 0, malformed("role reply of type %d, %d bytes", m.Type, len(m.Body))
-	}
-	return Role(binary.BigEndian.Uint32(m.Body)), binary.BigEndian.Uint64(m.Body[8:]), nil
-}
