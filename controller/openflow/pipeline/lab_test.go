@@ -95,6 +95,13 @@ func (l *lab) prefix(host int) netip.Prefix { return netip.PrefixFrom(l.addr(hos
 // addHost makes a namespace behind a port of the same name.
 func (l *lab) addHost(i int) {
 	l.t.Helper()
+	l.plug(i)
+	l.ctl("add-port", l.bridge, l.hosts[i])
+}
+
+// plug makes a host's namespace and its veth, without the port.
+func (l *lab) plug(i int) {
+	l.t.Helper()
 	name := l.hosts[i]
 	for _, args := range [][]string{
 		{"ip", "netns", "add", name},
@@ -110,7 +117,6 @@ func (l *lab) addHost(i int) {
 			l.t.Fatalf("%v: %v: %s", args, err, out)
 		}
 	}
-	l.ctl("add-port", l.bridge, name)
 }
 
 func (l *lab) ctl(args ...string) string {
