@@ -97,6 +97,13 @@ func (i *Instance) StartSwitch(ctx context.Context) error {
 // KillSwitch ends ovs-vswitchd as a crash would.
 func (i *Instance) KillSwitch() error { return kill(&i.vswitchd, syscall.SIGKILL) }
 
+// PauseSwitch suspends ovs-vswitchd: its sockets take what fits into their
+// buffers, and nothing answers. ResumeSwitch lets it go on.
+func (i *Instance) PauseSwitch() error { return signal(i.vswitchd, syscall.SIGSTOP) }
+
+// ResumeSwitch ends PauseSwitch.
+func (i *Instance) ResumeSwitch() error { return signal(i.vswitchd, syscall.SIGCONT) }
+
 // KillDB ends the ovsdb-server as a crash would.
 func (i *Instance) KillDB() error { return kill(&i.db, syscall.SIGKILL) }
 
@@ -105,6 +112,7 @@ func (i *Instance) KillDB() error { return kill(&i.db, syscall.SIGKILL) }
 func (i *Instance) Stop() error {
 	sig := syscall.SIGTERM
 	if i.vswitchd != nil {
+		_ = i.ResumeSwitch() // a paused one could not leave in order
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
 		// --cleanup deletes the datapaths; it goes on after the reply, and a
@@ -188,6 +196,17 @@ func (i *Instance) until(ctx context.Context, what string, try func() error) err
 		case <-tick.C:
 		}
 	}
+}
+
+// signal sends a signal to a daemon that is expected to run.
+func signal(cmd *exec.Cmd, sig syscall.Signal) error {
+	if cmd == nil {
+		return errors.New("ovs-vswitchd is not running")
+	}
+	if err := cmd.Process.Signal(sig); err != nil {
+		return fmt.Errorf("signal %s: %w", cmd.Path, err)
+	}
+	return nil
 }
 
 // kill signals a daemon and waits for its end, with SIGKILL after 5 s.

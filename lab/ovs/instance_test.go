@@ -24,6 +24,20 @@ func TestInstanceLivesAndRestarts(t *testing.T) {
 	if _, err := os.Stat(i.Mgmt("plovst0")); err != nil {
 		t.Fatalf("bridge has no management socket: %v", err)
 	}
+	if err := i.PauseSwitch(); err != nil {
+		t.Fatal(err)
+	}
+	short, stop := context.WithTimeout(ctx, 200*time.Millisecond)
+	defer stop()
+	if _, err := i.Appctl(short, "version"); err == nil {
+		t.Fatal("a paused switch answers")
+	}
+	if err := i.ResumeSwitch(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := i.Appctl(ctx, "version"); err != nil {
+		t.Fatalf("a resumed switch does not answer: %v", err)
+	}
 	if err := i.KillSwitch(); err != nil {
 		t.Fatal(err)
 	}
