@@ -3,6 +3,7 @@ package openflow
 import (
 	"context"
 	"errors"
+	"net"
 	"os/exec"
 	"regexp"
 	"strings"
@@ -372,5 +373,51 @@ func TestEveryConnectionIsAMainOne(t *testing.T) {
 	const auxiliaryID = 13 // of struct ofp_switch_features, behind the header
 	if id := reply.Body[auxiliaryID]; id != 0 {
 		t.Errorf("auxiliary connection %d", id)
+	}
+}
+
+// Behaviour 5: when its controller is gone, a bridge with fail mode secure
+// keeps its flows; a standalone one flushes them after three times the probe
+// interval and forwards by itself, through a hidden flow.
+func TestFailModeDecidesWithoutController(t *testing.T) {
+	b := behave(t, "plofbeh5")
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if err := b.sw.AddBridge(b.ctx, "plofbeh5s", "netdev"); err != nil {
+		t.Fatal(err)
+	}
+	for bridge, mode := range map[string]string{"plofbeh5": "standalone", "plofbeh5s": "secure"} {
+		b.ctl("set-fail-mode", bridge, mode, "--", "set", "bridge", bridge, "other-config:disable-in-band=true",
+			"--", "set-controller", bridge, "tcp:"+l.Addr().String(), "--", "set", "controller", bridge, "inactivity_probe=1000")
+	}
+	var conns []*Conn
+	for range 2 {
+		nc, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := Dialer{Timeout: defaultTimeout, Keepalive: defaultKeepalive, AsyncQueue: 16}.handshake(b.ctx, nc)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if err := c.Commit(b.ctx, Tx{Flows: []FlowMod{{Flow: Flow{Table: 7, Cookie: 0xf00}}}}); err != nil {
+			t.Fatal(err)
+		}
+		conns = append(conns, c)
+	}
+	l.Close()
+	for _, c := range conns {
+		c.Close()
+	}
+	b.eventually("the standalone bridge to flush", func() bool { return !strings.Contains(b.flows(), "0xf00") })
+	b.eventually("the standalone bridge to forward by itself", func() bool {
+		return strings.Contains(b.appctl("bridge/dump-flows", b.bridge), "actions=NORMAL")
+	})
+	if got, err := b.sw.Ofctl(b.ctx, "-O", "OpenFlow14", "dump-flows", b.sw.Mgmt("plofbeh5s")); err != nil || !strings.Contains(got, "0xf00") {
+		t.Errorf("the secure bridge lost its flow: %s, %v", got, err)
 	}
 }
