@@ -2,7 +2,6 @@ package response
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/netip"
 	"time"
@@ -80,7 +79,7 @@ func (m *Manager) decide(ctx context.Context, f detector.Finding, now time.Time)
 		m.change(ctx, &d, func(*Decision) {})
 		m.log.WithFields(logrus.Fields{"decision": d.ID, "target": d.Target.String(), "why": d.lastVerdict()}).Warn("containment refused by a guard")
 	case m.cfg.Mode == ModeAutonomous:
-		m.apply(ctx, &d, now)
+		m.apply(ctx, &d, now, func() {})
 	default:
 		if m.cfg.Mode == ModeAdvise {
 			d.State = StateAwaitingApproval
@@ -282,58 +281,4 @@ func (m *Manager) guardLimits(d *Decision, now time.Time) bool {
 		return d.guard("budget", false, "%d containments within a minute, at most %d may be", len(m.recent), m.cfg.MaxActions)
 	}
 	return d.guard("budget", true, "%d containments within a minute, at most %d", len(m.recent), m.cfg.MaxActions)
-}
-
-// apply acts on a decision and writes it down, both at once: every
-// millisecond counts, and a crash in between heals either way. Rules that no
-// stored decision claims are removed at the next start, a stored decision
-// whose rules are missing is installed then, and the TTL bounds both.
-func (m *Manager) apply(ctx context.Context, d *Decision, now time.Time) {
-	m.recent = append(m.recent, now)
-	d.Committed = true
-	m.mu.Lock()
-	m.all[d.ID] = d
-	m.mu.Unlock()
-	stored := *d
-	written := make(chan struct{})
-	go func() { defer close(written); m.save(ctx, &stored) }()
-
-	actx, cancel := context.WithTimeout(ctx, time.Second)
-	defer cancel()
-	r, err := m.enforce.Apply(actx, d.Target.Switch, d.ID, d.Intents)
-	enforced := time.Since(now)
-	<-written // what follows is written after it
-	fields := logrus.Fields{"decision": d.ID, "action": d.Action, "target": d.Target.String(), "why": d.Why,
-		"waited": now.Sub(d.Detected), "enforced": enforced, "written": time.Since(now)}
-	switch {
-	case err == nil:
-		m.log.WithFields(fields).Warn("contained")
-	case errors.Is(err, ErrPending):
-		m.log.WithFields(fields).WithError(err).Warn("containment waits for the switch")
-		r.At = time.Now()
-	default:
-		m.log.WithFields(fields).WithError(err).Error("containment failed")
-		m.rollBack(ctx, d, time.Now(), fmt.Sprintf("the switch did not take it: %v", err))
-		return
-	}
-	m.begin(d, r.At)
-	m.change(ctx, d, func(d *Decision) {
-		d.State, d.Applied, d.Renewed, d.Proof.Installed = StateApplied, r.At, r.At, r.ReadBack
-	})
-}
-
-// rollBack takes the rules off and ends the decision.
-func (m *Manager) rollBack(ctx context.Context, d *Decision, now time.Time, why string) {
-	m.remove(ctx, d)
-	m.end(ctx, d, StateRolledBack, now, why)
-}
-
-// remove takes the rules off. If the switch is away they leave the wanted set
-// all the same, and go when it returns or by their TTL.
-func (m *Manager) remove(ctx context.Context, d *Decision) {
-	ctx, cancel := context.WithTimeout(ctx, time.Second)
-	defer cancel()
-	if err := m.enforce.Remove(ctx, d.Target.Switch, d.ID); err != nil && !errors.Is(err, ErrPending) {
-		m.log.WithError(err).WithField("decision", d.ID).Error("rules could not be removed; their TTL ends them")
-	}
 }

@@ -37,7 +37,7 @@ func (m *Manager) tick(ctx context.Context, now time.Time) {
 		if d.State == StateApplied {
 			every = 100 * time.Millisecond
 		}
-		if now.Sub(l.polled) < every {
+		if l.busy || l.ending || now.Sub(l.polled) < every {
 			continue
 		}
 		l.polled = now
@@ -61,14 +61,29 @@ func (m *Manager) expireApprovals(ctx context.Context, now time.Time) {
 
 // follow is one look at one containment.
 func (m *Manager) follow(ctx context.Context, d *Decision, l *life, now time.Time) {
-	cctx, cancel := context.WithTimeout(ctx, 500*time.Millisecond)
-	counters, err := m.enforce.Counters(cctx, d.Target.Switch, d.ID)
-	cancel()
+	l.busy = true
+	id, sw := d.ID, d.Target.Switch
+	var counters []Counter
+	var err error
+	asked := m.on(ctx, sw, func(ctx context.Context) {
+		ctx, cancel := context.WithTimeout(ctx, 500*time.Millisecond)
+		defer cancel()
+		counters, err = m.enforce.Counters(ctx, sw, id)
+	}, func(ctx context.Context) {
+		if l.busy = false; m.lives[id] == l && !l.ending {
+			m.followed(ctx, d, l, counters, err, now)
+		}
+	})
+	l.busy = l.busy && asked
+}
+
+// followed goes on when the counters have been read.
+func (m *Manager) followed(ctx context.Context, d *Decision, l *life, counters []Counter, err error, now time.Time) {
 	if err != nil {
 		// The switch is away; its rules heal when it returns. Quiet cannot
 		// be told from blindness, so nothing is released meanwhile.
 		l.activity = now
-		m.renew(ctx, d, now)
+		m.renew(ctx, d, l, now)
 		if now.Sub(d.Renewed) > d.TTL {
 			m.end(ctx, d, StateExpired, now, fmt.Sprintf("not renewed within the TTL: %v", err))
 		}
@@ -76,7 +91,7 @@ func (m *Manager) follow(ctx context.Context, d *Decision, l *life, now time.Tim
 	}
 	m.measure(d, l, counters, now)
 	if now.Sub(d.Applied) < harmWatch && m.harmful(d, now) {
-		m.rollBack(ctx, d, now, d.Proof.Why)
+		m.rollBack(ctx, d, d.Proof.Why)
 		m.log.WithField("decision", d.ID).Error("containment rolled back: it hurt others")
 		return
 	}
@@ -84,12 +99,11 @@ func (m *Manager) follow(ctx context.Context, d *Decision, l *life, now time.Tim
 		m.prove(ctx, d, l, now)
 	}
 	if m.over(d, l, now) {
-		m.remove(ctx, d)
-		m.end(ctx, d, StateReleased, now, "")
-		m.log.WithFields(logrus.Fields{"decision": d.ID, "target": d.Target.String()}).Info("released: the attack is over")
+		m.log.WithFields(logrus.Fields{"decision": d.ID, "target": d.Target.String()}).Info("the attack is over: releasing")
+		m.finish(ctx, d, StateReleased, "", func() {})
 		return
 	}
-	m.renew(ctx, d, now)
+	m.renew(ctx, d, l, now)
 }
 
 // measure brings proof and activity up to date.
@@ -178,18 +192,29 @@ func allowed(intents []segmentation.Intent, since time.Duration) float64 {
 func (m *Manager) retry(ctx context.Context, d *Decision, l *life, now time.Time) {
 	l.retried, l.applied = true, now
 	m.log.WithFields(logrus.Fields{"decision": d.ID, "passed": d.Proof.Passed, "dropped": d.Proof.Dropped}).Error("containment not proven in time; installed once more")
-	ctx, cancel := context.WithTimeout(ctx, time.Second)
-	defer cancel()
-	r, err := m.enforce.Apply(ctx, d.Target.Switch, d.ID, d.Intents)
 	l.w.since = now.Add(enforcementLag).UnixNano()
 	l.w.passed.Store(0)
-	m.change(ctx, d, func(d *Decision) {
-		d.Proof.Installed = err == nil && r.ReadBack
-		d.Proof.Why = fmt.Sprintf("not proven within %s: %d attack packets passed, %d dropped; installed once more", m.cfg.VerifyWithin, d.Proof.Passed, d.Proof.Dropped)
-		if err == nil {
-			d.Renewed = r.At
+	why := fmt.Sprintf("not proven within %s: %d attack packets passed, %d dropped; installed once more", m.cfg.VerifyWithin, d.Proof.Passed, d.Proof.Dropped)
+	id, sw, intents := d.ID, d.Target.Switch, d.Intents
+	var r Receipt
+	var err error
+	l.busy = true
+	asked := m.on(ctx, sw, func(ctx context.Context) {
+		ctx, cancel := context.WithTimeout(ctx, time.Second)
+		defer cancel()
+		r, err = m.enforce.Apply(ctx, sw, id, intents)
+	}, func(ctx context.Context) {
+		if l.busy = false; m.lives[id] != l {
+			return
 		}
+		m.change(ctx, d, func(d *Decision) {
+			d.Proof.Installed, d.Proof.Why = err == nil && r.ReadBack, why
+			if err == nil {
+				d.Renewed = r.At
+			}
+		})
 	})
+	l.busy = l.busy && asked
 }
 
 // over reports whether the host may go: its time is up, or the attack has
@@ -203,18 +228,29 @@ func (m *Manager) over(d *Decision, l *life, now time.Time) bool {
 }
 
 // renew restarts the switch's timeout when a third of it is gone.
-func (m *Manager) renew(ctx context.Context, d *Decision, now time.Time) {
-	if now.Sub(d.Renewed) < d.TTL/3 {
+func (m *Manager) renew(ctx context.Context, d *Decision, l *life, now time.Time) {
+	if l.busy || now.Sub(d.Renewed) < d.TTL/3 {
 		return
 	}
-	rctx, cancel := context.WithTimeout(ctx, 500*time.Millisecond)
-	defer cancel()
-	if err := m.enforce.Renew(rctx, d.Target.Switch, d.ID, d.TTL); err != nil && !errors.Is(err, ErrPending) {
-		m.log.WithError(err).WithField("decision", d.ID).Error("containment could not be renewed")
-		return
-	}
-	m.mu.Lock()
-	d.Renewed = now
-	m.mu.Unlock()
-	m.save(ctx, d)
+	l.busy = true
+	id, sw, ttl := d.ID, d.Target.Switch, d.TTL
+	var err error
+	asked := m.on(ctx, sw, func(ctx context.Context) {
+		ctx, cancel := context.WithTimeout(ctx, 500*time.Millisecond)
+		defer cancel()
+		err = m.enforce.Renew(ctx, sw, id, ttl)
+	}, func(ctx context.Context) {
+		if l.busy = false; m.lives[id] != l {
+			return
+		}
+		if err != nil && !errors.Is(err, ErrPending) {
+			m.log.WithError(err).WithField("decision", id).Error("containment could not be renewed")
+			return
+		}
+		m.mu.Lock()
+		d.Renewed = now
+		m.mu.Unlock()
+		m.save(ctx, d)
+	})
+	l.busy = l.busy && asked
 }

@@ -62,7 +62,8 @@ type Store interface {
 }
 
 // Manager runs decisions through their life. One goroutine, Run, owns all
-// changes; everything else reads copies.
+// changes; everything else reads copies. Run never waits for a switch: each has
+// a lane of its own, whose answers come back to Run.
 type Manager struct {
 	cfg     Config
 	enforce Enforcer
@@ -79,6 +80,7 @@ type Manager struct {
 	brake   bool
 
 	// What follows is Run's alone.
+	lanes        *lanes                      // nil without Run
 	lives        map[string]*life            // decisions with rules
 	recent       []time.Time                 // begin of containments, last minute
 	refused      map[string]detector.Finding // firing, but a guard said no
@@ -86,14 +88,16 @@ type Manager struct {
 	reconsidered time.Time
 }
 
-// life is what Run knows of a decision whose rules stand.
+// life is what Run knows of a decision whose rules stand, or are on their way.
 type life struct {
-	w        *watched
+	w        *watched  // nil before the switch has answered
 	dropped  uint64    // of the rules' counters when last polled
 	activity time.Time // last sign of the attack
 	polled   time.Time
 	applied  time.Time // installed last; a second attempt moves it
 	retried  bool
+	busy     bool // the switch has been asked something about it
+	ending   bool // its rules are being taken off
 }
 
 // The brake is kept over restarts beside the decisions.
@@ -118,12 +122,17 @@ func New(cfg Config, enforce Enforcer, where Locator, store Store, watch *Watch,
 // Run acts until ctx ends. What it leaves on the switches then lives on until
 // its TTL, or until the next Run adopts it.
 func (m *Manager) Run(ctx context.Context) error {
+	var asking sync.WaitGroup
+	defer asking.Wait()
+	m.lanes = newLanes(asking.Go)
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
+		case f := <-m.lanes.done:
+			f(ctx)
 		case f := <-m.inbox:
 			f(ctx)
 		case <-tick.C:
@@ -287,7 +296,9 @@ func (m *Manager) begin(d *Decision, now time.Time) {
 func (m *Manager) refollow() {
 	list := make([]*watched, 0, len(m.lives))
 	for _, l := range m.lives {
-		list = append(list, l.w)
+		if l.w != nil {
+			list = append(list, l.w)
+		}
 	}
 	m.watch.follow(list)
 }

@@ -255,8 +255,7 @@ func (r *rig) releaseNow(id string) error {
 	if err != nil {
 		return err
 	}
-	r.remove(context.Background(), d)
-	r.end(context.Background(), d, StateReleased, time.Now(), "")
+	r.finish(context.Background(), d, StateReleased, "", func() {})
 	return nil
 }
 

@@ -13,15 +13,23 @@ import (
 // ErrNotFound is wrapped when no decision has the given ID.
 var ErrNotFound = errors.New("no such decision")
 
+// errLater says that the answer comes later.
+var errLater = errors.New("answered later")
+
 // ErrState is wrapped when a decision is not in a state that allows what was
 // asked.
 var ErrState = errors.New("not possible now")
 
-// do runs f on Run's goroutine and waits for its result.
-func (m *Manager) do(ctx context.Context, f func(context.Context) error) error {
+// do runs f on Run's goroutine and waits for its result. An f that asks a
+// switch returns errLater and calls answer when it has the result.
+func (m *Manager) do(ctx context.Context, f func(ctx context.Context, answer func()) error) error {
 	done := make(chan error, 1)
 	select {
-	case m.inbox <- func(ctx context.Context) { done <- f(ctx) }:
+	case m.inbox <- func(ctx context.Context) {
+		if err := f(ctx, func() { done <- nil }); !errors.Is(err, errLater) {
+			done <- err
+		}
+	}:
 	case <-ctx.Done():
 		return ctx.Err()
 	}
@@ -46,7 +54,7 @@ func (m *Manager) find(id string) (*Decision, error) {
 // Approve acts on a decision that awaits approval, through the same guards
 // as everything else.
 func (m *Manager) Approve(ctx context.Context, id, who string) error {
-	return m.do(ctx, func(ctx context.Context) error {
+	return m.do(ctx, func(ctx context.Context, answer func()) error {
 		d, err := m.find(id)
 		if err != nil {
 			return err
@@ -64,14 +72,14 @@ func (m *Manager) Approve(ctx context.Context, id, who string) error {
 			m.end(ctx, d, StateRefused, now, d.lastVerdict())
 			return fmt.Errorf("approve %s: %s: %w", id, d.lastVerdict(), ErrState)
 		}
-		m.apply(ctx, d, now)
-		return nil
+		m.apply(ctx, d, now, answer)
+		return errLater
 	})
 }
 
 // Reject ends a decision that awaits approval.
 func (m *Manager) Reject(ctx context.Context, id, who string) error {
-	return m.do(ctx, func(ctx context.Context) error {
+	return m.do(ctx, func(ctx context.Context, _ func()) error {
 		d, err := m.find(id)
 		if err != nil {
 			return err
@@ -86,7 +94,7 @@ func (m *Manager) Reject(ctx context.Context, id, who string) error {
 
 // Release takes a containment off at once.
 func (m *Manager) Release(ctx context.Context, id, who string) error {
-	return m.do(ctx, func(ctx context.Context) error {
+	return m.do(ctx, func(ctx context.Context, answer func()) error {
 		d, err := m.find(id)
 		if err != nil {
 			return err
@@ -94,16 +102,15 @@ func (m *Manager) Release(ctx context.Context, id, who string) error {
 		if !d.State.Holds() {
 			return fmt.Errorf("release %s: it is %s: %w", id, d.State, ErrState)
 		}
-		m.remove(ctx, d)
-		m.end(ctx, d, StateReleased, time.Now(), "released by "+who)
-		return nil
+		m.finish(ctx, d, StateReleased, "released by "+who, answer)
+		return errLater
 	})
 }
 
 // Quarantine contains a host at an operator's word, within the same guards,
 // for the given time. The host must have been seen.
 func (m *Manager) Quarantine(ctx context.Context, host netip.Addr, who string, ttl time.Duration) (id string, err error) {
-	err = m.do(ctx, func(ctx context.Context) error {
+	err = m.do(ctx, func(ctx context.Context, answer func()) error {
 		now := time.Now()
 		h, ok := m.where.Snapshot().Host(host)
 		if !ok {
@@ -121,8 +128,8 @@ func (m *Manager) Quarantine(ctx context.Context, host netip.Addr, who string, t
 			return fmt.Errorf("quarantine %s: %s: %w", host, d.lastVerdict(), ErrState)
 		}
 		id = d.ID
-		m.apply(ctx, d, now)
-		return nil
+		m.apply(ctx, d, now, answer)
+		return errLater
 	})
 	return id, err
 }
@@ -138,7 +145,7 @@ func (m *Manager) guardPlaceOf(d *Decision) bool {
 // SetBrake turns the global brake on or off. While it is on nothing new is
 // done and what stands stays; release also takes everything off at once.
 func (m *Manager) SetBrake(ctx context.Context, on, release bool, who string) error {
-	return m.do(ctx, func(ctx context.Context) error {
+	return m.do(ctx, func(ctx context.Context, answer func()) error {
 		m.mu.Lock()
 		m.brake = on
 		m.mu.Unlock()
@@ -153,12 +160,18 @@ func (m *Manager) SetBrake(ctx context.Context, on, release bool, who string) er
 		if !release {
 			return nil
 		}
-		for id := range m.lives {
-			d := m.all[id]
-			m.remove(ctx, d)
-			m.end(ctx, d, StateReleased, time.Now(), "released by the brake of "+who)
+		left := 1
+		one := func() {
+			if left--; left == 0 {
+				answer()
+			}
 		}
-		return nil
+		for id := range m.lives {
+			left++
+			m.finish(ctx, m.all[id], StateReleased, "released by the brake of "+who, one)
+		}
+		one()
+		return errLater
 	})
 }
 
