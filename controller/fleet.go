@@ -9,8 +9,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/sirupsen/logrus"
-
 	"github.com/platelet-sdn/platelet/controller/config"
 	"github.com/platelet-sdn/platelet/controller/openflow/pipeline"
 	"github.com/platelet-sdn/platelet/controller/ovsdb/telemetry"
@@ -25,17 +23,20 @@ type fleet struct {
 	c   *Controller
 	cfg config.File
 
-	mu      sync.Mutex
-	bridges map[string]*pipeline.Bridge
-	adopted map[string]map[string][]segmentation.Intent // by bridge and owner, before the bridge is known
-	guarded map[netip.Addr]topology.PortID              // where protected hosts are guarded
-	ctx     context.Context                             // of the connections; nil before run
-	cancel  context.CancelFunc
-	running sync.WaitGroup
+	mu        sync.Mutex
+	bridges   map[string]*pipeline.Bridge
+	adopted   map[string]map[string][]segmentation.Intent // by bridge and owner, before the bridge is known
+	guarded   map[netip.Addr]topology.PortID              // where protected hosts are guarded
+	unguarded map[netip.Addr]string                       // why protected hosts are not
+	taps      map[string]telemetry.Applied                // the latest for each bridge
+	tapping   sync.WaitGroup
+	ctx       context.Context // of the connections; nil before run
+	cancel    context.CancelFunc
+	running   sync.WaitGroup
 }
 
 func newFleet(c *Controller, cfg config.File) *fleet {
-	return &fleet{c: c, cfg: cfg, bridges: map[string]*pipeline.Bridge{}, adopted: map[string]map[string][]segmentation.Intent{}, guarded: map[netip.Addr]topology.PortID{}}
+	return &fleet{c: c, cfg: cfg, bridges: map[string]*pipeline.Bridge{}, adopted: map[string]map[string][]segmentation.Intent{}, guarded: map[netip.Addr]topology.PortID{}, unguarded: map[netip.Addr]string{}, taps: map[string]telemetry.Applied{}}
 }
 
 // run keeps every bridge connected, beyond the end of ctx, until stop: what
@@ -48,6 +49,10 @@ func (f *fleet) run(ctx context.Context) error {
 		f.start(b)
 	}
 	f.mu.Unlock()
+	if f.cfg.Mode == response.ModeObserve { // nothing is contained, so nobody needs a guard
+		<-ctx.Done()
+		return nil
+	}
 	return f.guardProtected(ctx)
 }
 
@@ -144,54 +149,31 @@ func (f *fleet) names() []string {
 	return out
 }
 
-// setTap programs a bridge's tap for the collector set that is in force.
+// setTap programs a bridge's tap for the collector set that is in force. It
+// does not wait: the telemetry of other bridges must not hang on this one.
 func (f *fleet) setTap(ctx context.Context, name string, a telemetry.Applied) {
-	b, err := f.bridge(name)
-	if err != nil {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	b := f.bridges[name]
+	if b == nil {
 		return // not ours any more
 	}
+	f.taps[name] = a
+	f.tapping.Go(func() { f.programTap(ctx, name, b) })
+}
+
+// programTap takes the latest settings, so that two of them cannot overtake
+// each other.
+func (f *fleet) programTap(ctx context.Context, name string, b *pipeline.Bridge) {
+	f.mu.Lock()
+	a := f.taps[name]
+	f.mu.Unlock()
 	tap := pipeline.TapConfig{CollectorSet: a.CollectorSetID, Probability: f.cfg.TapProbabilities()}
 	tap.Domain = f.c.tracker.Snapshot().Switches[name].TapDomain
-	if err := b.SetTap(ctx, tap); err != nil && !errors.Is(err, pipeline.ErrNotConnected) {
+	err := b.SetTap(ctx, tap)
+	if err != nil && ctx.Err() == nil && !errors.Is(err, pipeline.ErrNotConnected) {
 		f.c.log.WithError(err).WithField("bridge", name).Error("connection tap could not be programmed")
 	}
-}
-
-// guardProtected lets protected hosts pass before every emergency rule, as
-// soon as two-way evidence shows where they attach.
-func (f *fleet) guardProtected(ctx context.Context) error {
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
-	protected := f.cfg.ResponseConfig().Protected
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
-		for _, h := range f.c.tracker.Snapshot().Hosts {
-			if _, ok := protected.Covers(h.Addr); ok && h.Bound {
-				f.guard(ctx, protected, h)
-			}
-		}
-	}
-}
-
-func (f *fleet) guard(ctx context.Context, protected segmentation.Protected, h topology.Host) {
-	owner := "guard-" + h.Addr.String()
-	if f.guarded[h.Addr] == h.Port {
-		return
-	}
-	intents, err := protected.Guard(owner, h.Port.Switch, h.Port.Port, h.Addr)
-	if err == nil {
-		_, err = f.Apply(ctx, h.Port.Switch, owner, intents)
-	}
-	if err != nil && !errors.Is(err, response.ErrPending) {
-		f.c.log.WithError(err).WithField("host", h.Addr.String()).Warn("guard of a protected host could not be installed")
-		return
-	}
-	f.guarded[h.Addr] = h.Port
-	f.c.log.WithFields(logrus.Fields{"host": h.Addr.String(), "port": h.Port.Port}).Info("protected host guarded")
 }
 
 // pending translates the pipeline's error for the response.
@@ -266,21 +248,40 @@ type ruleLine struct {
 }
 
 func (f *fleet) rules(ctx context.Context) ([]ruleLine, error) {
+	names := f.names()
+	found := make([][]pipeline.InstalledRule, len(names))
+	err := f.each(names, func(i int, b *pipeline.Bridge) (err error) {
+		if found[i], err = b.Rules(ctx); err != nil {
+			return fmt.Errorf("rules of %s: %w", names[i], err)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
 	out := []ruleLine{}
-	for _, name := range f.names() {
+	for i, rules := range found {
+		for _, r := range rules {
+			out = append(out, ruleLine{names[i], r})
+		}
+	}
+	return out, nil
+}
+
+// each does something to several bridges side by side: one that hangs must not
+// use up the others' time. It returns all errors.
+func (f *fleet) each(names []string, do func(i int, b *pipeline.Bridge) error) error {
+	errs := make([]error, len(names))
+	var running sync.WaitGroup
+	for i, name := range names {
 		b, err := f.bridge(name)
 		if err != nil {
 			continue
 		}
-		rules, err := b.Rules(ctx)
-		if err != nil {
-			return nil, fmt.Errorf("rules of %s: %w", name, err)
-		}
-		for _, r := range rules {
-			out = append(out, ruleLine{name, r})
-		}
+		running.Go(func() { errs[i] = do(i, b) })
 	}
-	return out, nil
+	running.Wait()
+	return errors.Join(errs...)
 }
 
 func (f *fleet) status() []pipeline.Status {
@@ -303,20 +304,17 @@ func (f *fleet) leave(ctx context.Context) error {
 			holds[d.Target.Switch] = true
 		}
 	}
-	var errs []error
-	for _, name := range f.names() {
-		b, err := f.bridge(name)
-		if err != nil {
-			continue
-		}
-		if holds[name] {
+	f.tapping.Wait() // a tap must not come back behind us
+	names := f.names()
+	return f.each(names, func(i int, b *pipeline.Bridge) (err error) {
+		if holds[names[i]] {
 			err = b.Leave(ctx)
 		} else {
 			err = b.RemoveAll(ctx)
 		}
 		if err != nil && !errors.Is(err, pipeline.ErrNotConnected) {
-			errs = append(errs, fmt.Errorf("leave bridge %s: %w", name, err))
+			return fmt.Errorf("leave bridge %s: %w", names[i], err)
 		}
-	}
-	return errors.Join(errs...)
+		return nil
+	})
 }
