@@ -138,6 +138,8 @@ func (c *Conn) deliverError(m Message) bool {
 		if err != nil {
 			e = &Error{Type: errorExperimenter, XID: m.XID}
 		}
+		// The request is known here, and members are many.
+		e.Data = nil
 		// One error for each member is all an honest switch has to say.
 		if uint32(len(s.errs)) <= s.last-s.first {
 			s.errs = append(s.errs, e)

@@ -9,7 +9,12 @@ import (
 	"github.com/platelet-sdn/platelet/lab/ovs"
 )
 
-func TestMain(m *testing.M) { os.Exit(ovs.Isolate(m.Run)) }
+func TestMain(m *testing.M) {
+	if target := os.Getenv(childEnv); target != "" {
+		os.Exit(runChild(target))
+	}
+	os.Exit(ovs.Isolate(m.Run))
+}
 
 // realSwitch starts a private Open vSwitch with one bridge and returns the
 // OpenFlow target of its management socket.
