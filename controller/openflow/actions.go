@@ -2,30 +2,12 @@ package openflow
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
-)
-
-// Action types (section 7.2.5) and Nicira subtypes (nicira-ext, enum
-// nx_action_subtype).
-const (
-	actionOutput       uint16 = 0
-	actionSetField     uint16 = 25
-	actionExperimenter uint16 = 0xffff
-
-	nxRegLoad       uint16 = 7
-	nxResubmitTable uint16 = 14
-	nxSample        uint16 = 29
 )
 
 // portInPort16 is OFPP_IN_PORT in the 16-bit form of the Nicira actions.
 const portInPort16 uint16 = 0xfff8
-
-// Action is something done to a packet. String returns it in ovs-ofctl's
-// syntax.
-type Action interface {
-	fmt.Stringer
-	append(b []byte) []byte
-}
 
 // Output sends the packet to a port (section 7.2.5, OFPAT_OUTPUT).
 type Output struct {
@@ -40,48 +22,333 @@ func (a Output) append(b []byte) []byte {
 	return zeros(binary.BigEndian.AppendUint16(b, a.MaxLen), 6)
 }
 
+func (a Output) check() error {
+	if a.Port == 0 || a.Port == PortAny {
+		return fmt.Errorf("no output to port %s", PortText(a.Port))
+	}
+	return nil
+}
+
 func (a Output) String() string {
 	switch a.Port {
 	case PortController:
 		return fmt.Sprintf("CONTROLLER:%d", a.MaxLen)
-	case PortNormal, PortFlood, PortAll, PortInPort, PortLocal:
+	case PortNormal, PortFlood, PortAll, PortInPort, PortLocal, PortTable:
 		return PortText(a.Port)
 	}
 	return fmt.Sprintf("output:%d", a.Port)
 }
 
-// Resubmit looks the packet up in another table with its own in_port and then
-// goes on with the next action (nicira-ext, NXAST_RESUBMIT_TABLE).
-type Resubmit struct{ Table uint8 }
+// OutputReg sends the packet to the port whose number stands in a field
+// (nicira-ext, NXAST_OUTPUT_REG).
+type OutputReg struct {
+	Src    Subfield // at most 32 bits
+	MaxLen uint16   // see Output
+}
+
+func (a OutputReg) append(b []byte) []byte {
+	b = appendNicira(b, 24, nxOutputReg)
+	b = binary.BigEndian.AppendUint16(b, a.Src.ofsNBits())
+	b = binary.BigEndian.AppendUint32(b, a.Src.Field.nxmHeader())
+	b = binary.BigEndian.AppendUint16(b, a.MaxLen)
+	return zeros(b, 6)
+}
+
+func (a OutputReg) check() error { return a.Src.check() }
+
+func (a OutputReg) String() string { return "output:" + a.Src.String() }
+
+// Resubmit looks the packet up in another table and then goes on with the
+// next action (nicira-ext, NXAST_RESUBMIT_TABLE).
+type Resubmit struct {
+	// InPort is the port that the lookup takes the packet to have come by;
+	// 0 is the one it came by.
+	InPort uint16
+	Table  uint8 // 255 is the table that the flow stands in
+	// CT lets the lookup see the original tuple of the packet's connection
+	// in the place of its addresses (NXAST_RESUBMIT_TABLE_CT).
+	CT bool
+}
 
 func (a Resubmit) append(b []byte) []byte {
-	b = appendNicira(b, 16, nxResubmitTable)
-	b = binary.BigEndian.AppendUint16(b, portInPort16)
+	subtype := nxResubmitTable
+	if a.CT {
+		subtype = nxResubmitTableCT
+	}
+	port := a.InPort
+	if port == 0 {
+		port = portInPort16
+	}
+	b = appendNicira(b, 16, subtype)
+	b = binary.BigEndian.AppendUint16(b, port)
 	return append(b, a.Table, 0, 0, 0)
 }
 
-func (a Resubmit) String() string { return fmt.Sprintf("resubmit(,%d)", a.Table) }
-
-// LoadReg writes Value into Bits bits of register Reg from bit Offset on
-// (nicira-ext, NXAST_REG_LOAD). OpenFlow 1.4 has no masked set-field.
-type LoadReg struct {
-	Reg          int
-	Offset, Bits int
-	Value        uint64
+// decodeResubmit returns nil for what our fields cannot say: port 0.
+func decodeResubmit(subtype uint16, b []byte) Action {
+	a := Resubmit{InPort: binary.BigEndian.Uint16(b[10:]), Table: b[12], CT: subtype == nxResubmitTableCT}
+	switch a.InPort {
+	case 0:
+		return nil
+	case portInPort16:
+		a.InPort = 0
+	}
+	if subtype == nxResubmit {
+		a.Table = TableAll
+	}
+	return a
 }
 
-// regHeader is the NXM header of a register without mask.
-func regHeader(n int) uint32 { return uint32(classNXM1)<<16 | uint32(n&15)<<9 | 4 }
+func (a Resubmit) check() error {
+	if a.InPort == 0 && a.Table == TableAll {
+		return errors.New("resubmits to itself: neither port nor table given")
+	}
+	return nil
+}
 
-func (a LoadReg) append(b []byte) []byte {
+func (a Resubmit) String() string {
+	port, table, ct := "", "", ""
+	if a.InPort != 0 {
+		port = port16Text(a.InPort)
+	}
+	if a.Table != TableAll {
+		table = fmt.Sprint(a.Table)
+	}
+	if a.CT {
+		ct = ",ct"
+	}
+	return fmt.Sprintf("resubmit(%s,%s%s)", port, table, ct)
+}
+
+// port16Text prints a port of the Nicira actions, whose reserved numbers are
+// the last of 16 bits.
+func port16Text(p uint16) string {
+	if p >= 0xff00 {
+		return PortText(0xffff0000 | uint32(p))
+	}
+	return PortText(uint32(p))
+}
+
+// Load writes a value into bits of a field (nicira-ext, NXAST_REG_LOAD).
+type Load struct {
+	Dst   Subfield // at most 64 bits
+	Value uint64
+}
+
+func (a Load) append(b []byte) []byte {
 	b = appendNicira(b, 24, nxRegLoad)
-	b = binary.BigEndian.AppendUint16(b, uint16(a.Offset&31)<<6|uint16((a.Bits-1)&31))
-	b = binary.BigEndian.AppendUint32(b, regHeader(a.Reg))
+	b = binary.BigEndian.AppendUint16(b, a.Dst.ofsNBits())
+	b = binary.BigEndian.AppendUint32(b, a.Dst.Field.nxmHeader())
 	return binary.BigEndian.AppendUint64(b, a.Value)
 }
 
-func (a LoadReg) String() string {
-	return fmt.Sprintf("load:0x%x->NXM_NX_REG%d[%d..%d]", a.Value, a.Reg, a.Offset, a.Offset+a.Bits-1)
+func (a Load) check() error {
+	if err := a.Dst.checkWritable(); err != nil {
+		return err
+	}
+	if a.Dst.Bits > 64 || a.Value>>a.Dst.Bits != 0 {
+		return fmt.Errorf("0x%x does not fit %d bits", a.Value, a.Dst.Bits)
+	}
+	return nil
+}
+
+func (a Load) String() string { return fmt.Sprintf("load:0x%x->%s", a.Value, a.Dst) }
+
+// Move copies bits of a field into as many bits of another (nicira-ext,
+// NXAST_REG_MOVE).
+type Move struct{ Src, Dst Subfield }
+
+func (a Move) append(b []byte) []byte {
+	b = appendNicira(b, 24, nxRegMove)
+	b = binary.BigEndian.AppendUint16(b, uint16(a.Src.Bits))
+	b = binary.BigEndian.AppendUint16(b, uint16(a.Src.Offset))
+	b = binary.BigEndian.AppendUint16(b, uint16(a.Dst.Offset))
+	b = binary.BigEndian.AppendUint32(b, a.Src.Field.nxmHeader())
+	return binary.BigEndian.AppendUint32(b, a.Dst.Field.nxmHeader())
+}
+
+func (a Move) check() error {
+	if err := a.Src.check(); err != nil {
+		return err
+	}
+	if err := a.Dst.checkWritable(); err != nil {
+		return err
+	}
+	if a.Src.Bits != a.Dst.Bits {
+		return fmt.Errorf("%d bits do not fit %d", a.Src.Bits, a.Dst.Bits)
+	}
+	return nil
+}
+
+func (a Move) String() string { return fmt.Sprintf("move:%s->%s", a.Src, a.Dst) }
+
+// SetField writes a header field or a register: all of it (section 7.2.5,
+// OFPAT_SET_FIELD), or the bits of its mask (nicira-ext, NXAST_REG_LOAD2,
+// because OpenFlow 1.4 has no masked set-field).
+type SetField struct{ Field OXM }
+
+func (a SetField) append(b []byte) []byte {
+	start := len(b)
+	if a.Field.masked {
+		b = zeros(appendNicira(b, 0, nxRegLoad2), 6)
+	} else {
+		b = append(b, 0, byte(actionSetField), 0, 0)
+	}
+	return finishAction(a.Field.append(b), start)
+}
+
+// decodeSetField reads a field with padding behind it.
+func decodeSetField(b []byte) (Action, error) {
+	if len(b) < oxmHeaderLen || len(b) < oxmHeaderLen+int(b[3]) {
+		return nil, malformed("set-field holds half a field")
+	}
+	o, err := decodeOXM(b[:oxmHeaderLen+int(b[3])])
+	if err != nil {
+		return nil, err
+	}
+	if o.field == fieldUnknown {
+		return nil, nil
+	}
+	return SetField{Field: o}, nil
+}
+
+func (a SetField) check() error {
+	f := a.Field.field
+	if f == fieldUnknown || f >= fieldEnd {
+		return errors.New("set-field takes a known field")
+	}
+	if fields[f].access&writable == 0 {
+		return fmt.Errorf("%s cannot be written", f)
+	}
+	return nil
+}
+
+func (a SetField) String() string {
+	o := a.Field
+	if o.field == fieldUnknown {
+		return fmt.Sprintf("set_field:%x", o.raw)
+	}
+	size := fields[o.field].size
+	text := o.valueText(o.value[:size])
+	if o.masked {
+		text += "/" + o.valueText(o.mask[:size])
+	}
+	return fmt.Sprintf("set_field:%s->%s", text, o.field.setName())
+}
+
+// ToGroup hands the packet to a group (section 7.2.5, OFPAT_GROUP).
+type ToGroup struct{ ID uint32 }
+
+func (a ToGroup) append(b []byte) []byte {
+	return binary.BigEndian.AppendUint32(append(b, 0, byte(actionGroup), 0, 8), a.ID)
+}
+
+func (a ToGroup) check() error {
+	if a.ID > groupMax {
+		return fmt.Errorf("group 0x%x is reserved", a.ID)
+	}
+	return nil
+}
+
+func (a ToGroup) String() string { return fmt.Sprintf("group:%d", a.ID) }
+
+// SetQueue chooses the queue of the port that the packet leaves by (section
+// 7.2.5, OFPAT_SET_QUEUE).
+type SetQueue struct{ ID uint32 }
+
+func (a SetQueue) append(b []byte) []byte {
+	return binary.BigEndian.AppendUint32(append(b, 0, byte(actionSetQueue), 0, 8), a.ID)
+}
+
+func (a SetQueue) check() error { return nil }
+
+func (a SetQueue) String() string { return fmt.Sprintf("set_queue:%d", a.ID) }
+
+// PushVLAN puts an empty VLAN tag in front (section 7.2.5).
+type PushVLAN struct{ EtherType uint16 } // 0x8100 or 0x88a8
+
+func (a PushVLAN) append(b []byte) []byte {
+	b = append(b, 0, byte(actionPushVLAN), 0, 8)
+	return zeros(binary.BigEndian.AppendUint16(b, a.EtherType), 2)
+}
+
+func (a PushVLAN) check() error {
+	if a.EtherType != 0x8100 && a.EtherType != 0x88a8 {
+		return fmt.Errorf("0x%04x is not the EtherType of a VLAN tag", a.EtherType)
+	}
+	return nil
+}
+
+func (a PushVLAN) String() string { return fmt.Sprintf("push_vlan:0x%04x", a.EtherType) }
+
+// PopVLAN takes the outer VLAN tag away (section 7.2.5).
+type PopVLAN struct{}
+
+func (PopVLAN) append(b []byte) []byte { return append(b, 0, byte(actionPopVLAN), 0, 8, 0, 0, 0, 0) }
+func (PopVLAN) check() error           { return nil }
+func (PopVLAN) String() string         { return "pop_vlan" }
+
+// DecTTL decrements the IP time to live (section 7.2.5, OFPAT_DEC_NW_TTL).
+// A packet whose TTL is 0 or 1 goes no further, and to the controller if it
+// asked for such packets.
+type DecTTL struct{}
+
+func (DecTTL) append(b []byte) []byte { return append(b, 0, byte(actionDecTTL), 0, 8, 0, 0, 0, 0) }
+func (DecTTL) check() error           { return nil }
+func (DecTTL) String() string         { return "dec_ttl" }
+
+// Controller sends the packet to the controllers of one ID (nicira-ext,
+// NXAST_CONTROLLER).
+type Controller struct {
+	MaxLen uint16
+	ID     uint16
+	Reason uint8 // as PacketIn.Reason shows it
+}
+
+func (a Controller) append(b []byte) []byte {
+	b = appendNicira(b, 16, nxController)
+	b = binary.BigEndian.AppendUint16(b, a.MaxLen)
+	b = binary.BigEndian.AppendUint16(b, a.ID)
+	return append(b, a.Reason, 0)
+}
+
+func (a Controller) check() error {
+	if a.Reason > ReasonInvalidTTL {
+		return fmt.Errorf("reason %d", a.Reason)
+	}
+	return nil
+}
+
+func (a Controller) String() string {
+	reason := [...]string{"no_match", "action", "invalid_ttl"}
+	if int(a.Reason) >= len(reason) {
+		return fmt.Sprintf("controller(max_len=%d,id=%d,reason=%d)", a.MaxLen, a.ID, a.Reason)
+	}
+	return fmt.Sprintf("controller(max_len=%d,id=%d,reason=%s)", a.MaxLen, a.ID, reason[a.Reason])
+}
+
+// Conjunction makes the flow one of Of clauses of a conjunctive match, of
+// which Clause is the number from 1 on; a flow that matches ConjID then acts
+// (nicira-ext, NXAST_CONJUNCTION). No other action may stand beside it.
+type Conjunction struct {
+	ID         uint32
+	Clause, Of uint8
+}
+
+func (a Conjunction) append(b []byte) []byte {
+	b = append(appendNicira(b, 16, nxConjunction), a.Clause-1, a.Of)
+	return binary.BigEndian.AppendUint32(b, a.ID)
+}
+
+func (a Conjunction) check() error {
+	if a.Of < 2 || a.Of > 64 || a.Clause < 1 || a.Clause > a.Of {
+		return fmt.Errorf("clause %d of %d: want 2 to 64 clauses, numbered from 1", a.Clause, a.Of)
+	}
+	return nil
+}
+
+func (a Conjunction) String() string {
+	return fmt.Sprintf("conjunction(%d,%d/%d)", a.ID, a.Clause, a.Of)
 }
 
 // Sample reports the packet to a Flow_Sample_Collector_Set with Probability
@@ -101,121 +368,14 @@ func (a Sample) append(b []byte) []byte {
 	return binary.BigEndian.AppendUint32(b, a.Point)
 }
 
+func (a Sample) check() error {
+	if a.Probability == 0 {
+		return errors.New("sample with probability 0")
+	}
+	return nil
+}
+
 func (a Sample) String() string {
 	return fmt.Sprintf("sample(probability=%d,collector_set_id=%d,obs_domain_id=%d,obs_point_id=%d)",
 		a.Probability, a.CollectorSet, a.Domain, a.Point)
-}
-
-// SetField writes a whole header field or register (section 7.2.5,
-// OFPAT_SET_FIELD); the field must carry no mask.
-type SetField struct{ Field OXM }
-
-func (a SetField) append(b []byte) []byte {
-	start := len(b)
-	b = append(b, 0, byte(actionSetField), 0, 0)
-	b = padTo8(a.Field.append(b), start)
-	binary.BigEndian.PutUint16(b[start+2:], uint16(len(b)-start))
-	return b
-}
-
-func (a SetField) String() string {
-	o := a.Field
-	if o.field == fieldUnknown {
-		return fmt.Sprintf("set_field:%x", o.raw)
-	}
-	return fmt.Sprintf("set_field:%s->%s", o.valueText(o.value[:fields[o.field].size]), o.field)
-}
-
-// UnknownAction is an action this package does not know, as its bytes.
-type UnknownAction string
-
-func (a UnknownAction) append(b []byte) []byte { return append(b, a...) }
-
-func (a UnknownAction) String() string { return fmt.Sprintf("unknown(%x)", string(a)) }
-
-func appendNicira(b []byte, n, subtype uint16) []byte {
-	b = binary.BigEndian.AppendUint16(b, actionExperimenter)
-	b = binary.BigEndian.AppendUint16(b, n)
-	b = binary.BigEndian.AppendUint32(b, experimenterNicira)
-	return binary.BigEndian.AppendUint16(b, subtype)
-}
-
-func appendActions(b []byte, actions []Action) []byte {
-	for _, a := range actions {
-		b = a.append(b)
-	}
-	return b
-}
-
-// decodeActions reads a list of actions that fills b.
-func decodeActions(b []byte) ([]Action, error) {
-	var out []Action
-	for len(b) > 0 {
-		if len(b) < 8 {
-			return nil, malformed("action cut short at %d bytes", len(b))
-		}
-		n := int(binary.BigEndian.Uint16(b[2:]))
-		if n < 8 || n%8 != 0 || n > len(b) {
-			return nil, malformed("action length %d of %d bytes", n, len(b))
-		}
-		a, err := decodeAction(b[:n])
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, a)
-		b = b[n:]
-	}
-	return out, nil
-}
-
-func decodeAction(b []byte) (Action, error) {
-	switch binary.BigEndian.Uint16(b) {
-	case actionOutput:
-		if len(b) != 16 {
-			return nil, malformed("output action of %d bytes", len(b))
-		}
-		return Output{Port: binary.BigEndian.Uint32(b[4:]), MaxLen: binary.BigEndian.Uint16(b[8:])}, nil
-	case actionSetField:
-		return decodeSetField(b)
-	case actionExperimenter:
-		if len(b) >= 16 && binary.BigEndian.Uint32(b[4:]) == experimenterNicira {
-			return decodeNicira(binary.BigEndian.Uint16(b[8:]), b), nil
-		}
-	}
-	return UnknownAction(b), nil
-}
-
-func decodeSetField(b []byte) (Action, error) {
-	n := oxmHeaderLen + int(b[7])
-	if 4+n > len(b) {
-		return nil, malformed("set-field of %d bytes holds a field of %d", len(b), n)
-	}
-	o, err := decodeOXM(b[4 : 4+n])
-	if err != nil {
-		return nil, err
-	}
-	return SetField{Field: o}, nil
-}
-
-// decodeNicira decodes the Nicira actions we use; b has at least 16 bytes.
-// Whatever is not exactly one of those stays as bytes.
-func decodeNicira(subtype uint16, b []byte) Action {
-	switch {
-	case subtype == nxResubmitTable && len(b) == 16 && binary.BigEndian.Uint16(b[10:]) == portInPort16:
-		return Resubmit{Table: b[12]}
-	case subtype == nxRegLoad && len(b) == 24:
-		ofsBits, dst := binary.BigEndian.Uint16(b[10:]), binary.BigEndian.Uint32(b[12:])
-		reg := int(dst>>9) & 15
-		if dst == regHeader(reg) {
-			return LoadReg{Reg: reg, Offset: int(ofsBits >> 6), Bits: int(ofsBits&63) + 1, Value: binary.BigEndian.Uint64(b[16:])}
-		}
-	case subtype == nxSample && len(b) == 24:
-		return Sample{
-			Probability:  binary.BigEndian.Uint16(b[10:]),
-			CollectorSet: binary.BigEndian.Uint32(b[12:]),
-			Domain:       binary.BigEndian.Uint32(b[16:]),
-			Point:        binary.BigEndian.Uint32(b[20:]),
-		}
-	}
-	return UnknownAction(b)
 }

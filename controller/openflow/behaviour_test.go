@@ -124,7 +124,9 @@ func TestBundleCommitsWithoutItsRefusedMembers(t *testing.T) {
 	b := behave(t, "plofbeh1")
 	b.ofctl("del-flows")
 	flow := func(f Flow) func([]byte, uint32) ([]byte, error) {
-		return func(buf []byte, xid uint32) ([]byte, error) { return appendBundleAdd(buf, xid, 1, &FlowMod{Flow: f}) }
+		return func(buf []byte, xid uint32) ([]byte, error) {
+			return appendBundleAdd(buf, xid, 1, (&FlowMod{Flow: f}).append)
+		}
 	}
 	good := Flow{Table: 9, Cookie: 1, Match: Match{InPort(1)}}
 	backwards := Flow{Table: 9, Cookie: 2, Instructions: Instructions{Goto: 3, HasGoto: true}}

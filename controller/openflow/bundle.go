@@ -25,15 +25,16 @@ func appendBundleControl(b []byte, xid, id uint32, c bundleControl) []byte {
 	return appendMessage(b, TypeBundleControl, xid, body[:])
 }
 
-// appendBundleAdd appends a bundle-add with a flow-mod in it (section
-// 7.3.9.6); both carry the same transaction ID, as the section demands.
-func appendBundleAdd(b []byte, xid, id uint32, m *FlowMod) ([]byte, error) {
+// appendBundleAdd appends a bundle-add with a message in it, which member
+// appends (section 7.3.9.6); both carry the same transaction ID, as the
+// section demands.
+func appendBundleAdd(b []byte, xid, id uint32, member func(b []byte, xid uint32) ([]byte, error)) ([]byte, error) {
 	start := len(b)
 	b = appendHeader(b, TypeBundleAdd, xid)
 	b = binary.BigEndian.AppendUint32(b, id)
 	b = append(b, 0, 0)
 	b = binary.BigEndian.AppendUint16(b, bundleFlags)
-	b, err := appendFlowMod(b, xid, m)
+	b, err := member(b, xid)
 	if err != nil {
 		return b[:start], err
 	}

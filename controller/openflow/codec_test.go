@@ -41,19 +41,21 @@ func TestFlowModsAsOpenVSwitchReadsThem(t *testing.T) {
 		if err := f.Validate(); err != nil {
 			t.Fatalf("%s: %v", f.String(), err)
 		}
-		msg, err := appendFlowMod(nil, 7, &FlowMod{Flow: f})
+		msg, err := (&FlowMod{Flow: f}).append(nil, 7)
 		if err != nil {
 			t.Fatal(err)
 		}
 		out, err := exec.Command("ovs-ofctl", "-O", "OpenFlow14", "parse-flow", f.String()).CombinedOutput()
 		if err != nil {
-			t.Fatalf("%s: %v: %s", f.String(), err, out)
+			t.Errorf("%s: %v: %s", f.String(), err, out)
+			continue
 		}
 		_, wantLine, _ := strings.Cut(string(out), "OFPT_FLOW_MOD")
 		want := flowModText.FindStringSubmatch("OFPT_FLOW_MOD" + strings.TrimRight(wantLine, "\n"))
 		got := flowModText.FindStringSubmatch(ofpParse(t, msg)[0])
 		if want == nil || got == nil {
-			t.Fatalf("%s: oracle printed %q and %q", f.String(), out, ofpParse(t, msg))
+			t.Errorf("%s: oracle printed %q and %q", f.String(), out, ofpParse(t, msg))
+			continue
 		}
 		if want[1] != got[1] {
 			t.Errorf("our bytes: %s\nour text:  %s", got[1], want[1])
@@ -61,12 +63,47 @@ func TestFlowModsAsOpenVSwitchReadsThem(t *testing.T) {
 	}
 }
 
+// groupModText is what follows "OFPT_GROUP_MOD (OF1.4) (xid=...):".
+var groupModText = regexp.MustCompile(`(?s)OFPT_GROUP_MOD \(.*?\)(?: \(xid=.*?\))?:\s*(.*)$`)
+
+// The same with groups.
+func TestGroupModsAsOpenVSwitchReadsThem(t *testing.T) {
+	for _, g := range sampleGroups() {
+		if err := g.Validate(); err != nil {
+			t.Fatalf("%s: %v", g.String(), err)
+		}
+		msg, err := (&GroupMod{Group: g}).append(nil, 7)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out, err := exec.Command("ovs-ofctl", "-O", "OpenFlow14", "parse-group", g.String()).CombinedOutput()
+		if err != nil {
+			t.Errorf("%s: %v: %s", g.String(), err, out)
+			continue
+		}
+		want := groupModText.FindStringSubmatch(strings.TrimSpace(string(out)))
+		got := groupModText.FindStringSubmatch(strings.Join(ofpParse(t, msg), " "))
+		if want == nil || got == nil || want[1] != got[1] {
+			t.Errorf("our bytes: %q\nour text:  %q", got, want)
+		}
+	}
+}
+
 func TestOtherMessagesAsOpenVSwitchReadsThem(t *testing.T) {
 	meter := Meter{ID: 5, Flags: MeterPktps | MeterBurst | MeterStats, Rate: 100, Burst: 10}
-	bundle, err := appendBundleAdd(nil, 3, 17, &FlowMod{Flow: Flow{Table: 1, Match: Match{InPort(1)}}})
+	bundle, err := appendBundleAdd(nil, 3, 17, (&FlowMod{Flow: Flow{Table: 1, Match: Match{InPort(1)}}}).append)
 	if err != nil {
 		t.Fatal(err)
 	}
+	packetOut, err := appendPacketOut(nil, 4, &PacketOut{Actions: []Action{Output{Port: 3}}, Data: make([]byte, 14)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	groupBundle, err := appendBundleAdd(nil, 3, 17, (&GroupMod{Command: GroupDelete, Group: Group{ID: 5}}).append)
+	if err != nil {
+		t.Fatal(err)
+	}
+	zone := uint16(9)
 	for _, c := range []struct {
 		msg  []byte
 		want []string
@@ -74,8 +111,15 @@ func TestOtherMessagesAsOpenVSwitchReadsThem(t *testing.T) {
 		{appendHello(nil, 1), []string{"OFPT_HELLO (OF1.4)", "version bitmap: 0x05"}},
 		{appendMeterMod(nil, 2, MeterAdd, meter), []string{"OFPT_METER_MOD", "ADD meter=5 pktps burst stats bands=", "type=drop rate=100 burst_size=10"}},
 		{appendMeterMod(nil, 2, MeterDelete, meter), []string{"DEL meter=5"}},
+		{packetOut, []string{"OFPT_PACKET_OUT", "in_port=CONTROLLER actions=output:3 data_len=14"}},
+		{appendMultipart(nil, 6, multipartGroup, groupBody(7)), []string{"OFPST_GROUP request", "group_id=7"}},
+		{appendCTFlush(nil, 9, &CTFlush{Zone: &zone, Proto: 6, Orig: CTTuple{Src: netip.MustParseAddr("10.0.0.1"), DstPort: 443},
+			Reply: CTTuple{Src: netip.MustParseAddr("10.0.0.9")}}),
+			[]string{"NXT_CT_FLUSH", "zone=9", "ct_nw_src=10.0.0.1,ct_nw_dst=::,ct_tp_src=0,ct_tp_dst=443,ct_nw_proto=6", "ct_nw_src=10.0.0.9"}},
+		{appendCTFlush(nil, 9, &CTFlush{Zone: &zone}), []string{"NXT_CT_FLUSH_ZONE", "zone_id=9"}},
 		{appendBundleControl(nil, 3, 17, bundleOpen), []string{"OFPT_BUNDLE_CONTROL", "bundle_id=0x11 type=OPEN_REQUEST flags=atomic ordered"}},
 		{bundle, []string{"OFPT_BUNDLE_ADD_MESSAGE", "bundle_id=0x11 flags=atomic ordered", "table:1 priority=0,in_port=1 actions=drop"}},
+		{groupBundle, []string{"OFPT_BUNDLE_ADD_MESSAGE", "bundle_id=0x11", "DEL group_id=5"}},
 		{appendMessage(nil, TypeSetAsync, 4, Async{FlowRemoved: true, PortStatus: true}.body()),
 			[]string{"OFPT_SET_ASYNC", "PACKET_IN: (off)", "PORT_STATUS: add delete modify", "FLOW_REMOVED: idle hard delete"}},
 		{appendMultipart(nil, 5, multipartFlow, FlowFilter{Table: 3, Cookie: 1, CookieMask: 3, Match: Match{InPort(4)}}.appendStatsRequest(nil)),

@@ -162,7 +162,7 @@ func (r *txRun) prepare(ctx context.Context) error {
 		w.add(func(b []byte) []byte { return appendBundleControl(b, opened.xid, r.bundle, bundleOpen) })
 		for i := range r.tx.Flows {
 			r.send(ctx, w, func(b []byte, xid uint32) ([]byte, error) {
-				return appendBundleAdd(b, xid, r.bundle, &r.tx.Flows[i])
+				return appendBundleAdd(b, xid, r.bundle, r.tx.Flows[i].append)
 			})
 		}
 		w.add(func(b []byte) []byte { return appendBundleControl(b, closed.xid, r.bundle, bundleClose) })

@@ -1,30 +1,79 @@
 package openflow
 
-// Field is a match field. The numeric order is the canonical order of a
-// match, and it is one in which prerequisites come first, as section 7.2.3.6
-// demands.
+// Field is a field of a packet, of its metadata or of the pipeline. The
+// numeric order is the canonical order of a match, and it is one in which
+// prerequisites come first, as section 7.2.3.6 demands.
 type Field uint8
 
-// Match fields, named as Open vSwitch names them.
+// Fields, named as Open vSwitch names them.
 const (
 	fieldUnknown Field = iota
 	FieldInPort
+	FieldInPort16 // NXM_OF_IN_PORT, the 16-bit form that load and move take
 	FieldMetadata
+	FieldTunID
+	FieldTunSrc
+	FieldTunDst
+	FieldTunIPv6Src
+	FieldTunIPv6Dst
+	FieldPktMark
+	FieldConjID
 	FieldReg0
-	FieldReg15   = FieldReg0 + 15
-	FieldCTState = FieldReg15 + iota - 4
+	FieldReg1
+	FieldReg2
+	FieldReg3
+	FieldReg4
+	FieldReg5
+	FieldReg6
+	FieldReg7
+	FieldReg8
+	FieldReg9
+	FieldReg10
+	FieldReg11
+	FieldReg12
+	FieldReg13
+	FieldReg14
+	FieldReg15
+	FieldXReg0 // XReg n is Reg 2n (high half) and Reg 2n+1
+	FieldXReg1
+	FieldXReg2
+	FieldXReg3
+	FieldXReg4
+	FieldXReg5
+	FieldXReg6
+	FieldXReg7
+	FieldXXReg0 // XXReg n is Reg 4n (highest) to Reg 4n+3
+	FieldXXReg1
+	FieldXXReg2
+	FieldXXReg3
+	FieldCTState
 	FieldCTZone
 	FieldCTMark
+	FieldCTLabel
 	FieldEthDst
 	FieldEthSrc
 	FieldEthType
+	FieldVLANTCI // NXM_OF_VLAN_TCI: the whole tag, for load and move
 	FieldVLAN
+	FieldVLANPCP
 	FieldIPDSCP
+	FieldIPToS // NXM_OF_IP_TOS: the DSCP in its place in the byte
+	FieldIPECN
+	FieldIPTTL
+	FieldIPFrag
 	FieldIPProto
 	FieldIPv4Src
 	FieldIPv4Dst
 	FieldIPv6Src
 	FieldIPv6Dst
+	FieldIPv6Label
+	FieldCTIPProto
+	FieldCTIPv4Src
+	FieldCTIPv4Dst
+	FieldCTIPv6Src
+	FieldCTIPv6Dst
+	FieldCTTransportSrc
+	FieldCTTransportDst
 	FieldTCPSrc
 	FieldTCPDst
 	FieldTCPFlags
@@ -42,6 +91,8 @@ const (
 	FieldARPSHA
 	FieldARPTHA
 	FieldNDTarget
+	FieldNDSLL
+	FieldNDTLL
 	fieldEnd
 )
 
@@ -50,6 +101,7 @@ const (
 	classNXM0         uint16 = 0x0000
 	classNXM1         uint16 = 0x0001
 	classBasic        uint16 = 0x8000
+	classPacketReg    uint16 = 0x8001
 	classExperimenter uint16 = 0xffff
 )
 
@@ -67,7 +119,8 @@ type prerequisite uint8
 
 const (
 	prereqNone prerequisite = iota
-	prereqIP                // IPv4 or IPv6
+	prereqVLAN
+	prereqIP // IPv4 or IPv6
 	prereqIPv4
 	prereqIPv6
 	prereqARP
@@ -77,66 +130,81 @@ const (
 	prereqICMP
 	prereqICMPv6
 	prereqND
+	prereqNDSolicit
+	prereqNDAdvert
+	prereqCT // a connection's own addresses: a tracked, valid packet
+	prereqCTIPv4
+	prereqCTIPv6
+	prereqCTPorts
 )
 
-// fieldInfo describes a field. We encode as the first header and understand
-// all of them: Open vSwitch answers in the class that the connection's
-// version makes standard, not in the one we asked in.
+// access says what a field is for.
+type access uint8
+
+const (
+	matchExact    access = 1 << iota // a match may name it
+	matchMasked                      // a match may mask it, bit by bit
+	writable                         // an action may write it
+	actionAlone                      // never in a match: another field has its bits
+	matchAny      = matchExact | matchMasked
+	matchAndWrite = matchAny | writable
+)
+
+// fieldInfo describes a field. We encode a match as the first header and
+// understand all of them: Open vSwitch answers in the class that the
+// connection's version makes standard, not in the one we asked in.
 type fieldInfo struct {
-	name     string
-	size     uint8
-	maskable bool
-	needs    prerequisite
-	headers  []oxmHeader
+	name    string // in a match, as ovs-ofctl prints it
+	set     string // in set_field, where it differs
+	nxm     string // as ovs-ofctl names it in load and move
+	size    uint8  // bytes on the wire
+	bits    uint8  // of these that count
+	access  access
+	needs   prerequisite
+	headers []oxmHeader
 }
 
-func basic(field uint8) []oxmHeader { return []oxmHeader{{class: classBasic, field: field}} }
-func nxm1(field uint8) []oxmHeader  { return []oxmHeader{{class: classNXM1, field: field}} }
-
-// fields is filled by buildFields at package load and never changed.
-var fields = buildFields()
-
-func buildFields() (f [fieldEnd]fieldInfo) {
-	f[FieldInPort] = fieldInfo{"in_port", 4, false, prereqNone, basic(0)}
-	f[FieldMetadata] = fieldInfo{"metadata", 8, true, prereqNone, basic(2)}
-	for i, name := range [16]string{"reg0", "reg1", "reg2", "reg3", "reg4", "reg5", "reg6", "reg7",
-		"reg8", "reg9", "reg10", "reg11", "reg12", "reg13", "reg14", "reg15"} {
-		f[FieldReg0+Field(i)] = fieldInfo{name, 4, true, prereqNone, nxm1(uint8(i))}
+// String returns the field's name in Open vSwitch's flow syntax.
+func (f Field) String() string {
+	if f == fieldUnknown || f >= fieldEnd {
+		return "unknown field"
 	}
-	f[FieldCTState] = fieldInfo{"ct_state", 4, true, prereqNone, nxm1(105)}
-	f[FieldCTZone] = fieldInfo{"ct_zone", 2, false, prereqNone, nxm1(106)}
-	f[FieldCTMark] = fieldInfo{"ct_mark", 4, true, prereqNone, nxm1(107)}
-	f[FieldEthDst] = fieldInfo{"dl_dst", 6, true, prereqNone, basic(3)}
-	f[FieldEthSrc] = fieldInfo{"dl_src", 6, true, prereqNone, basic(4)}
-	f[FieldEthType] = fieldInfo{"dl_type", 2, false, prereqNone, basic(5)}
-	f[FieldVLAN] = fieldInfo{"vlan_vid", 2, true, prereqNone, basic(6)}
-	f[FieldIPDSCP] = fieldInfo{"ip_dscp", 1, false, prereqIP, basic(8)}
-	f[FieldIPProto] = fieldInfo{"nw_proto", 1, false, prereqIP, basic(10)}
-	f[FieldIPv4Src] = fieldInfo{"nw_src", 4, true, prereqIPv4, basic(11)}
-	f[FieldIPv4Dst] = fieldInfo{"nw_dst", 4, true, prereqIPv4, basic(12)}
-	f[FieldIPv6Src] = fieldInfo{"ipv6_src", 16, true, prereqIPv6, basic(26)}
-	f[FieldIPv6Dst] = fieldInfo{"ipv6_dst", 16, true, prereqIPv6, basic(27)}
-	f[FieldTCPSrc] = fieldInfo{"tp_src", 2, true, prereqTCP, basic(13)}
-	f[FieldTCPDst] = fieldInfo{"tp_dst", 2, true, prereqTCP, basic(14)}
-	f[FieldTCPFlags] = fieldInfo{"tcp_flags", 2, true, prereqTCP, []oxmHeader{
-		{class: classNXM1, field: 34},
-		{class: classExperimenter, field: 42, experimenter: experimenterONF},
-		{class: classBasic, field: 42}}}
-	f[FieldUDPSrc] = fieldInfo{"tp_src", 2, true, prereqUDP, basic(15)}
-	f[FieldUDPDst] = fieldInfo{"tp_dst", 2, true, prereqUDP, basic(16)}
-	f[FieldSCTPSrc] = fieldInfo{"tp_src", 2, true, prereqSCTP, basic(17)}
-	f[FieldSCTPDst] = fieldInfo{"tp_dst", 2, true, prereqSCTP, basic(18)}
-	f[FieldICMPType] = fieldInfo{"icmp_type", 1, false, prereqICMP, basic(19)}
-	f[FieldICMPCode] = fieldInfo{"icmp_code", 1, false, prereqICMP, basic(20)}
-	f[FieldICMPv6Type] = fieldInfo{"icmp_type", 1, false, prereqICMPv6, basic(29)}
-	f[FieldICMPv6Code] = fieldInfo{"icmp_code", 1, false, prereqICMPv6, basic(30)}
-	f[FieldARPOp] = fieldInfo{"arp_op", 2, false, prereqARP, basic(21)}
-	f[FieldARPSPA] = fieldInfo{"arp_spa", 4, true, prereqARP, basic(22)}
-	f[FieldARPTPA] = fieldInfo{"arp_tpa", 4, true, prereqARP, basic(23)}
-	f[FieldARPSHA] = fieldInfo{"arp_sha", 6, true, prereqARP, basic(24)}
-	f[FieldARPTHA] = fieldInfo{"arp_tha", 6, true, prereqARP, basic(25)}
-	f[FieldNDTarget] = fieldInfo{"nd_target", 16, true, prereqND, basic(31)}
-	return f
+	return fields[f].name
+}
+
+// Bits returns how many bits the field has, 0 for one that does not exist.
+func (f Field) Bits() int {
+	if f >= fieldEnd {
+		return 0
+	}
+	return int(fields[f].bits)
+}
+
+// setName is the field's name in a set_field action.
+func (f Field) setName() string {
+	if s := fields[f].set; s != "" {
+		return s
+	}
+	return fields[f].name
+}
+
+// nxmHeader is the header that stands in the Nicira actions: the oldest that
+// the field has, as Open vSwitch itself sends it.
+func (f Field) nxmHeader() uint32 {
+	info := &fields[f]
+	best := info.headers[0]
+	for _, h := range info.headers {
+		if h.class < best.class {
+			best = h
+		}
+	}
+	return uint32(best.class)<<16 | uint32(best.field)<<9 | uint32(info.size)
+}
+
+// fieldOfHeader finds the field of a 32-bit header without mask.
+func fieldOfHeader(h uint32) (Field, bool) {
+	f, ok := fieldByHeader[oxmHeader{class: uint16(h >> 16), field: uint8(h >> 9 & 0x7f)}]
+	return f, ok && h>>8&1 == 0 && uint8(h) == fields[f].size
 }
 
 // fieldByHeader is the inverse of fields.
@@ -149,11 +217,3 @@ var fieldByHeader = func() map[oxmHeader]Field {
 	}
 	return m
 }()
-
-// String returns the field's name in Open vSwitch's flow syntax.
-func (f Field) String() string {
-	if f == fieldUnknown || f >= fieldEnd {
-		return "unknown field"
-	}
-	return fields[f].name
-}

@@ -42,96 +42,12 @@ type Flow struct {
 	Instructions
 }
 
-// Instructions is what a flow does (section 7.2.4), in order of execution.
-// With none set, the packet is dropped.
-type Instructions struct {
-	Meter   uint32   // 0 is none
-	Actions []Action // applied at once
-	Goto    uint8    // valid when HasGoto
-	HasGoto bool
-	unknown string // instructions we do not know, as bytes
-}
-
 // FlowMod adds, changes or deletes flows (section 7.3.4.2). The zero
 // CookieMask ignores the cookie.
 type FlowMod struct {
 	Command    Command
 	CookieMask uint64
 	Flow
-}
-
-// Instruction types (section 7.2.4).
-const (
-	instructionGoto  uint16 = 1
-	instructionApply uint16 = 4
-	instructionMeter uint16 = 6
-)
-
-func (i *Instructions) append(b []byte) []byte {
-	if i.Meter != 0 {
-		b = append(b, 0, byte(instructionMeter), 0, 8)
-		b = binary.BigEndian.AppendUint32(b, i.Meter)
-	}
-	if len(i.Actions) > 0 {
-		start := len(b)
-		b = append(b, 0, byte(instructionApply), 0, 0, 0, 0, 0, 0)
-		b = appendActions(b, i.Actions)
-		binary.BigEndian.PutUint16(b[start+2:], uint16(len(b)-start))
-	}
-	if i.HasGoto {
-		b = append(b, 0, byte(instructionGoto), 0, 8, i.Goto, 0, 0, 0)
-	}
-	return append(b, i.unknown...)
-}
-
-func decodeInstructions(b []byte) (i Instructions, err error) {
-	for len(b) > 0 {
-		if len(b) < 8 {
-			return i, malformed("instruction cut short at %d bytes", len(b))
-		}
-		n := int(binary.BigEndian.Uint16(b[2:]))
-		if n < 8 || n > len(b) {
-			return i, malformed("instruction length %d of %d bytes", n, len(b))
-		}
-		switch t := binary.BigEndian.Uint16(b); {
-		case t == instructionMeter && n == 8:
-			i.Meter = binary.BigEndian.Uint32(b[4:])
-		case t == instructionGoto && n == 8:
-			i.Goto, i.HasGoto = b[4], true
-		case t == instructionApply:
-			if i.Actions, err = decodeActions(b[8:n]); err != nil {
-				return i, err
-			}
-		default:
-			i.unknown += string(b[:n])
-		}
-		b = b[n:]
-	}
-	return i, nil
-}
-
-// Key returns a string that is equal for equal instructions.
-func (i *Instructions) Key() string { return string(i.append(nil)) }
-
-// String returns the instructions as ovs-ofctl's actions.
-func (i *Instructions) String() string {
-	var parts []string
-	if i.Meter != 0 {
-		parts = append(parts, fmt.Sprintf("meter:%d", i.Meter))
-	}
-	for _, a := range i.Actions {
-		parts = append(parts, a.String())
-	}
-	if i.HasGoto {
-		parts = append(parts, fmt.Sprintf("goto_table:%d", i.Goto))
-	}
-	if i.unknown != "" {
-		parts = append(parts, fmt.Sprintf("unknown(%x)", i.unknown))
-	}
-	if len(parts) == 0 {
-		return "drop"
-	}
-	return strings.Join(parts, ",")
 }
 
 // FlowKey identifies a flow on a switch: no two flows share one.
@@ -173,23 +89,7 @@ func (f *Flow) Validate() error {
 	if err := f.Match.Validate(); err != nil {
 		return err
 	}
-	for i, a := range f.Actions {
-		switch a := a.(type) {
-		case LoadReg:
-			if a.Reg < 0 || a.Reg > 15 || a.Bits < 1 || a.Offset < 0 || a.Offset+a.Bits > 32 || a.Value>>a.Bits != 0 {
-				return fmt.Errorf("action %d: %s does not fit a register", i, a)
-			}
-		case SetField:
-			if a.Field.masked || a.Field.field == fieldUnknown {
-				return fmt.Errorf("action %d: set-field takes a known field without mask", i)
-			}
-		case Sample:
-			if a.Probability == 0 {
-				return fmt.Errorf("action %d: sample with probability 0", i)
-			}
-		}
-	}
-	return nil
+	return f.Instructions.check()
 }
 
 // Validate reports what the switch would reject and can be told from the
@@ -204,8 +104,8 @@ func (m *FlowMod) Validate() error {
 	return m.Flow.Validate()
 }
 
-// appendFlowMod appends the whole message (section 7.3.4.2).
-func appendFlowMod(b []byte, xid uint32, m *FlowMod) ([]byte, error) {
+// append appends the whole message (section 7.3.4.2).
+func (m *FlowMod) append(b []byte, xid uint32) ([]byte, error) {
 	start := len(b)
 	b = appendHeader(b, TypeFlowMod, xid)
 	b = binary.BigEndian.AppendUint64(b, m.Cookie)

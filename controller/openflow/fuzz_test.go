@@ -14,6 +14,9 @@ func FuzzDecode(f *testing.F) {
 		f.Add(flow.Match.append(nil))
 		f.Add(flow.Instructions.append(nil))
 	}
+	for _, g := range sampleGroups() {
+		f.Add(asGroupDesc(&g))
+	}
 	f.Add(make([]byte, portLen))
 	f.Add([]byte{0, 24, 0, 14, 0, 0, 0, 5, 0, 1, 0, 16, 0, 0, 0, 100, 0, 0, 0, 10, 0, 0, 0, 0})
 	f.Fuzz(func(t *testing.T, b []byte) {
@@ -38,6 +41,18 @@ func FuzzDecode(f *testing.F) {
 			}
 		}
 		_, err = decodeInstructions(b)
+		check(err)
+		groups, err := decodeGroups(b)
+		check(err)
+		for i := range groups {
+			again, err := decodeGroups(asGroupDesc(&groups[i]))
+			if err != nil || len(again) != 1 || again[0].Key() != groups[i].Key() {
+				t.Fatalf("%s did not survive: %v", groups[i].String(), err)
+			}
+		}
+		_, err = decodeGroupStats(b)
+		check(err)
+		_, err = DecodePacketIn(Message{Type: TypePacketIn, Body: b})
 		check(err)
 		_, err = decodePorts(b)
 		check(err)

@@ -2,6 +2,7 @@ package openflow
 
 import (
 	"encoding/binary"
+	"encoding/hex"
 	"fmt"
 	"net"
 	"net/netip"
@@ -14,7 +15,7 @@ import (
 var protocols = map[[2]uint32]string{
 	{0x0800, 0}: "ip", {0x0800, 1}: "icmp", {0x0800, 6}: "tcp", {0x0800, 17}: "udp", {0x0800, 132}: "sctp",
 	{0x86dd, 0}: "ipv6", {0x86dd, 58}: "icmp6", {0x86dd, 6}: "tcp6", {0x86dd, 17}: "udp6", {0x86dd, 132}: "sctp6",
-	{0x0806, 0}: "arp",
+	{0x0806, 0}: "arp", {0x8035, 0}: "rarp",
 }
 
 // String returns the match in ovs-ofctl's flow syntax; the match on every
@@ -48,6 +49,14 @@ func (o OXM) String() string {
 	switch o.field {
 	case FieldTCPFlags:
 		return "tcp_flags=" + flagText(binary.BigEndian.Uint16(value), binary.BigEndian.Uint16(mask), o.masked)
+	case FieldCTState:
+		if o.masked {
+			return "ct_state=" + stateText(binary.BigEndian.Uint32(value), binary.BigEndian.Uint32(mask))
+		}
+	case FieldIPFrag:
+		return "nw_frag=" + o.fragText()
+	case FieldIPDSCP:
+		return fmt.Sprintf("nw_tos=%d", value[0]<<2)
 	case FieldVLAN:
 		if v := binary.BigEndian.Uint16(value); !o.masked && v&vlanPresent != 0 {
 			return fmt.Sprintf("dl_vlan=%d", v&^vlanPresent)
@@ -80,20 +89,32 @@ func prefixLen(mask []byte) (int, bool) {
 
 func (o OXM) isAddress() bool {
 	switch o.field {
-	case FieldIPv4Src, FieldIPv4Dst, FieldIPv6Src, FieldIPv6Dst, FieldARPSPA, FieldARPTPA, FieldNDTarget:
+	case FieldIPv4Src, FieldIPv4Dst, FieldIPv6Src, FieldIPv6Dst, FieldARPSPA, FieldARPTPA, FieldNDTarget, FieldTunSrc, FieldTunDst,
+		FieldTunIPv6Src, FieldTunIPv6Dst, FieldCTIPv4Src, FieldCTIPv4Dst, FieldCTIPv6Src, FieldCTIPv6Dst:
 		return true
 	}
 	return false
 }
 
-func (o OXM) valueText(v []byte) string {
+func (o OXM) isMAC() bool {
 	switch o.field {
-	case FieldEthSrc, FieldEthDst, FieldARPSHA, FieldARPTHA:
+	case FieldEthSrc, FieldEthDst, FieldARPSHA, FieldARPTHA, FieldNDSLL, FieldNDTLL:
+		return true
+	}
+	return false
+}
+
+// valueText prints a value, or a mask, of the field.
+func (o OXM) valueText(v []byte) string {
+	if o.isMAC() {
 		return net.HardwareAddr(v).String()
 	}
 	if o.isAddress() {
 		a, _ := netip.AddrFromSlice(v)
 		return a.String()
+	}
+	if len(v) > 8 {
+		return "0x" + strings.TrimLeft(hex.EncodeToString(v[:len(v)-1]), "0") + hex.EncodeToString(v[len(v)-1:])
 	}
 	var n uint64
 	for _, b := range v {
@@ -102,7 +123,7 @@ func (o OXM) valueText(v []byte) string {
 	switch o.field {
 	case FieldInPort:
 		return PortText(uint32(n))
-	case FieldEthType, FieldVLAN, FieldMetadata, FieldCTState, FieldCTMark:
+	case FieldEthType, FieldVLAN, FieldMetadata, FieldTunID, FieldCTState, FieldCTMark, FieldPktMark, FieldIPv6Label:
 		return fmt.Sprintf("0x%x", n)
 	}
 	if o.masked {
@@ -111,11 +132,47 @@ func (o OXM) valueText(v []byte) string {
 	return strconv.FormatUint(n, 10)
 }
 
+// fragText prints which fragments are meant, as IPFrag has them.
+func (o OXM) fragText() string {
+	for f, name := range [...]string{FragNo: "no", FragFirst: "first", FragLater: "later", FragYes: "yes", FragNotLater: "not_later"} {
+		if n, _ := IPFrag(Fragment(f)).normal(); n == o {
+			return name
+		}
+	}
+	return fmt.Sprintf("0x%x/0x%x", o.value[0], o.mask[0])
+}
+
+// stateText prints connection tracking state bits as "+trk-inv".
+func stateText(value, mask uint32) string {
+	if mask>>8 != 0 {
+		return fmt.Sprintf("0x%x/0x%x", value, mask)
+	}
+	return signedBits(value, mask, []string{"new", "est", "rel", "rpl", "inv", "trk", "snat", "dnat"})
+}
+
+func signedBits(value, mask uint32, names []string) string {
+	var s strings.Builder
+	for i, name := range names {
+		if mask&(1<<i) == 0 {
+			continue
+		}
+		sign := byte('-')
+		if value&(1<<i) != 0 {
+			sign = '+'
+		}
+		s.WriteByte(sign)
+		s.WriteString(name)
+	}
+	return s.String()
+}
+
 // PortText returns a port number as ovs-ofctl prints it.
 func PortText(p uint32) string {
 	switch p {
 	case PortInPort:
 		return "IN_PORT"
+	case PortTable:
+		return "TABLE"
 	case PortNormal:
 		return "NORMAL"
 	case PortFlood:
@@ -140,17 +197,5 @@ func flagText(value, mask uint16, masked bool) string {
 		}
 		return fmt.Sprintf("0x%x", value)
 	}
-	var s strings.Builder
-	for i, name := range [8]string{"fin", "syn", "rst", "psh", "ack", "urg", "ece", "cwr"} {
-		if mask&(1<<i) == 0 {
-			continue
-		}
-		sign := byte('-')
-		if value&(1<<i) != 0 {
-			sign = '+'
-		}
-		s.WriteByte(sign)
-		s.WriteString(name)
-	}
-	return s.String()
+	return signedBits(uint32(value), uint32(mask), []string{"fin", "syn", "rst", "psh", "ack", "urg", "ece", "cwr"})
 }

@@ -12,6 +12,8 @@ type multipartType uint16
 const (
 	multipartFlow          multipartType = 1
 	multipartAggregate     multipartType = 2
+	multipartGroup         multipartType = 6
+	multipartGroupDesc     multipartType = 7
 	multipartMeter         multipartType = 9
 	multipartMeterConfig   multipartType = 10
 	multipartMeterFeatures multipartType = 11

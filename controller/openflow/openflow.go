@@ -34,13 +34,16 @@ const (
 	TypeError            Type = 1
 	TypeEchoRequest      Type = 2
 	TypeEchoReply        Type = 3
+	TypeExperimenter     Type = 4
 	TypeFeaturesRequest  Type = 5
 	TypeFeaturesReply    Type = 6
 	TypeSetConfig        Type = 9
 	TypePacketIn         Type = 10
 	TypeFlowRemoved      Type = 11
 	TypePortStatus       Type = 12
+	TypePacketOut        Type = 13
 	TypeFlowMod          Type = 14
+	TypeGroupMod         Type = 15
 	TypeMultipartRequest Type = 18
 	TypeMultipartReply   Type = 19
 	TypeBarrierRequest   Type = 20
@@ -63,6 +66,7 @@ const (
 // Reserved ports (section 7.2.1, enum ofp_port_no).
 const (
 	PortInPort     uint32 = 0xfffffff8
+	PortTable      uint32 = 0xfffffff9 // of packet-out: through the tables
 	PortNormal     uint32 = 0xfffffffa
 	PortFlood      uint32 = 0xfffffffb
 	PortAll        uint32 = 0xfffffffc

@@ -190,3 +190,65 @@ func (c *Conn) MeterFeatures(ctx context.Context) (f MeterFeatures, err error) {
 	}
 	return f, nil
 }
+
+// groupBody encodes struct ofp_group_multipart_request.
+func groupBody(id uint32) []byte { return zeros(binary.BigEndian.AppendUint32(nil, id), 4) }
+
+// Groups returns every group (section 7.3.5.10).
+func (c *Conn) Groups(ctx context.Context) ([]Group, error) {
+	var out []Group
+	if err := c.multipart(ctx, multipartGroupDesc, [][]byte{nil}, decodeAll(&out, decodeGroups)); err != nil {
+		return nil, fmt.Errorf("read groups: %w", err)
+	}
+	return out, nil
+}
+
+// GroupCounters returns what groups have counted (section 7.3.5.9).
+func (c *Conn) GroupCounters(ctx context.Context, ids ...uint32) ([]GroupCounters, error) {
+	bodies := make([][]byte, len(ids))
+	for i, id := range ids {
+		bodies[i] = groupBody(id)
+	}
+	var out []GroupCounters
+	if err := c.multipart(ctx, multipartGroup, bodies, decodeAll(&out, decodeGroupStats)); err != nil {
+		return nil, fmt.Errorf("read group counters: %w", err)
+	}
+	return out, nil
+}
+
+// PacketOut sends a packet through the switch (section 7.3.6) and waits until
+// the switch has taken it.
+func (c *Conn) PacketOut(ctx context.Context, p PacketOut) error {
+	if err := checkActions(p.Actions); err != nil {
+		return fmt.Errorf("packet-out: %w", err)
+	}
+	msg, err := appendPacketOut(nil, 0, &p)
+	if err != nil {
+		return fmt.Errorf("packet-out: %w", err)
+	}
+	return c.sendOne(ctx, "packet-out", msg)
+}
+
+// FlushConntrack removes entries of the connection tracker, and returns when
+// the switch has done so.
+func (c *Conn) FlushConntrack(ctx context.Context, f CTFlush) error {
+	if err := f.Validate(); err != nil {
+		return err
+	}
+	return c.sendOne(ctx, "conntrack flush", appendCTFlush(nil, 0, &f))
+}
+
+// sendOne sends a whole message that has no reply and waits for a barrier.
+func (c *Conn) sendOne(ctx context.Context, what string, msg []byte) error {
+	errs, err := c.sendChecked(ctx, 1, func(b []byte, _ int, xid uint32) []byte {
+		binary.BigEndian.PutUint32(msg[4:], xid)
+		return append(b, msg...)
+	})
+	if err == nil {
+		err = joined(errs)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	return nil
+}

@@ -142,7 +142,7 @@ func (l Layout) baseFlows() []openflow.Flow {
 		{
 			Table: l.table(tableReturn), Priority: missPriority, Cookie: cookie(CategoryReturn, 0),
 			Instructions: openflow.Instructions{Actions: []openflow.Action{
-				openflow.LoadReg{Reg: markReg, Offset: markBit, Bits: 1, Value: 1}, openflow.Resubmit{Table: 0},
+				openflow.Load{Dst: openflow.RegBits(markReg, markBit, 1), Value: 1}, openflow.Resubmit{Table: 0},
 			}},
 		},
 		miss(CategoryMiss, tableTap, tableReturn),
