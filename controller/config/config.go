@@ -249,7 +249,7 @@ func (f *File) check(want func(ok bool, path, format string, args ...any)) {
 	for i, b := range f.Bridges {
 		want(b != "", fmt.Sprintf("bridges[%d]", i), "is empty")
 	}
-	want(f.OVS.BaseTable >= 1 && f.OVS.BaseTable <= 246, "ovs.base_table", "%d is outside 1 to 246 (eight tables, below 254)", f.OVS.BaseTable)
+	want(f.OVS.BaseTable >= 1 && f.OVS.BaseTable <= 240, "ovs.base_table", "%d is outside 1 to 240 (fourteen tables, below 254)", f.OVS.BaseTable)
 	want(f.State.Dir != "" || f.State.NATS != "", "state.dir", "is empty")
 	want(f.API.Socket != "" && len(f.API.Socket) < 108, "api.socket", "needs 1 to 107 bytes")
 	t := &f.Telemetry

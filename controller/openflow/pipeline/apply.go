@@ -116,8 +116,21 @@ func (b *Bridge) Renew(ctx context.Context, owner string, ttl time.Duration) (Re
 type plan struct {
 	tx      openflow.Tx
 	place   map[*rule]*openflow.Flow // what each new rule is on the switch
+	come    []openflow.Flow          // beside them, on the way of packets under policy
 	gone    []openflow.Flow
+	count   int // how many more flows of ours there are in the frame
 	waiting []string
+}
+
+// installed counts the rules that will be in force.
+func (p *plan) installed() int {
+	n := 0
+	for r := range p.place {
+		if !r.reply {
+			n++
+		}
+	}
+	return n
 }
 
 // change carries out the replacement of an owner's rules. The caller holds
@@ -140,7 +153,7 @@ func (b *Bridge) change(ctx context.Context, start time.Time, owner string, next
 			return Receipt{Pending: true}, err
 		}
 	}
-	receipt := Receipt{Barrier: time.Since(start), Installed: len(p.place), Waiting: p.waiting}
+	receipt := Receipt{Barrier: time.Since(start), Installed: p.installed(), Waiting: p.waiting}
 	b.accept(owner, next, &p)
 	if err := b.readBack(ctx, conn, &p); err != nil {
 		b.heedDrift()
@@ -200,6 +213,9 @@ func (b *Bridge) keep(ctx context.Context, start time.Time, owner string, next [
 	defer b.mu.Unlock()
 	receipt := Receipt{Barrier: time.Since(start), ReadBack: true}
 	for _, r := range next {
+		if r.reply {
+			continue
+		}
 		if r.placed == nil {
 			receipt.Waiting = append(receipt.Waiting, r.intent.ID)
 			continue
@@ -271,7 +287,7 @@ func (b *Bridge) giveMeters(next []*rule) error {
 		taken[r.meter.ID] = true
 	}
 	for _, r := range next {
-		if r.intent.Action != segmentation.ActionRateLimit || r.meter.ID != 0 {
+		if !r.limited() || r.meter.ID != 0 {
 			continue
 		}
 		var err error
@@ -326,6 +342,14 @@ func (b *Bridge) plan(owner string, next []*rule) (plan, error) {
 			p.tx.Flows = append(p.tx.Flows, remove(r.placed))
 		}
 	}
+	come, gone := b.rules.tracked.change(b.cfg.Layout, b.tap, b.rules.owners[owner], next)
+	for i := range gone {
+		p.tx.Flows = append(p.tx.Flows, remove(&gone[i]))
+	}
+	for _, f := range come {
+		adds = append(adds, openflow.FlowMod{Command: openflow.Add, Flow: f})
+	}
+	p.come, p.gone, p.count = come, append(p.gone, gone...), len(come)-len(gone)
 	p.tx.Flows = append(p.tx.Flows, adds...)
 	for id := range oldMeters {
 		p.tx.DeleteMeters = append(p.tx.DeleteMeters, id)
@@ -337,6 +361,7 @@ func (b *Bridge) plan(owner string, next []*rule) (plan, error) {
 func (b *Bridge) accept(owner string, next []*rule, p *plan) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.flowCount += p.count
 	for _, r := range b.rules.owners[owner] {
 		if r.placed != nil {
 			b.flowCount--
@@ -362,6 +387,10 @@ func (b *Bridge) readBack(ctx context.Context, conn *openflow.Conn, p *plan) err
 	for _, f := range p.place {
 		expect[f.Key()] = f
 		cookies[f.Cookie] = true
+	}
+	for i := range p.come {
+		expect[p.come[i].Key()] = &p.come[i]
+		cookies[p.come[i].Cookie] = true
 	}
 	gone := map[openflow.FlowKey]uint64{}
 	for i := range p.gone {

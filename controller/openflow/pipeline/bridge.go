@@ -29,7 +29,7 @@ type Config struct {
 	// tcp:HOST:PORT of a passive one. An active controller connection would
 	// flush everybody's flows.
 	Target string
-	// Layout places our tables; the zero value is DefaultBase.
+	// Layout places our tables; the zero value is DefaultBase and ZoneOf(Name).
 	Layout Layout
 	// Dialer holds connection settings.
 	Dialer openflow.Dialer
@@ -76,8 +76,11 @@ type Bridge struct {
 
 // New returns a bridge that does nothing until Run.
 func New(cfg Config) (*Bridge, error) {
-	if cfg.Layout == (Layout{}) {
+	if cfg.Layout.Base == 0 {
 		cfg.Layout.Base = DefaultBase
+	}
+	if cfg.Layout.Zone == 0 {
+		cfg.Layout.Zone = ZoneOf(cfg.Name)
 	}
 	if err := cfg.Layout.Validate(); err != nil {
 		return nil, err

@@ -21,13 +21,16 @@ type Placement struct {
 	Slot   uint8
 	InPort uint32 // of Match.InPort; not used when that is empty
 	Meter  uint32 // for ActionRateLimit
+	// Reply asks for the second flow of a rule about connections, the one for
+	// packets against the direction in which the connection was opened.
+	Reply bool
 }
 
 // maxTTL is the longest hard timeout that fits the message.
 const maxTTL = math.MaxUint16 * time.Second
 
-// Compile turns an intent into its flow. It is pure: equal arguments give
-// equal flows.
+// Compile turns an intent into its flow, one of two where the intent has
+// replies (see HasReply). It is pure: equal arguments give equal flows.
 func Compile(in segmentation.Intent, p Placement) (openflow.Flow, error) {
 	f, err := compile(in, p)
 	if err != nil {
@@ -41,23 +44,31 @@ func compile(in segmentation.Intent, p Placement) (openflow.Flow, error) {
 	if err := checkIntent(in); err != nil {
 		return f, err
 	}
-	switch in.Tier {
-	case segmentation.TierGuard:
-		f.Table, f.Cookie = p.Layout.table(tableGuard), cookie(CategoryGuard, p.Object)
-	case segmentation.TierEmergency:
-		f.Table, f.Cookie = p.Layout.table(tableEmergency), cookie(CategoryEmergency, p.Object)
+	f.HardTimeout = uint16(in.TTL / time.Second)
+	if in.TTL > 0 {
 		f.Flags = openflow.FlagSendFlowRemoved
 	}
-	f.HardTimeout = uint16(in.TTL / time.Second)
 	f.Priority = priority(in, p.Slot)
-	next := openflow.Resubmit{Table: p.Layout.table(tableTap)}
+	if in.Tier.Policy() {
+		return compilePolicy(in, p, f)
+	}
+	// Whatever an emergency rule lets pass, policy has still to agree. What a
+	// guard rule lets pass is exempt; it is tracked all the same, so that the
+	// answers to it are known as such.
+	next := []openflow.Action{openflow.Resubmit{Table: p.Layout.table(tableAdmit)}}
+	if in.Tier == segmentation.TierGuard {
+		next = append([]openflow.Action{mark(exemptBit, 1, 1)}, next...)
+		f.Table, f.Cookie = p.Layout.table(tableGuard), cookie(CategoryGuard, p.Object)
+	} else {
+		f.Table, f.Cookie = p.Layout.table(tableEmergency), cookie(CategoryEmergency, p.Object)
+	}
 	switch in.Action {
 	case segmentation.ActionDeny:
 		f.Actions = p.Tap.sample(flow.SignalDropped, in.Sample)
 	case segmentation.ActionAllow:
-		f.Actions = []openflow.Action{next}
+		f.Actions = next
 	case segmentation.ActionRateLimit:
-		f.Meter, f.Actions = p.Meter, []openflow.Action{next}
+		f.Meter, f.Actions = p.Meter, next
 	}
 	var err error
 	if f.Match, err = compileMatch(in.Match, p.InPort); err != nil {
@@ -71,18 +82,24 @@ func checkIntent(in segmentation.Intent) error {
 	switch {
 	case in.ID == "":
 		return errors.New("no ID")
-	case in.Tier > segmentation.TierEmergency:
-		return fmt.Errorf("tier %d is not enforced on this bridge, only guard and emergency", in.Tier)
-	case in.Rank > maxRank:
+	case in.Tier > segmentation.TierBaseline:
+		return fmt.Errorf("unknown tier %d", in.Tier)
+	case in.Rank > maxRank && !in.Tier.Policy():
 		return fmt.Errorf("rank %d above %d", in.Rank, maxRank)
 	case in.TTL < 0 || in.TTL%time.Second != 0 || in.TTL > maxTTL:
 		return fmt.Errorf("TTL %v is not whole seconds up to %v", in.TTL, maxTTL)
 	case in.Tier == segmentation.TierEmergency && in.TTL == 0:
 		return errors.New("emergency rules need a TTL")
-	case in.Action < segmentation.ActionAllow || in.Action > segmentation.ActionRateLimit:
+	case in.Action < segmentation.ActionAllow || in.Action > segmentation.ActionPass:
 		return fmt.Errorf("unknown action %d", in.Action)
 	case in.Action == segmentation.ActionRateLimit && in.Limit.PacketsPerSecond == 0:
 		return errors.New("rate limit of 0 packets/s; deny instead")
+	case in.Tier.Policy():
+		return checkPolicy(in)
+	case in.Action == segmentation.ActionPass:
+		return errors.New("pass leads to the next policy tier, and is for policy tiers")
+	case in.Direction != 0 || in.Established != segmentation.EstablishedRecheck:
+		return errors.New("direction and established are for rules about connections, in the policy tiers")
 	}
 	return nil
 }
@@ -91,7 +108,10 @@ func checkIntent(in segmentation.Intent) error {
 // stricter wins, whichever came first.
 func priority(in segmentation.Intent, slot uint8) uint16 {
 	strictness := map[segmentation.Action]uint16{
-		segmentation.ActionDeny: 0, segmentation.ActionRateLimit: 1, segmentation.ActionAllow: 2,
+		segmentation.ActionDeny: 0, segmentation.ActionRateLimit: 1, segmentation.ActionAllow: 2, segmentation.ActionPass: 3,
+	}
+	if in.Tier.Policy() {
+		return ruleTop - in.Rank*policyPrioritiesRank - strictness[in.Action]*policySlots - uint16(slot)
 	}
 	return ruleTop - in.Rank*prioritiesRank - strictness[in.Action]*slots - uint16(slot)
 }
@@ -155,14 +175,15 @@ func appendTransport(out openflow.Match, m segmentation.Match) (openflow.Match, 
 	case flow.ProtoSCTP:
 		src, dst = openflow.SCTPSrc, openflow.SCTPDst
 	}
-	if (m.SrcPort != 0 || m.DstPort != 0) && src == nil {
+	if m.SrcPort|m.DstPort|m.SrcPortMask|m.DstPortMask != 0 && src == nil {
 		return nil, fmt.Errorf("match on ports needs ip_proto tcp, udp or sctp, not %d", m.Proto)
 	}
-	if m.SrcPort != 0 {
-		out = append(out, src(m.SrcPort))
+	var err error
+	if out, err = appendPort(out, src, m.SrcPort, m.SrcPortMask); err != nil {
+		return nil, err
 	}
-	if m.DstPort != 0 {
-		out = append(out, dst(m.DstPort))
+	if out, err = appendPort(out, dst, m.DstPort, m.DstPortMask); err != nil {
+		return nil, err
 	}
 	if m.TCPFlagsMask != 0 {
 		out = append(out, openflow.TCPFlags(uint16(m.TCPFlags), uint16(m.TCPFlagsMask)))
@@ -173,4 +194,17 @@ func appendTransport(out openflow.Match, m segmentation.Match) (openflow.Match, 
 		out = append(out, openflow.ICMPType(m.ICMPType))
 	}
 	return out, nil
+}
+
+// appendPort matches a port, or those of its bits that stand in mask.
+func appendPort(out openflow.Match, field func(uint16) openflow.OXM, port, mask uint16) (openflow.Match, error) {
+	switch {
+	case port == 0 && mask == 0:
+		return out, nil
+	case mask == 0:
+		return append(out, field(port)), nil
+	case port&^mask != 0:
+		return nil, fmt.Errorf("port 0x%x has bits outside its mask 0x%x", port, mask)
+	}
+	return append(out, field(port).WithMask(uint64(mask))), nil
 }

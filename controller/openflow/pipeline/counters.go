@@ -16,7 +16,8 @@ import (
 type RuleCounter struct {
 	Intent string `json:"intent"`
 	Owner  string `json:"owner"`
-	// Packets and Bytes matched the rule. A rate limit's packets come from
+	// Packets and Bytes matched the rule, or answered what did if it is about
+	// connections. A rate limit's packets come from
 	// its meter and are exact at once; others move every 500 ms.
 	Packets uint64 `json:"packets"`
 	Bytes   uint64 `json:"bytes"`
@@ -93,6 +94,9 @@ func (b *Bridge) count(owner string, flows []openflow.FlowStats, metered []openf
 	}
 	var out []RuleCounter
 	for _, r := range b.rules.owners[owner] {
+		if r.reply {
+			continue
+		}
 		if m, ok := byMeter[r.meter.ID]; ok {
 			r.metered.observe(m.Packets, m.DroppedPackets)
 		}
@@ -104,6 +108,10 @@ func (b *Bridge) count(owner string, flows []openflow.FlowStats, metered []openf
 func (r *rule) counter(now time.Time) RuleCounter {
 	c := RuleCounter{Intent: r.intent.ID, Owner: r.owner, Duration: now.Sub(r.since), Installed: r.placed != nil}
 	c.Packets, c.Bytes = r.flow.total()
+	if r.other != nil {
+		packets, bytes := r.other.flow.total()
+		c.Packets, c.Bytes = c.Packets+packets, c.Bytes+bytes
+	}
 	switch r.intent.Action {
 	case segmentation.ActionDeny:
 		c.Dropped = c.Packets

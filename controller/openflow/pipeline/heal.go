@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/platelet-sdn/platelet/controller/openflow"
-	"github.com/platelet-sdn/platelet/segmentation"
 )
 
 // ErrConflict says that somebody else's flow stands where ours belong. It is
@@ -72,12 +71,15 @@ func (b *Bridge) desiredFlows(now time.Time) (map[openflow.FlowKey]desired, []st
 	for _, f := range b.tap.flows(b.cfg.Layout, b.overrideList(), b.ports.number) {
 		out[f.Key()] = desired{flow: f}
 	}
+	for _, f := range b.rules.tracked.flows(b.cfg.Layout, b.tap) {
+		out[f.Key()] = desired{flow: f}
+	}
 	var waiting []string
 	for _, r := range b.rules.all() {
 		if !r.expiry.IsZero() && !r.expiry.After(now) {
 			continue // expireLoop is about to report it
 		}
-		if r.intent.Action == segmentation.ActionRateLimit && r.meter.ID == 0 {
+		if r.limited() && r.meter.ID == 0 {
 			waiting = append(waiting, r.intent.ID) // without its meter it would allow everything
 			continue
 		}
@@ -249,7 +251,11 @@ func (b *Bridge) observe(p *picture) {
 	}
 }
 
-func ruleCategory(c Category) bool { return c == CategoryGuard || c == CategoryEmergency }
+// ruleCategory reports whether flows of a category are rules, whose object is
+// an intent.
+func ruleCategory(c Category) bool {
+	return c == CategoryGuard || c == CategoryEmergency || c >= CategoryAdmin && c <= CategoryBaseline
+}
 
 // healed records a successful transaction.
 func (b *Bridge) healed(want map[openflow.FlowKey]desired, waiting []string, changes int) {
@@ -287,7 +293,7 @@ func (b *Bridge) chooseMeters(p *picture) (map[*rule]openflow.Meter, []openflow.
 	chosen := map[*rule]openflow.Meter{}
 	var add []openflow.Meter
 	for _, r := range b.rules.all() {
-		if r.intent.Action != segmentation.ActionRateLimit {
+		if !r.limited() {
 			continue
 		}
 		m := meterOf(r.intent.Limit)

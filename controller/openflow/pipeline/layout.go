@@ -22,30 +22,43 @@ const DefaultBase uint8 = 200
 // HookPriority is the reserved priority of the hook in table 0.
 const HookPriority uint16 = 60000
 
-// Our tables, as offsets from the base. Admit, conntrack, egress and ingress
-// are reserved for segmentation policy.
+// Our tables, as offsets from the base, in the order in which packets meet
+// them. Those from conntrack to commit see only packets of hosts that are
+// under policy (stateful.go).
 const (
 	tableGuard uint8 = iota
 	tableEmergency
 	tableAdmit
 	tableConntrack
-	tableEgress
-	tableIngress
-	tableTap
-	tableReturn
-	tableCount
+	tableState
+	tableEgress  // three: one per policy tier
+	tableIngress = tableEgress + policyTiers
+	tableCommit  = tableIngress + policyTiers
+	tableTap     = tableCommit + 1
+	tableReturn  = tableTap + 1
+	tableCount   = tableReturn + 1
+	policyTiers  = 3
+	lastBase     = 254 - tableCount
 )
 
-var tableNames = [tableCount]string{"guard", "emergency", "admit", "conntrack", "egress", "ingress", "tap", "return"}
+var tableNames = [tableCount]string{"guard", "emergency", "admit", "conntrack", "state",
+	"egress-admin", "egress-application", "egress-baseline", "ingress-admin", "ingress-application", "ingress-baseline",
+	"commit", "tap", "return"}
 
 // Layout places our tables on a bridge.
-type Layout struct{ Base uint8 }
+type Layout struct {
+	Base uint8
+	// Zone is where connections of hosts under policy are tracked. Bridges of
+	// one switch share its conntrack, so each needs a zone of its own; 0 means
+	// one that ZoneOf chooses.
+	Zone uint16
+}
 
 // Validate reports whether the tables fit: 255 stands for all tables, and
 // Open vSwitch keeps 254 for itself.
 func (l Layout) Validate() error {
-	if l.Base == 0 || int(l.Base)+int(tableCount) > 254 {
-		return fmt.Errorf("base table %d: want 1 to %d", l.Base, 254-int(tableCount))
+	if l.Base == 0 || l.Base > lastBase {
+		return fmt.Errorf("base table %d: want 1 to %d", l.Base, lastBase)
 	}
 	return nil
 }
@@ -70,7 +83,7 @@ const (
 	cookieOwnerMask uint64 = 0xffff << 48
 	// generation is that of the layout: flows of an older one are ours, and
 	// out of date.
-	generation uint64 = 1
+	generation uint64 = 2
 )
 
 // Category says what a flow of ours is for.
@@ -84,10 +97,16 @@ const (
 	CategoryTap
 	CategoryMiss // goes on to the next table
 	CategoryReturn
+	CategoryAdmin
+	CategoryApplication
+	CategoryBaseline
+	CategoryState   // the way of a tracked packet
+	CategoryTracked // sends the packets of a prefix under policy to conntrack
 )
 
 var categoryNames = [...]string{CategoryHook: "hook", CategoryGuard: "guard", CategoryEmergency: "emergency",
-	CategoryTap: "tap", CategoryMiss: "miss", CategoryReturn: "return"}
+	CategoryTap: "tap", CategoryMiss: "miss", CategoryReturn: "return", CategoryAdmin: "admin",
+	CategoryApplication: "application", CategoryBaseline: "baseline", CategoryState: "state", CategoryTracked: "tracked"}
 
 // String returns the category's name.
 func (c Category) String() string {
@@ -115,39 +134,59 @@ func ObjectID(intentID string) uint32 {
 	return h.Sum32()
 }
 
-// The mark of packets that have been through our tables.
+// Our marks on a packet: that it has been through our tables, and, while it
+// is there, that a guard rule exempts it from policy.
 const (
-	markReg        = 15
-	markBit        = 31
-	markMask       = uint32(1) << markBit
+	markReg    = 15
+	markBit    = 31
+	markMask   = uint32(1) << markBit
+	exemptBit  = 30
+	exemptMask = uint32(1) << exemptBit
+)
+
+// The priorities of rules: see priority.
+const (
 	missPriority   = uint16(0)
 	ruleTop        = uint16(60000)
 	maxRank        = 999
 	prioritiesRank = 32 // per rank: 3 actions, 8 slots each
 	slots          = 8
+	// In the policy tables ranks are finer, because a policy has a rank for
+	// each of its rules, and seldom would two rules want one flow.
+	policyPrioritiesRank = 8 // per rank: 4 actions, 2 slots each
+	policySlots          = 2
 )
 
 // hookMatch selects packets that have not been through our tables.
 func hookMatch() openflow.Match { return openflow.Match{openflow.Reg(markReg, 0, markMask)} }
 
+// mark writes bits of the mark register.
+func mark(offset, bits int, value uint64) openflow.Action {
+	return openflow.Load{Dst: openflow.RegBits(markReg, offset, bits), Value: value}
+}
+
+// miss sends what no rule of a table decides to another one.
+func (l Layout) miss(from, to uint8) openflow.Flow {
+	return openflow.Flow{
+		Table: l.table(from), Priority: missPriority, Cookie: cookie(CategoryMiss, uint32(from)),
+		Instructions: openflow.Instructions{Actions: []openflow.Action{openflow.Resubmit{Table: l.table(to)}}},
+	}
+}
+
 // baseFlows is the frame that the rules hang in: hook, misses, return.
 func (l Layout) baseFlows() []openflow.Flow {
-	miss := func(c Category, from, to uint8) openflow.Flow {
-		return openflow.Flow{
-			Table: l.table(from), Priority: missPriority, Cookie: cookie(c, uint32(from)),
-			Instructions: openflow.Instructions{Actions: []openflow.Action{openflow.Resubmit{Table: l.table(to)}}},
-		}
-	}
 	return []openflow.Flow{
 		{
 			Table: l.table(tableReturn), Priority: missPriority, Cookie: cookie(CategoryReturn, 0),
 			Instructions: openflow.Instructions{Actions: []openflow.Action{
-				openflow.Load{Dst: openflow.RegBits(markReg, markBit, 1), Value: 1}, openflow.Resubmit{Table: 0},
+				mark(exemptBit, 2, 2), // exempt off, mark on
+				openflow.Resubmit{Table: 0},
 			}},
 		},
-		miss(CategoryMiss, tableTap, tableReturn),
-		miss(CategoryMiss, tableEmergency, tableTap),
-		miss(CategoryMiss, tableGuard, tableEmergency),
+		l.miss(tableTap, tableReturn),
+		l.miss(tableAdmit, tableTap),
+		l.miss(tableEmergency, tableAdmit),
+		l.miss(tableGuard, tableEmergency),
 		{
 			Table: 0, Priority: HookPriority, Cookie: cookie(CategoryHook, 0), Match: hookMatch(),
 			Instructions: openflow.Instructions{Actions: []openflow.Action{openflow.Resubmit{Table: l.table(tableGuard)}}},

@@ -9,9 +9,12 @@ import (
 	"github.com/platelet-sdn/platelet/segmentation"
 )
 
-// rule is a desired intent and what we know of it on the switch.
+// rule is a desired intent and what we know of it on the switch: of its flow,
+// or, in a rule of its own, of the second flow that is for replies.
 type rule struct {
 	intent segmentation.Intent
+	reply  bool
+	other  *rule // the one for replies, if the intent has them
 	owner  string
 	object uint32
 	slot   uint8
@@ -47,6 +50,9 @@ func (t *tally) restart() {
 
 func (t *tally) total() (a, b uint64) { return t.base[0] + t.last[0], t.base[1] + t.last[1] }
 
+// limited reports whether the rule needs a meter.
+func (r *rule) limited() bool { return r.intent.Action == segmentation.ActionRateLimit && !r.reply }
+
 // put records what is on the switch now, nil for nothing.
 func (r *rule) put(f *openflow.Flow) {
 	if r.placed != nil && (f == nil || f.Key() != r.placed.Key()) {
@@ -63,7 +69,7 @@ func (r *rule) compile(now time.Time, p Placement, port func(string) (uint32, bo
 			return f, false, nil
 		}
 	}
-	p.Object, p.Slot, p.Meter = r.object, r.slot, r.meter.ID
+	p.Object, p.Slot, p.Meter, p.Reply = r.object, r.slot, r.meter.ID, r.reply
 	if f, err = Compile(r.intent, p); err != nil {
 		return f, false, err
 	}
@@ -76,10 +82,13 @@ func (r *rule) compile(now time.Time, p Placement, port func(string) (uint32, bo
 
 // slotKey is what two rules must not share within one slot.
 type slotKey struct {
-	tier   segmentation.Tier
-	rank   uint16
-	action segmentation.Action
-	match  segmentation.Match
+	tier        segmentation.Tier
+	direction   segmentation.Direction
+	established segmentation.Established
+	rank        uint16
+	action      segmentation.Action
+	match       segmentation.Match
+	reply       bool
 }
 
 func (r *rule) slotKey() slotKey {
@@ -90,7 +99,8 @@ func (r *rule) slotKey() slotKey {
 	if m.Dst.IsValid() {
 		m.Dst = m.Dst.Masked()
 	}
-	return slotKey{r.intent.Tier, r.intent.Rank, r.intent.Action, m}
+	in := &r.intent
+	return slotKey{in.Tier, in.Direction, in.Established, in.Rank, in.Action, m, r.reply}
 }
 
 // ruleSet is what we want on the switch, by owner.
@@ -99,10 +109,12 @@ type ruleSet struct {
 	intents map[string]*rule
 	objects map[uint32]*rule
 	used    map[slotKey][slots]*rule
+	tracked tracking
 }
 
 func newRuleSet() *ruleSet {
-	return &ruleSet{owners: map[string][]*rule{}, intents: map[string]*rule{}, objects: map[uint32]*rule{}, used: map[slotKey][slots]*rule{}}
+	return &ruleSet{owners: map[string][]*rule{}, intents: map[string]*rule{}, objects: map[uint32]*rule{},
+		used: map[slotKey][slots]*rule{}, tracked: tracking{}}
 }
 
 // build makes an owner's rules from intents, without changing the set. A rule
@@ -115,38 +127,70 @@ func (s *ruleSet) build(bridge, owner string, intents []segmentation.Intent, now
 		if in.Switch != "" && in.Switch != bridge {
 			return nil, fmt.Errorf("intent %q is for switch %q, not %q", in.ID, in.Switch, bridge)
 		}
-		// A trial with placeholders finds every error of the intent itself.
-		if _, err := Compile(in, Placement{Layout: Layout{Base: DefaultBase}, InPort: 1, Meter: 1}); err != nil {
-			return nil, err
-		}
 		old := s.intents[in.ID]
 		if ids[in.ID] || old != nil && old.owner != owner {
 			return nil, fmt.Errorf("intent %q is there twice", in.ID)
 		}
 		ids[in.ID] = true
-		r := &rule{intent: in, owner: owner, since: now}
-		if old != nil {
-			r.inherit(old)
-		} else {
-			r.object = s.freeObject(in.ID, objects)
-		}
-		objects[r.object] = true
-		if in.TTL > 0 {
-			r.expiry = now.Add(in.TTL)
-		}
-		if err := s.chooseSlot(r, taken); err != nil {
+		rules, err := makeRules(owner, in, old, now)
+		if err != nil {
 			return nil, err
 		}
-		next = append(next, r)
+		for _, r := range rules {
+			if r.object == 0 {
+				r.object = s.freeObject(r.name(), objects)
+			}
+			objects[r.object] = true
+			if err := s.chooseSlot(r, taken); err != nil {
+				return nil, err
+			}
+		}
+		next = append(next, rules...)
 	}
 	return next, nil
 }
 
-// freeObject returns the intent's object ID, or another one if two intents'
-// IDs have the same hash.
-func (s *ruleSet) freeObject(intentID string, taken map[uint32]bool) uint32 {
-	object := ObjectID(intentID)
-	for taken[object] || s.objects[object] != nil {
+// makeRules returns an intent's rule, and the one for its replies if it has
+// them. What is known of the old ones is taken over.
+func makeRules(owner string, in segmentation.Intent, old *rule, now time.Time) ([]*rule, error) {
+	r := &rule{intent: in, owner: owner, since: now}
+	if in.TTL > 0 {
+		r.expiry = now.Add(in.TTL)
+	}
+	rules := []*rule{r}
+	if HasReply(in) {
+		answers := *r
+		answers.reply, r.other = true, &answers
+		rules = append(rules, &answers)
+	}
+	for _, r := range rules {
+		// A trial with placeholders finds every error of the intent itself.
+		if _, err := Compile(in, Placement{Layout: Layout{Base: DefaultBase}, InPort: 1, Meter: 1, Reply: r.reply}); err != nil {
+			return nil, err
+		}
+	}
+	if old != nil {
+		r.inherit(old)
+		if r.other != nil && old.other != nil {
+			r.other.inherit(old.other)
+		}
+	}
+	return rules, nil
+}
+
+// name is what the rule's object ID is made from.
+func (r *rule) name() string {
+	if r.reply {
+		return r.intent.ID + " replies"
+	}
+	return r.intent.ID
+}
+
+// freeObject returns the object ID of a rule's name, or another one if two
+// names have the same hash; 0 is nobody's.
+func (s *ruleSet) freeObject(name string, taken map[uint32]bool) uint32 {
+	object := ObjectID(name)
+	for object == 0 || taken[object] || s.objects[object] != nil {
 		object++
 	}
 	return object
@@ -166,8 +210,12 @@ func (r *rule) inherit(old *rule) {
 func (s *ruleSet) chooseSlot(r *rule, taken map[slotKey][slots]bool) error {
 	key := r.slotKey()
 	mine, others := taken[key], s.used[key]
-	for i := range uint8(slots) {
-		slot := (r.slot + i) % slots
+	count := uint8(slots)
+	if r.intent.Tier.Policy() {
+		count = policySlots
+	}
+	for i := range count {
+		slot := (r.slot + i) % count
 		if !mine[slot] && (others[slot] == nil || others[slot].owner == r.owner) {
 			r.slot = slot
 			mine[slot] = true
@@ -175,11 +223,13 @@ func (s *ruleSet) chooseSlot(r *rule, taken map[slotKey][slots]bool) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("intent %q: %d rules for the same packets already", r.intent.ID, slots)
+	return fmt.Errorf("intent %q: %d rules for the same packets already", r.intent.ID, count)
 }
 
 // replace makes next the owner's rules; none removes the owner.
 func (s *ruleSet) replace(owner string, next []*rule) {
+	s.tracked.add(s.owners[owner], -1)
+	s.tracked.add(next, 1)
 	for _, r := range s.owners[owner] {
 		s.forget(r)
 	}
@@ -189,7 +239,10 @@ func (s *ruleSet) replace(owner string, next []*rule) {
 	}
 	s.owners[owner] = next
 	for _, r := range next {
-		s.objects[r.object], s.intents[r.intent.ID] = r, r
+		s.objects[r.object] = r
+		if !r.reply {
+			s.intents[r.intent.ID] = r
+		}
 		used := s.used[r.slotKey()]
 		used[r.slot] = r
 		s.used[r.slotKey()] = used

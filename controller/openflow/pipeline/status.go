@@ -52,7 +52,7 @@ func (b *Bridge) Status() Status {
 
 func (b *Bridge) statusLocked() Status {
 	s := b.status
-	s.Owners, s.Rules, s.Waiting = len(b.rules.owners), len(b.rules.objects), len(b.waiting)
+	s.Owners, s.Rules, s.Waiting = len(b.rules.owners), len(b.rules.intents), len(b.waiting)
 	return s
 }
 

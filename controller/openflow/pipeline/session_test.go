@@ -1,0 +1,332 @@
+package pipeline_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/platelet-sdn/platelet/flowcollector/flow"
+	"github.com/platelet-sdn/platelet/segmentation"
+)
+
+// session is a TCP connection between two hosts: the client asks every
+// millisecond, the server answers each question with as much.
+type session struct {
+	asked, answered atomic.Uint64
+	stop            func()
+}
+
+// echo serves TCP on a host until the test ends, and counts whom it accepts.
+func (l *lab) echo(host, port int) *atomic.Uint64 {
+	l.t.Helper()
+	var ln net.Listener
+	l.inHost(host, func() (err error) {
+		ln, err = net.Listen("tcp4", netip.AddrPortFrom(l.addr(host), uint16(port)).String())
+		return err
+	})
+	accepted := &atomic.Uint64{}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			conn, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			accepted.Add(1)
+			wg.Go(func() {
+				defer conn.Close()
+				_, _ = io.Copy(conn, conn) // until either end goes
+			})
+			context.AfterFunc(l.ctx, func() { conn.Close() })
+		}
+	})
+	l.t.Cleanup(func() { ln.Close() })
+	return accepted
+}
+
+// session opens a connection to echo.
+func (l *lab) session(from, to, port int) *session {
+	l.t.Helper()
+	var conn net.Conn
+	l.inHost(from, func() (err error) {
+		conn, err = net.DialTimeout("tcp4", netip.AddrPortFrom(l.addr(to), uint16(port)).String(), 10*time.Second)
+		return err
+	})
+	s := &session{}
+	done := make(chan struct{})
+	var wg sync.WaitGroup
+	s.stop = sync.OnceFunc(func() { close(done); conn.Close(); wg.Wait() })
+	l.t.Cleanup(s.stop)
+	wg.Go(func() {
+		tick := time.NewTicker(time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-done:
+				return
+			case <-tick.C:
+				if _, err := conn.Write(make([]byte, 100)); err != nil {
+					return
+				}
+				s.asked.Add(1)
+			}
+		}
+	})
+	wg.Go(func() {
+		buf := make([]byte, 4096)
+		for {
+			n, err := conn.Read(buf)
+			if err != nil {
+				return
+			}
+			s.answered.Add(uint64(n))
+		}
+	})
+	return s
+}
+
+// flows waits until answers arrive (again).
+func (s *session) flows(l *lab) {
+	l.t.Helper()
+	n := s.answered.Load()
+	l.eventually("the session to go on", func() bool { return s.answered.Load() > n+2000 })
+}
+
+// stuck waits until a rule has met more packets of the session, the
+// retransmissions, and none of them was answered.
+func (s *session) stuck(l *lab, b *running, owner string) {
+	l.t.Helper()
+	l.eventually("the session to stop", func() bool {
+		answered, dropped := s.answered.Load(), l.matched(b, owner)
+		l.eventually("the rule to meet retransmissions", func() bool { return l.matched(b, owner) >= dropped+2 })
+		return s.answered.Load() == answered
+	})
+}
+
+// matched is how many packets an owner's rules have met.
+func (l *lab) matched(b *running, owner string) (n uint64) {
+	l.t.Helper()
+	counters, err := b.Counters(l.ctx, owner)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	for _, c := range counters {
+		n += c.Packets
+	}
+	return n
+}
+
+// push is a stream of datagrams that a server sends to a client who asked for
+// it once.
+func (l *lab) push(server, client, port int) *stream {
+	l.t.Helper()
+	var from, to *net.UDPConn
+	at := net.UDPAddrFromAddrPort(netip.AddrPortFrom(l.addr(server), uint16(port)))
+	l.inHost(server, func() (err error) { from, err = net.ListenUDP("udp4", at); return err })
+	l.inHost(client, func() (err error) { to, err = net.DialUDP("udp4", nil, at); return err })
+	s := &stream{}
+	done := make(chan struct{})
+	var wg sync.WaitGroup
+	s.stop = sync.OnceFunc(func() { close(done); from.Close(); to.Close(); wg.Wait() })
+	l.t.Cleanup(s.stop)
+	if _, err := to.Write([]byte("send")); err != nil {
+		l.t.Fatal(err)
+	}
+	if err := from.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
+		l.t.Fatal(err)
+	}
+	_, whom, err := from.ReadFromUDPAddrPort(make([]byte, 16))
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	wg.Go(func() {
+		buf := make([]byte, 64)
+		for {
+			if _, err := to.Read(buf); errors.Is(err, net.ErrClosed) {
+				return
+			} else if err == nil {
+				s.received.Add(1)
+			}
+		}
+	})
+	wg.Go(func() {
+		tick := time.NewTicker(time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-done:
+				return
+			case <-tick.C:
+				if _, err := from.WriteToUDPAddrPort(make([]byte, 32), whom); err == nil {
+					s.sent.Add(1)
+				}
+			}
+		}
+	})
+	return s
+}
+
+// rule is an ingress rule for one host.
+func (l *lab) rule(id string, tier segmentation.Tier, rank uint16, action segmentation.Action, to int, proto uint8, port uint16) segmentation.Intent {
+	return segmentation.Intent{
+		ID: id, Tier: tier, Direction: segmentation.DirectionIngress, Rank: rank, Action: action,
+		Match: segmentation.Match{EtherType: flow.EtherIPv4, Dst: l.prefix(to), Proto: proto, DstPort: port},
+	}
+}
+
+func (l *lab) apply(b *running, owner string, intents ...segmentation.Intent) {
+	l.t.Helper()
+	r, err := b.Apply(l.ctx, owner, intents)
+	if err != nil || !r.ReadBack || r.Installed != len(intents) {
+		l.t.Fatalf("%+v, %v", r, err)
+	}
+}
+
+func (l *lab) remove(b *running, owner string) {
+	l.t.Helper()
+	if r, err := b.Remove(l.ctx, owner); err != nil || !r.ReadBack {
+		l.t.Fatalf("%+v, %v", r, err)
+	}
+}
+
+// tries opens a connection in vain: the server hears of none of the SYNs,
+// first or repeated.
+func (l *lab) tries(b *running, owner string, from, to, port int, accepted *atomic.Uint64) {
+	l.t.Helper()
+	before, met := accepted.Load(), l.matched(b, owner)
+	ctx, cancel := context.WithCancel(l.ctx)
+	defer cancel()
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() {
+		l.inHost(from, func() error {
+			var d net.Dialer
+			conn, err := d.DialContext(ctx, "tcp4", netip.AddrPortFrom(l.addr(to), uint16(port)).String())
+			if err == nil {
+				conn.Close()
+			}
+			return nil
+		})
+	})
+	l.eventually("repeated SYNs to be dropped", func() bool { return l.matched(b, owner) >= met+3 })
+	if accepted.Load() != before {
+		l.t.Error("a repeated SYN got through")
+	}
+	cancel()
+}
+
+// A quarantined host's session stops in both directions, whether its peer is
+// under policy or not, and goes on when it is released.
+func TestQuarantineStopsSessions(t *testing.T) {
+	for name, policy := range map[string]bool{"no policy": false, "under policy": true} {
+		t.Run(name, func(t *testing.T) {
+			l := newLab(t, "sa", 2)
+			accepted := l.echo(1, 9000)
+			b := l.start()
+			if policy {
+				l.apply(b, "policy",
+					l.rule("policy/0", segmentation.TierApplication, 1, segmentation.ActionAllow, 1, flow.ProtoTCP, 9000),
+					l.rule("policy/1", segmentation.TierBaseline, 1, segmentation.ActionDeny, 1, 0, 0))
+			}
+			s := l.session(0, 1, 9000)
+			s.flows(l)
+			intents, err := segmentation.Protected{}.Quarantine(segmentation.Quarantine{
+				Owner: "d-1", Switch: l.bridge, Port: l.hosts[0], Host: l.addr(0), Attached: true, TTL: 2 * time.Minute,
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			l.apply(b, "d-1", intents...)
+			s.stuck(l, b, "d-1")
+			l.tries(b, "d-1", 0, 1, 9000, accepted)
+			l.remove(b, "d-1")
+			s.flows(l)
+		})
+	}
+}
+
+// A deny that comes while a session is established ends it at once: what the
+// opener sends, and what the other side sends by itself.
+func TestNewDenyStopsSessions(t *testing.T) {
+	l := newLab(t, "sb", 2)
+	accepted := l.echo(1, 9000)
+	b := l.start()
+	l.apply(b, "policy", l.rule("policy/0", segmentation.TierApplication, 5, segmentation.ActionAllow, 1, 0, 0))
+	s, p := l.session(0, 1, 9000), l.push(1, 0, 9001)
+	s.flows(l)
+	p.flows(l)
+	l.apply(b, "deny",
+		l.rule("deny/0", segmentation.TierAdmin, 1, segmentation.ActionDeny, 1, flow.ProtoTCP, 9000),
+		l.rule("deny/1", segmentation.TierAdmin, 1, segmentation.ActionDeny, 1, flow.ProtoUDP, 9001))
+	p.quiet(l, 50)
+	s.stuck(l, b, "deny")
+	l.tries(b, "deny", 0, 1, 9000, accepted)
+	l.remove(b, "deny")
+	s.flows(l)
+	p.flows(l)
+
+	// An allow that goes is as good as a deny that comes.
+	l.apply(b, "base", l.rule("base/0", segmentation.TierBaseline, 1, segmentation.ActionDeny, 1, 0, 0))
+	s.flows(l)
+	p.flows(l)
+	l.remove(b, "policy")
+	p.quiet(l, 50)
+	s.stuck(l, b, "base")
+}
+
+// A deny that keeps what is established is for new connections alone.
+func TestKeepLeavesSessionsAlone(t *testing.T) {
+	l := newLab(t, "sc", 2)
+	accepted := l.echo(1, 9000)
+	b := l.start()
+	l.apply(b, "policy", l.rule("policy/0", segmentation.TierApplication, 5, segmentation.ActionAllow, 1, 0, 0))
+	s, p := l.session(0, 1, 9000), l.push(1, 0, 9001)
+	s.flows(l)
+	p.flows(l)
+	deny := l.rule("deny/0", segmentation.TierAdmin, 1, segmentation.ActionDeny, 1, 0, 0)
+	deny.Established = segmentation.EstablishedKeep
+	l.apply(b, "deny", deny)
+	l.tries(b, "deny", 0, 1, 9000, accepted)
+	s.flows(l)
+	p.flows(l)
+}
+
+// A pipeline behind ours that tracks connections itself finds packets as if
+// they had never been tracked, and its sessions stop and go on like others.
+func TestForeignConntrack(t *testing.T) {
+	l := newLab(t, "sd", 2)
+	l.ofctl("del-flows")
+	for _, f := range []string{
+		"table=0,priority=10,arp,actions=NORMAL",
+		"table=0,priority=10,ip,ct_state=-trk,actions=ct(table=10)",
+		"table=10,priority=10,ip,ct_state=+trk+new,actions=ct(commit),NORMAL",
+		"table=10,priority=10,ip,ct_state=+trk+est,actions=NORMAL",
+	} {
+		l.ofctl("add-flow", f)
+	}
+	before := l.foreign()
+	l.echo(1, 9000)
+	s := l.session(0, 1, 9000)
+	s.flows(l)
+	b := l.start()
+	s.flows(l)
+	l.apply(b, "policy",
+		l.rule("policy/0", segmentation.TierApplication, 1, segmentation.ActionAllow, 1, flow.ProtoTCP, 9000),
+		l.rule("policy/1", segmentation.TierBaseline, 1, segmentation.ActionDeny, 1, 0, 0))
+	s.flows(l)
+	deny := l.deny("d-1/0", 0)
+	l.apply(b, "d-1", deny)
+	s.stuck(l, b, "d-1")
+	l.remove(b, "d-1")
+	s.flows(l)
+	l.session(0, 1, 9000).flows(l)
+	if after := l.foreign(); after != before {
+		t.Errorf("foreign flows changed from\n%s\nto\n%s", before, after)
+	}
+}

@@ -1,0 +1,203 @@
+package pipeline
+
+import (
+	"hash/fnv"
+	"net/netip"
+
+	"github.com/platelet-sdn/platelet/controller/openflow"
+	"github.com/platelet-sdn/platelet/flowcollector/flow"
+	"github.com/platelet-sdn/platelet/segmentation"
+)
+
+// The way of packets under policy. Conntrack is a target, so only packets
+// from or to a prefix that some rule of a policy tier protects are sent there
+// (admit), and only connections that both ends' rules allow are entered
+// (commit). In between a packet meets the rules of the host that opened the
+// connection (egress) and of the one that it was opened to (ingress), a table
+// per tier, so that pass is a resubmit and a tier that decides nothing falls
+// through to the next.
+//
+// Every packet is checked, not just the first: a rule has a second flow for
+// the replies, with both ends changed over. So a connection that a new rule
+// forbids stops at once in both directions, whoever happens to send, and
+// nobody's entry has to be flushed for it. Flushing would not even stop it:
+// the server's next packet would open the same connection the other way
+// round, for which no rule may exist.
+
+// zoneFirst and zoneCount are the range of our conntrack zones; others count
+// from 1 upwards.
+const (
+	zoneFirst uint16 = 0xf000
+	zoneCount uint16 = 1024
+)
+
+// ZoneOf returns the conntrack zone of a bridge that is configured none: the
+// same for the same name, so that a restarted controller finds its
+// connections.
+func ZoneOf(bridge string) uint16 {
+	h := fnv.New32a()
+	h.Write([]byte(bridge)) // never fails
+	return zoneFirst + uint16(h.Sum32()%uint32(zoneCount))
+}
+
+// invalidSample is the probability, of 65535, with which packets that belong
+// to no connection are reported as dropped.
+const invalidSample = 65
+
+// Priorities in the tables of the frame below: what is first decides.
+const (
+	stateExempt  uint16 = 40
+	stateInvalid uint16 = 30
+	stateRelated uint16 = 20
+	stateAside   uint16 = 20 // discovery and address assignment
+	stateTrack   uint16 = 10
+)
+
+// statefulFrame is the way of packets under policy. It is on the switch only
+// while there are any: a datapath without connection tracking refuses it, and
+// works for everything else.
+func (l Layout) statefulFrame(t TapConfig) []openflow.Flow {
+	var out []openflow.Flow
+	add := func(table uint8, priority uint16, m openflow.Match, actions ...openflow.Action) {
+		out = append(out, openflow.Flow{
+			Table: l.table(table), Priority: priority, Match: m,
+			Cookie:       cookie(CategoryState, uint32(table)<<16|uint32(priority)),
+			Instructions: openflow.Instructions{Actions: actions},
+		})
+	}
+	to := func(table uint8) openflow.Action { return openflow.Resubmit{Table: l.table(table)} }
+	for _, m := range untracked() {
+		add(tableConntrack, stateAside, m, to(tableTap))
+	}
+	for _, ether := range []uint16{flow.EtherIPv4, flow.EtherIPv6} {
+		ip := openflow.EthType(ether)
+		add(tableConntrack, stateTrack, openflow.Match{ip}, openflow.Conntrack{Zone: l.Zone, Table: l.table(tableState), Recirc: true})
+		add(tableCommit, stateTrack, openflow.Match{ip, openflow.CTState(openflow.CTNew, openflow.CTNew)},
+			openflow.Conntrack{Zone: l.Zone, Commit: true}, openflow.CTClear{}, to(tableTap))
+	}
+	add(tableState, stateExempt, openflow.Match{openflow.Reg(markReg, exemptMask, exemptMask)}, to(tableCommit))
+	add(tableState, stateInvalid, openflow.Match{openflow.CTState(openflow.CTInvalid, openflow.CTInvalid)}, t.sample(flow.SignalDropped, invalidSample)...)
+	add(tableState, stateRelated, openflow.Match{openflow.CTState(openflow.CTRelated, openflow.CTRelated)}, to(tableCommit))
+	// The pipeline behind us must find the packet untracked, as it came: it
+	// may track connections itself.
+	add(tableCommit, missPriority, nil, openflow.CTClear{}, to(tableTap))
+	for table := tableState; table < tableCommit; table++ {
+		out = append(out, l.miss(table, table+1))
+	}
+	return out
+}
+
+// untracked lists what hosts need to have an address and a neighbourhood at
+// all: DHCP, neighbour discovery, and multicast listener reports, which
+// conntrack would call invalid.
+func untracked() []openflow.Match {
+	var out []openflow.Match
+	for _, p := range [][2]uint16{{68, 67}, {67, 68}, {67, 67}} {
+		out = append(out, openflow.Match{openflow.EthType(flow.EtherIPv4), openflow.IPProto(flow.ProtoUDP),
+			openflow.UDPSrc(p[0]), openflow.UDPDst(p[1])})
+	}
+	for _, p := range [][2]uint16{{546, 547}, {547, 546}, {547, 547}} {
+		out = append(out, openflow.Match{openflow.EthType(flow.EtherIPv6), openflow.IPProto(flow.ProtoUDP),
+			openflow.UDPSrc(p[0]), openflow.UDPDst(p[1])})
+	}
+	// RFC 4861: 133 to 137. RFC 2710, 3810: 130 to 132, 143.
+	for _, t := range []uint8{130, 131, 132, 133, 134, 135, 136, 137, 143} {
+		out = append(out, openflow.Match{openflow.EthType(flow.EtherIPv6), openflow.IPProto(flow.ProtoICMPv6), openflow.ICMPv6Type(t)})
+	}
+	return out
+}
+
+// trackedFlows send the packets from and to a prefix to conntrack.
+func (l Layout) trackedFlows(p netip.Prefix) []openflow.Flow {
+	ip := openflow.EthType(flow.EtherIPv6)
+	if p.Addr().Is4() {
+		ip = openflow.EthType(flow.EtherIPv4)
+	}
+	h := fnv.New32a()
+	h.Write([]byte(p.String())) // never fails
+	out := make([]openflow.Flow, 0, 2)
+	for _, side := range []openflow.OXM{openflow.IPSrc(p), openflow.IPDst(p)} {
+		out = append(out, openflow.Flow{
+			Table: l.table(tableAdmit), Priority: stateTrack, Cookie: cookie(CategoryTracked, h.Sum32()), Match: openflow.Match{ip, side},
+			Instructions: openflow.Instructions{Actions: []openflow.Action{openflow.Resubmit{Table: l.table(tableConntrack)}}},
+		})
+	}
+	if p.Bits() == 0 { // both match everything
+		return out[:1]
+	}
+	return out
+}
+
+// protects returns the prefixes on whose side a rule stands; packets from and
+// to them have to be tracked. There are none for rules about packets.
+func protects(in segmentation.Intent) []netip.Prefix {
+	if !in.Tier.Policy() {
+		return nil
+	}
+	own := in.Match.Dst
+	if in.Direction == segmentation.DirectionEgress {
+		own = in.Match.Src
+	}
+	if own.IsValid() {
+		return []netip.Prefix{own.Masked()}
+	}
+	var out []netip.Prefix
+	if in.Match.EtherType != flow.EtherIPv6 {
+		out = append(out, netip.PrefixFrom(netip.IPv4Unspecified(), 0))
+	}
+	if in.Match.EtherType != flow.EtherIPv4 {
+		out = append(out, netip.PrefixFrom(netip.IPv6Unspecified(), 0))
+	}
+	return out
+}
+
+// tracking counts, for each prefix, the rules that want its packets tracked.
+type tracking map[netip.Prefix]int
+
+// add counts rules in (n is 1) or out (-1).
+func (t tracking) add(rules []*rule, n int) {
+	for _, r := range rules {
+		for _, p := range protects(r.intent) {
+			if t[p] += n; t[p] == 0 {
+				delete(t, p)
+			}
+		}
+	}
+}
+
+// flows returns the whole way of packets under policy, none without any.
+func (t tracking) flows(l Layout, tap TapConfig) []openflow.Flow {
+	if len(t) == 0 {
+		return nil
+	}
+	out := l.statefulFrame(tap)
+	for p := range t {
+		out = append(out, l.trackedFlows(p)...)
+	}
+	return out
+}
+
+// change returns the flows that come and go with a change of one owner's
+// rules, without looking at all the others.
+func (t tracking) change(l Layout, tap TapConfig, old, next []*rule) (come, gone []openflow.Flow) {
+	delta := tracking{}
+	delta.add(next, 1)
+	delta.add(old, -1)
+	size := len(t)
+	for p, n := range delta {
+		before, after := t[p] > 0, t[p]+n > 0
+		switch {
+		case after && !before:
+			come, size = append(come, l.trackedFlows(p)...), size+1
+		case before && !after:
+			gone, size = append(gone, l.trackedFlows(p)...), size-1
+		}
+	}
+	switch {
+	case len(t) == 0 && size > 0:
+		come = append(l.statefulFrame(tap), come...)
+	case len(t) > 0 && size == 0:
+		gone = append(gone, l.statefulFrame(tap)...)
+	}
+	return come, gone
+}
