@@ -2,6 +2,7 @@ package openflow
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -140,12 +141,11 @@ func (c *Conn) exchangeHello(ctx context.Context, r *bufio.Reader) (Message, err
 			return Message{}, explain(err, true)
 		}
 	}
-	if _, err := c.nc.Write(appendHello(nil, c.xids(1))); err != nil {
-		return Message{}, explain(err, isTLS)
-	}
-	// With TLS 1.3 a switch that refuses our certificate says so here.
+	_, unsent := c.nc.Write(appendHello(nil, c.xids(1)))
+	// With TLS 1.3 a switch that refuses our certificate says so after the
+	// handshake, and has hung up perhaps before our hello.
 	m, err := readMessage(r, 0)
-	if err != nil {
+	if err = cmp.Or(err, unsent); err != nil {
 		return m, explain(err, isTLS)
 	}
 	return m, nil

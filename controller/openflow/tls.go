@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 )
 
 // TLS are the files of mutual TLS between us and the switches. They are read
@@ -16,10 +17,10 @@ import (
 //
 // The peer's certificate must be signed by the CA, be in force now, and be
 // good for its side of the connection where it says what it is good for. The
-// certificates of ovs-pki name no host at all (they have no subject
-// alternative names), so that the host that was dialled is not compared: any
-// switch of the CA can stand in for another. Where that matters, Names ties
-// addresses to certificates. The least version is TLS 1.2.
+// certificates of ovs-pki carry the name that `ovs-pki req` was given, which
+// need not be a host's, so that the host that was dialled is not compared:
+// any switch of the CA can stand in for another. Where that matters, Names
+// ties addresses to certificates. The least version is TLS 1.2.
 type TLS struct {
 	// CA holds the certificates that the peer's must lead to, in PEM. With
 	// ovs-pki that is the switches' CA, switchca/cacert.pem.
@@ -110,6 +111,8 @@ func (t TLS) verifier(purpose x509.ExtKeyUsage, host string) func(tls.Connection
 func carries(c *x509.Certificate, name string) error {
 	switch {
 	case name == "":
+		return nil
+	case slices.Contains(c.DNSNames, name): // ovs-pki: even where it is an address
 		return nil
 	case len(c.DNSNames)+len(c.IPAddresses) > 0:
 		return c.VerifyHostname(name)
