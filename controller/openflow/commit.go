@@ -7,12 +7,12 @@ import (
 	"time"
 )
 
-// Commit carries out a transaction: meters, then the flows as one atomic
-// bundle, then a barrier, then the deletion of old meters. When the switch
-// refuses any member the rest is discarded, new meters are deleted and changed
-// ones restored: Open vSwitch would commit a bundle without the members it
-// rejected. It takes two round trips, one more to change meters and two more
-// to delete some. One transaction runs at a time.
+// Commit carries out a transaction: meters, then groups and flows as one
+// atomic bundle, then a barrier, then the deletion of old meters. When the
+// switch refuses any member the rest is discarded, new meters are deleted and
+// changed ones restored: Open vSwitch would commit a bundle without the members
+// it rejected. It takes two round trips, one more each to change meters and to
+// delete groups, and two more to delete meters. One transaction runs at a time.
 //
 // The error is a *TxError when the switch (or Validate) refused. It wraps
 // ErrUncertain when the connection ended at the commit, or when the context
@@ -41,6 +41,9 @@ func (c *Conn) Commit(ctx context.Context, tx Tx) error {
 	r.span = c.beginSpan(tx.members() + 1)
 	defer c.endSpan(r.span)
 	if err := r.prepare(ctx); err != nil {
+		return r.undo(err, true)
+	}
+	if err := r.guardGroups(ctx); err != nil {
 		return r.undo(err, true)
 	}
 	// From here on only the switch knows what is in force, and it tells soon:
@@ -160,10 +163,14 @@ func (r *txRun) prepare(ctx context.Context) error {
 		// Flows name the meters: the switch must not reorder them.
 		w.add(func(b []byte) []byte { return appendMessage(b, TypeBarrierRequest, barrier.xid, nil) })
 		w.add(func(b []byte) []byte { return appendBundleControl(b, opened.xid, r.bundle, bundleOpen) })
+		for i := range r.tx.Groups {
+			r.sendMember(ctx, w, r.tx.Groups[i].append)
+		}
 		for i := range r.tx.Flows {
-			r.send(ctx, w, func(b []byte, xid uint32) ([]byte, error) {
-				return appendBundleAdd(b, xid, r.bundle, r.tx.Flows[i].append)
-			})
+			r.sendMember(ctx, w, r.tx.Flows[i].append)
+		}
+		for i := range r.tx.DeleteGroups {
+			r.sendMember(ctx, w, r.tx.group(len(r.tx.Groups)+i).append)
 		}
 		w.add(func(b []byte) []byte { return appendBundleControl(b, closed.xid, r.bundle, bundleClose) })
 	})
@@ -195,6 +202,11 @@ func (r *txRun) send(ctx context.Context, w *messageWriter, build func(b []byte,
 	if r.built++; len(w.buf) == 0 { // passed on with all before it
 		r.sent = r.built
 	}
+}
+
+// sendMember sends one member of the bundle.
+func (r *txRun) sendMember(ctx context.Context, w *messageWriter, member func(b []byte, xid uint32) ([]byte, error)) {
+	r.send(ctx, w, func(b []byte, xid uint32) ([]byte, error) { return appendBundleAdd(b, xid, r.bundle, member) })
 }
 
 // errMembers says inside this file that members were refused.
@@ -236,6 +248,10 @@ func (r *txRun) undo(cause error, discard bool) error {
 		return appendBundleControl(b, xid, r.bundle, bundleDiscard)
 	})
 	result := &TxError{Cause: cause}
+	var member *MemberError
+	if errors.As(cause, &member) {
+		result.Members, result.Cause = append(result.Members, member), nil
+	}
 	if errors.Is(cause, errMembers) {
 		result.Cause = nil
 	}
@@ -293,99 +309,4 @@ func (r *txRun) undoMeters(ctx context.Context, mine []bool) error {
 		return fmt.Errorf("take back meters: %w", err)
 	}
 	return nil
-}
-
-// deleteMeters deletes the old meters that no flow names any more: Open
-// vSwitch would delete the flow as well.
-func (r *txRun) deleteMeters(ctx context.Context) error {
-	if len(r.tx.DeleteMeters) == 0 {
-		return nil
-	}
-	result := &TxError{Committed: true}
-	flows, err := r.c.flowsOfMeters(ctx, r.tx.DeleteMeters)
-	if err == nil {
-		var unused []int
-		for i, n := range flows {
-			if n == 0 {
-				unused = append(unused, i)
-			} else if n > 0 {
-				result.Members = append(result.Members, r.deletedMember(i, fmt.Errorf("%w by %d flows", ErrInUse, n)))
-			}
-		}
-		err = r.sendDeletions(ctx, unused, result)
-	}
-	if err != nil {
-		result.Cause = fmt.Errorf("delete old meters: %w", err)
-	}
-	if len(result.Members) > 0 || err != nil {
-		return result
-	}
-	return nil
-}
-
-func (r *txRun) deletedMember(i int, err error) *MemberError {
-	return &MemberError{Member: "meter", Index: r.tx.meters() + i, Text: fmt.Sprintf("meter=%d", r.tx.DeleteMeters[i]), Err: err}
-}
-
-// sendDeletions deletes the given ones of DeleteMeters.
-func (r *txRun) sendDeletions(ctx context.Context, which []int, result *TxError) error {
-	if len(which) == 0 {
-		return nil
-	}
-	first := uint32(0)
-	errs, err := r.c.sendChecked(ctx, len(which), func(b []byte, i int, xid uint32) []byte {
-		if i == 0 {
-			first = xid
-		}
-		return appendMeterMod(b, xid, MeterDelete, Meter{ID: r.tx.DeleteMeters[which[i]]})
-	})
-	for _, e := range errs {
-		if i := int(e.XID - first); i < len(which) && !isUnknownMeter(e) {
-			result.Members = append(result.Members, r.deletedMember(which[i], e))
-		}
-	}
-	return err
-}
-
-func isUnknownMeter(err error) bool {
-	var e *Error
-	return errors.As(err, &e) && e.Type == ErrorTypeMeterFailed && e.CodeName() == "UNKNOWN_METER"
-}
-
-// flowsOfMeters returns how many flows name each of the meters, -1 where there
-// is no such meter.
-func (c *Conn) flowsOfMeters(ctx context.Context, ids []uint32) ([]int, error) {
-	r := &txRun{c: c}
-	types := make([]Type, len(ids))
-	for i := range types {
-		types[i] = TypeMultipartReply
-	}
-	calls, err := r.begin(types...)
-	if err != nil {
-		return nil, err
-	}
-	if err := c.write(ctx, func(w *messageWriter) {
-		for i, k := range calls {
-			w.add(func(b []byte) []byte { return appendMultipart(b, k.xid, multipartMeter, meterBody(ids[i])) })
-		}
-	}); err != nil {
-		return nil, r.abandon(calls, err)
-	}
-	out := make([]int, len(ids))
-	for i, k := range calls {
-		out[i] = -1
-		replies, waitErr := c.wait(ctx, k)
-		if isUnknownMeter(waitErr) {
-			continue
-		}
-		var counters []MeterCounters
-		if waitErr == nil {
-			waitErr = eachPart(replies, multipartMeter, decodeAll(&counters, decodeMeterStats))
-		}
-		err = errors.Join(err, waitErr)
-		if len(counters) > 0 {
-			out[i] = int(counters[0].Flows)
-		}
-	}
-	return out, err
 }

@@ -41,16 +41,23 @@ const faultCookie uint64 = 0x504c_0101_0000_0000
 
 func faultFlow(priority uint16, meter, group uint32) FlowMod {
 	f := Flow{Table: 9, Priority: priority, Cookie: faultCookie, Match: Match{InPort(1)}}
-	f.Meter = meter
-	f.Actions = []Action{Output{Port: PortNormal}}
+	f.Meter, f.Actions = meter, []Action{Output{Port: PortNormal}}
+	if group != 0 {
+		f.Actions = []Action{ToGroup{ID: group}}
+	}
 	return FlowMod{Flow: f}
+}
+
+func faultGroup(command GroupCommand, id, port uint32) GroupMod {
+	return GroupMod{Command: command, Group: Group{ID: id, Type: GroupIndirect, Buckets: []Bucket{{Actions: []Action{Output{Port: port}}}}}}
 }
 
 // faultOld is the state before, and faultTx what turns it into the new one.
 func faultOld() Tx {
 	return Tx{
 		AddMeters: []Meter{{ID: 100, Flags: MeterPktps | MeterBurst, Rate: 10, Burst: 10}, {ID: 101, Flags: MeterPktps, Rate: 11}},
-		Flows:     []FlowMod{faultFlow(10, 100, 0), faultFlow(11, 101, 0), faultFlow(12, 0, 0)},
+		Groups:    []GroupMod{faultGroup(GroupAdd, 100, PortNormal), faultGroup(GroupAdd, 101, PortNormal)},
+		Flows:     []FlowMod{faultFlow(10, 100, 100), faultFlow(11, 101, 0), faultFlow(12, 0, 0), faultFlow(15, 0, 101)},
 	}
 }
 
@@ -61,7 +68,9 @@ func faultTx() Tx {
 	return Tx{
 		AddMeters:    []Meter{{ID: 102, Flags: MeterKbps | MeterBurst, Rate: 12, Burst: 12}},
 		ModifyMeters: []Meter{{ID: 100, Flags: MeterPktps | MeterBurst, Rate: 20, Burst: 20}},
-		Flows:        []FlowMod{gone, changed, faultFlow(13, 102, 0), faultFlow(14, 0, 0)},
+		Groups:       []GroupMod{faultGroup(GroupAdd, 102, PortNormal), faultGroup(GroupModify, 100, PortFlood)},
+		Flows:        []FlowMod{gone, changed, faultFlow(13, 102, 0), faultFlow(14, 0, 102), faultFlow(15, 0, 100)},
+		DeleteGroups: []uint32{101},
 		DeleteMeters: []uint32{101},
 	}
 }
@@ -156,7 +165,7 @@ func (r *faultRig) reset() {
 	r.t.Helper()
 	old := faultOld()
 	old.Flows = append([]FlowMod{{Command: Delete, CookieMask: ^uint64(0), Flow: Flow{Table: TableAll, Cookie: faultCookie}}}, old.Flows...)
-	clear := Tx{Flows: old.Flows[:1], DeleteMeters: []uint32{100, 101, 102}}
+	clear := Tx{Flows: old.Flows[:1], DeleteGroups: []uint32{100, 101, 102}, DeleteMeters: []uint32{100, 101, 102}}
 	if err := errors.Join(r.conn.Commit(r.ctx, clear), r.conn.Commit(r.ctx, old)); err != nil {
 		r.t.Fatal(err)
 	}
@@ -370,6 +379,46 @@ func TestForeignMeterSurvivesUndo(t *testing.T) {
 	}
 }
 
+// A group that a foreign flow or group needs is not deleted, and nothing of
+// the transaction is done.
+func TestGroupInUseStays(t *testing.T) {
+	ctx, sw, _ := realSwitch(t, "plofs")
+	r := newFaultRig(ctx, t, sw, "plofs0")
+	r.reset()
+	for _, foreign := range [][2]string{
+		{"add-flow", "table=3,cookie=0xf,in_port=3,actions=group:101"},
+		{"add-flow", "table=9,cookie=0xf,priority=15,in_port=3,actions=write_actions(group:101)"},
+		{"add-group", "group_id=8,type=indirect,bucket=actions=group:101"},
+	} {
+		r.ofctl(foreign[0], foreign[1])
+		before := r.state()
+		err := r.conn.Commit(ctx, faultTx())
+		var refused *TxError
+		if !errors.Is(err, ErrInUse) || !errors.As(err, &refused) || refused.Committed || !strings.HasPrefix(refused.Members[0].Error(), "group 2 (group_id=101)") {
+			t.Errorf("%v: got %v", foreign, err)
+		}
+		if got := r.state(); got != before {
+			t.Errorf("%v: now\n%+v\nbefore\n%+v", foreign, got, before)
+		}
+		r.ofctl("del-flows", "cookie=0xf/-1")
+	}
+	r.ofctl("del-groups", "group_id=8")
+	if err := r.conn.Commit(ctx, faultTx()); err != nil {
+		t.Error(err)
+	}
+	named := Tx{Flows: []FlowMod{faultFlow(10, 0, 100)}, DeleteGroups: []uint32{100}}
+	if err := r.conn.Commit(ctx, named); err == nil || !strings.Contains(err.Error(), "names group 100") {
+		t.Errorf("got %v", err)
+	}
+	wide := Tx{Flows: []FlowMod{{Command: Delete, CookieMask: ^uint64(0), Flow: Flow{Table: 9, Cookie: faultCookie, Match: Match{InPort(1)}}}}, DeleteGroups: []uint32{100, 102, 109}}
+	if err := r.conn.Commit(ctx, wide); err != nil {
+		t.Error(err)
+	}
+	if got := r.state(); got.rules != "" {
+		t.Errorf("left:\n%s", got.rules)
+	}
+}
+
 // What a transaction changed in place before it was refused is as it was, and
 // a meter that others use outlives the rules it was made for.
 func TestMetersAreRestoredOrKept(t *testing.T) {
@@ -388,6 +437,10 @@ func TestMetersAreRestoredOrKept(t *testing.T) {
 	}
 	missing := Tx{ModifyMeters: []Meter{{ID: 103, Flags: MeterPktps, Rate: 1}}}
 	if err := r.conn.Commit(ctx, missing); !errors.Is(err, ErrNoMeter) {
+		t.Errorf("got %v", err)
+	}
+	lost := Tx{Flows: []FlowMod{faultFlow(20, 0, 0), faultFlow(21, 0, 109)}} // refused at the commit alone
+	if err := r.conn.Commit(ctx, lost); !errors.As(err, &refused) || len(refused.Members) != 1 || refused.Members[0].Index != 1 {
 		t.Errorf("got %v", err)
 	}
 	r.ofctl("add-flow", "table=9,cookie=0xf,priority=12,in_port=7,actions=meter:101,NORMAL")

@@ -3,6 +3,7 @@ package openflow
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -36,8 +37,14 @@ type Tx struct {
 	// ModifyMeters are changed in place; a change is taken back when
 	// anything behind it is refused. The old meter must have one band.
 	ModifyMeters []Meter
-	// Flows are one atomic, ordered bundle.
-	Flows []FlowMod
+	// Groups (added and changed), Flows and DeleteGroups are one atomic,
+	// ordered bundle.
+	Groups []GroupMod
+	Flows  []FlowMod
+	// DeleteGroups must be named by no other flow than those that Flows
+	// takes away, and by no other group; a group that is gone already is no
+	// error.
+	DeleteGroups []uint32
 	// DeleteMeters go last, when no flow names them any more; a meter that
 	// is gone already is no error.
 	DeleteMeters []uint32
@@ -45,9 +52,10 @@ type Tx struct {
 
 // MemberError says which member of a transaction was refused, and why.
 type MemberError struct {
-	// Member is "meter" or "flow". Index is the place of a flow in
-	// Tx.Flows, and that of a meter in Tx.AddMeters followed by
-	// Tx.ModifyMeters followed by Tx.DeleteMeters.
+	// Member is "meter", "group" or "flow". Index is the place of a flow in
+	// Tx.Flows, that of a group in Tx.Groups followed by Tx.DeleteGroups, and
+	// that of a meter in Tx.AddMeters followed by Tx.ModifyMeters followed by
+	// Tx.DeleteMeters.
 	Member string
 	Index  int
 	// Text is the member in ovs-ofctl's syntax.
@@ -109,15 +117,9 @@ func (e *TxError) Unwrap() []error {
 // Validate checks every member locally, before anything is sent. Its error is
 // a *TxError.
 func (t *Tx) Validate() error {
-	refused := func(i int, err error) error { return &TxError{Members: []*MemberError{t.member(i, err)}} }
-	for i := range t.meters() {
-		if err := t.meter(i).Validate(); err != nil {
-			return refused(i, err)
-		}
-	}
-	for i := range t.Flows {
-		if err := t.Flows[i].Validate(); err != nil {
-			return refused(t.meters()+i, err)
+	for i := range t.members() {
+		if err := t.check(i); err != nil {
+			return &TxError{Members: []*MemberError{t.member(i, err)}}
 		}
 	}
 	return nil
@@ -128,7 +130,7 @@ func (t *Tx) Validate() error {
 func (t *Tx) meters() int { return len(t.AddMeters) + len(t.ModifyMeters) }
 
 // members is the number of messages that the switch may refuse one by one.
-func (t *Tx) members() int { return t.meters() + len(t.Flows) }
+func (t *Tx) members() int { return t.meters() + len(t.Groups) + len(t.Flows) + len(t.DeleteGroups) }
 
 // meter returns the i-th of the meters to be added or changed.
 func (t *Tx) meter(i int) *Meter {
@@ -138,12 +140,76 @@ func (t *Tx) meter(i int) *Meter {
 	return &t.ModifyMeters[i-len(t.AddMeters)]
 }
 
-// member describes the i-th member, counted in the order in which they are
-// sent.
-func (t *Tx) member(i int, err error) *MemberError {
+// place returns where the i-th member stands, counted in the order in which
+// they are sent: what it is, and its index as MemberError gives it.
+func (t *Tx) place(i int) (kind string, index int) {
 	if i < t.meters() {
-		return &MemberError{Member: "meter", Index: i, Text: t.meter(i).String(), Err: err}
+		return "meter", i
 	}
-	i -= t.meters()
-	return &MemberError{Member: "flow", Index: i, Text: t.Flows[i].String(), Err: err}
+	if i -= t.meters(); i < len(t.Groups) {
+		return "group", i
+	}
+	if i -= len(t.Groups); i < len(t.Flows) {
+		return "flow", i
+	}
+	return "group", len(t.Groups) + i - len(t.Flows)
+}
+
+// group returns a group-mod by its index.
+func (t *Tx) group(i int) *GroupMod {
+	if i < len(t.Groups) {
+		return &t.Groups[i]
+	}
+	return &GroupMod{Command: GroupDelete, Group: Group{ID: t.DeleteGroups[i-len(t.Groups)]}}
+}
+
+// check validates the i-th member.
+func (t *Tx) check(i int) error {
+	switch kind, index := t.place(i); {
+	case kind == "meter":
+		return t.meter(index).Validate()
+	case kind == "flow":
+		return t.checkFlow(index)
+	case index < len(t.Groups) && t.Groups[index].Command == GroupDelete:
+		return errors.New("groups to be deleted belong into DeleteGroups")
+	default:
+		return t.group(index).Validate()
+	}
+}
+
+// checkFlow validates a flow-mod. One that names a group of DeleteGroups would
+// go with it.
+func (t *Tx) checkFlow(i int) error {
+	f := &t.Flows[i]
+	if err := f.Validate(); err != nil || f.Command >= Delete {
+		return err
+	}
+	for _, id := range t.DeleteGroups {
+		if namesGroup(f.Actions, id) || namesGroup(f.Write, id) {
+			return fmt.Errorf("names group %d, which is to be deleted", id)
+		}
+	}
+	return nil
+}
+
+func namesGroup(actions []Action, id uint32) bool {
+	return slices.ContainsFunc(actions, func(a Action) bool { g, ok := a.(ToGroup); return ok && g.ID == id })
+}
+
+// member describes the i-th member.
+func (t *Tx) member(i int, err error) *MemberError {
+	m := &MemberError{Err: err}
+	m.Member, m.Index = t.place(i)
+	switch m.Member {
+	case "meter":
+		m.Text = t.meter(m.Index).String()
+	case "group":
+		m.Text = fmt.Sprintf("group_id=%d", t.group(m.Index).ID)
+		if m.Index < len(t.Groups) {
+			m.Text = t.Groups[m.Index].String()
+		}
+	default:
+		m.Text = t.Flows[m.Index].String()
+	}
+	return m
 }
