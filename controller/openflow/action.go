@@ -192,6 +192,8 @@ func decodeKnown(b []byte, depth int) (Action, error) {
 // bytes.
 func decodeNicira(subtype uint16, b []byte, depth int) (Action, error) {
 	switch {
+	case subtype == nxNote:
+		return Note{Data: string(b[10:])}, nil
 	case len(b) == 16:
 		return decodeNicira16(subtype, b), nil
 	case subtype == nxCT && len(b) >= 24 && depth < maxActionDepth:

@@ -65,6 +65,7 @@ func sampleFlows() []Flow {
 		{Controller{MaxLen: 100, ID: 7, Reason: ReasonAction}, Output{Port: PortController, MaxLen: 65535}, ToGroup{ID: 9}, SetQueue{ID: 3}},
 		{PushVLAN{EtherType: 0x8100}, SetField{Field: VLAN(6)}, PopVLAN{}},
 		{CTClear{}, Output{Port: PortInPort}},
+		{Note{Data: "held by us\x00\x00\x00\x00"}, Output{Port: 1}},
 	}
 	zone := RegBits(3, 0, 16)
 	ct := []Conntrack{
