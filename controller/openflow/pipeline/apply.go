@@ -120,6 +120,7 @@ type plan struct {
 	gone    []openflow.Flow
 	count   int // how many more flows of ours there are in the frame
 	waiting []string
+	void    []openflow.CTFlush // connections that mean nothing any more
 }
 
 // installed counts the rules that will be in force.
@@ -160,6 +161,7 @@ func (b *Bridge) change(ctx context.Context, start time.Time, owner string, next
 		return receipt, err
 	}
 	receipt.ReadBack = true
+	b.flush(ctx, conn, p.void)
 	return receipt, nil
 }
 
@@ -342,7 +344,7 @@ func (b *Bridge) plan(owner string, next []*rule) (plan, error) {
 			p.tx.Flows = append(p.tx.Flows, remove(r.placed))
 		}
 	}
-	come, gone := b.rules.tracked.change(b.cfg.Layout, b.tap, b.rules.owners[owner], next)
+	come, gone, last := b.rules.tracked.change(b.cfg.Layout, b.tap, b.rules.owners[owner], next)
 	for i := range gone {
 		p.tx.Flows = append(p.tx.Flows, remove(&gone[i]))
 	}
@@ -350,6 +352,7 @@ func (b *Bridge) plan(owner string, next []*rule) (plan, error) {
 		adds = append(adds, openflow.FlowMod{Command: openflow.Add, Flow: f})
 	}
 	p.come, p.gone, p.count = come, append(p.gone, gone...), len(come)-len(gone)
+	p.void = b.void(next, last)
 	p.tx.Flows = append(p.tx.Flows, adds...)
 	for id := range oldMeters {
 		p.tx.DeleteMeters = append(p.tx.DeleteMeters, id)

@@ -85,6 +85,7 @@ func (b *Bridge) RemoveAll(ctx context.Context) error {
 	}
 	defer b.unlock()
 	b.mu.Lock()
+	void := b.void(nil, len(b.rules.tracked) > 0)
 	b.rules, b.attached = newRuleSet(), false
 	b.overrides = map[tapKey]TapOverride{}
 	conn := b.conn
@@ -93,8 +94,9 @@ func (b *Bridge) RemoveAll(ctx context.Context) error {
 		return ErrNotConnected
 	}
 	_, err := b.heal(ctx, conn)
-	if errors.Is(err, ErrConflict) {
-		return nil // what is foreign is not ours to remove
+	if err == nil || errors.Is(err, ErrConflict) { // what is foreign is not ours to remove
+		b.flush(ctx, conn, void)
+		return nil
 	}
 	return err
 }

@@ -3,14 +3,18 @@ package pipeline_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/netip"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/platelet-sdn/platelet/controller/openflow/datapath"
+	"github.com/platelet-sdn/platelet/controller/openflow/pipeline"
 	"github.com/platelet-sdn/platelet/flowcollector/flow"
 	"github.com/platelet-sdn/platelet/segmentation"
 )
@@ -242,13 +246,34 @@ func TestQuarantineStopsSessions(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			if n := l.connections(); policy != (n > 0) {
+				t.Errorf("%d connections tracked", n)
+			}
 			l.apply(b, "d-1", intents...)
+			if n := l.connections(); n > 0 {
+				t.Errorf("%d connections of the quarantined host are tracked", n)
+			}
 			s.stuck(l, b, "d-1")
 			l.tries(b, "d-1", 0, 1, 9000, accepted)
 			l.remove(b, "d-1")
 			s.flows(l)
+			l.remove(b, "policy")
+			s.flows(l)
+			if n := l.connections(); n > 0 {
+				t.Errorf("%d connections are tracked, and nobody is under policy", n)
+			}
 		})
 	}
+}
+
+// connections counts what is tracked in our zone.
+func (l *lab) connections() int {
+	l.t.Helper()
+	text, err := datapath.Local{Dir: l.sw.Dir}.Call(l.ctx, "dpctl/dump-conntrack", fmt.Sprintf("zone=%d", pipeline.ZoneOf(l.bridge)))
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	return strings.Count(text, "orig=")
 }
 
 // A deny that comes while a session is established ends it at once: what the

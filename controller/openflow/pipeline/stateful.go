@@ -178,8 +178,9 @@ func (t tracking) flows(l Layout, tap TapConfig) []openflow.Flow {
 }
 
 // change returns the flows that come and go with a change of one owner's
-// rules, without looking at all the others.
-func (t tracking) change(l Layout, tap TapConfig, old, next []*rule) (come, gone []openflow.Flow) {
+// rules, without looking at all the others. last says that nothing is tracked
+// any more.
+func (t tracking) change(l Layout, tap TapConfig, old, next []*rule) (come, gone []openflow.Flow, last bool) {
 	delta := tracking{}
 	delta.add(next, 1)
 	delta.add(old, -1)
@@ -193,11 +194,12 @@ func (t tracking) change(l Layout, tap TapConfig, old, next []*rule) (come, gone
 			gone, size = append(gone, l.trackedFlows(p)...), size-1
 		}
 	}
+	last = len(t) > 0 && size == 0
 	switch {
 	case len(t) == 0 && size > 0:
 		come = append(l.statefulFrame(tap), come...)
-	case len(t) > 0 && size == 0:
+	case last:
 		gone = append(gone, l.statefulFrame(tap)...)
 	}
-	return come, gone
+	return come, gone, last
 }

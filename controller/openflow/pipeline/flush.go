@@ -1,0 +1,55 @@
+package pipeline
+
+import (
+	"context"
+	"net/netip"
+
+	"github.com/platelet-sdn/platelet/controller/openflow"
+	"github.com/platelet-sdn/platelet/flowcollector/flow"
+	"github.com/platelet-sdn/platelet/segmentation"
+)
+
+// maxFlush bounds how many hosts' connections one operation flushes; each is
+// a walk over the zone.
+const maxFlush = 64
+
+// void returns the connections that a change makes void: those that a newly
+// quarantined host opened, and the whole zone when nobody is under policy any
+// more. Enforcement does not depend on it: quarantine stands before
+// conntrack, and policy is checked on every packet. It frees the room that
+// they take. Connections that others opened to the host stay, so that after
+// its release they are known for what they are.
+//
+// The caller holds mu; last says that nobody is under policy afterwards.
+func (b *Bridge) void(next []*rule, last bool) []openflow.CTFlush {
+	zone := b.cfg.Layout.Zone
+	switch {
+	case last:
+		return []openflow.CTFlush{{Zone: &zone}}
+	case len(b.rules.tracked) == 0:
+		return nil // the zone is empty
+	}
+	var out []openflow.CTFlush
+	seen := map[netip.Addr]bool{}
+	for _, r := range next {
+		src := r.intent.Match.Src
+		if r.intent.Tier != segmentation.TierEmergency || r.intent.Action != segmentation.ActionDeny || r.placed != nil ||
+			r.intent.Match.EtherType == flow.EtherARP || !src.IsSingleIP() || seen[src.Addr()] || len(out) == maxFlush {
+			continue
+		}
+		seen[src.Addr()] = true
+		out = append(out, openflow.CTFlush{Zone: &zone, Orig: openflow.CTTuple{Src: src.Addr()}})
+	}
+	return out
+}
+
+// flush removes void connections. A switch that cannot (by address, before
+// Open vSwitch 3.1) keeps them until they time out.
+func (b *Bridge) flush(ctx context.Context, conn *openflow.Conn, void []openflow.CTFlush) {
+	for _, f := range void {
+		if err := conn.FlushConntrack(ctx, f); err != nil {
+			b.log.WithField("connections", f.String()).WithError(err).Warn("void connections stay until they time out")
+			return
+		}
+	}
+}
