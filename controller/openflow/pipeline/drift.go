@@ -1,0 +1,155 @@
+package pipeline
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/platelet-sdn/platelet/controller/openflow"
+)
+
+// DriftKind says in what way a switch is not as it should be.
+type DriftKind string
+
+// Kinds of drift.
+const (
+	// DriftMissing is wanted and not there.
+	DriftMissing DriftKind = "missing"
+	// DriftUnexpected is ours by its cookie or ID, and wanted by nobody.
+	DriftUnexpected DriftKind = "unexpected"
+	// DriftDifferent is there with other actions, timeouts or cookie.
+	DriftDifferent DriftKind = "different"
+	// DriftForeign is somebody else's flow in our tables or in the place of
+	// our hook. It is never healed: it is not ours to change.
+	DriftForeign DriftKind = "foreign"
+)
+
+// Drift is one difference between a switch and what is wanted on it.
+type Drift struct {
+	Kind  DriftKind `json:"kind"`
+	What  string    `json:"what"` // "flow" or "meter"
+	Table string    `json:"table,omitempty"`
+	// Owner, Intent and Why are those of the rule that is affected; empty
+	// for the frame, the tap and what is foreign.
+	Owner  string `json:"owner,omitempty"`
+	Intent string `json:"intent,omitempty"`
+	Why    string `json:"why,omitempty"`
+	// Want and Have are what should be there and what is, in ovs-ofctl's
+	// syntax; empty for nothing.
+	Want string `json:"want,omitempty"`
+	Have string `json:"have,omitempty"`
+
+	order openflow.FlowKey
+}
+
+// Drift compares the switch with what is wanted there now, and changes
+// nothing. Rules that wait for their port are not wanted yet. It works on a
+// switch that is refused as well, over a connection of its own.
+func (b *Bridge) Drift(ctx context.Context) ([]Drift, error) {
+	ctx, cancel := withTimeout(ctx)
+	defer cancel()
+	if err := b.lock(ctx); err != nil {
+		return nil, err
+	}
+	defer b.unlock()
+	conn, _ := b.current()
+	if conn == nil {
+		var err error
+		if conn, err = b.cfg.Dialer.Dial(ctx, b.cfg.Target); err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrNotConnected, err)
+		}
+		defer conn.Close()
+	}
+	p, err := look(ctx, conn, b.cfg.Layout)
+	if err != nil {
+		return nil, err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	want, _, err := b.desiredFlows(b.now())
+	if err != nil {
+		return nil, err
+	}
+	out := append(b.flowDrift(&p, want), b.meterDrift(&p, want)...)
+	slices.SortFunc(out, func(x, y Drift) int {
+		return cmp.Or(cmp.Compare(y.What, x.What), cmp.Compare(x.order.Table, y.order.Table), // flows, then meters
+			cmp.Compare(y.order.Priority, x.order.Priority), cmp.Compare(x.order.Match, y.order.Match))
+	})
+	return out, nil
+}
+
+// flowDrift compares flows. The caller holds mu.
+func (b *Bridge) flowDrift(p *picture, want map[openflow.FlowKey]desired) []Drift {
+	var out []Drift
+	add := func(kind DriftKind, f *openflow.Flow, r *rule, wanted, have string) {
+		d := Drift{Kind: kind, What: "flow", Table: b.cfg.Layout.TableName(f.Table), Want: wanted, Have: have, order: f.Key()}
+		if r != nil {
+			d.Owner, d.Intent, d.Why = r.owner, r.intent.ID, r.intent.Why
+		}
+		out = append(out, d)
+	}
+	there := make(map[openflow.FlowKey]bool, len(p.own))
+	for i := range p.own {
+		f := &p.own[i].Flow
+		there[f.Key()] = true
+		w, ok := want[f.Key()]
+		switch {
+		case !ok:
+			add(DriftUnexpected, f, b.ruleOf(f.Cookie), "", f.String())
+		case !same(f, &w.flow):
+			add(DriftDifferent, f, w.rule, w.flow.String(), f.String())
+		}
+	}
+	for i := range p.foreign {
+		f := &p.foreign[i].Flow
+		add(DriftForeign, f, nil, "", f.String())
+	}
+	for key, w := range want {
+		if !there[key] {
+			add(DriftMissing, &w.flow, w.rule, w.flow.String(), "")
+		}
+	}
+	return out
+}
+
+// ruleOf returns the rule that a cookie of ours names, nil if there is none.
+func (b *Bridge) ruleOf(cookie uint64) *rule {
+	if !ruleCategory(cookieCategory(cookie)) {
+		return nil
+	}
+	return b.rules.objects[cookieObject(cookie)]
+}
+
+// meterDrift compares meters. The caller holds mu.
+func (b *Bridge) meterDrift(p *picture, want map[openflow.FlowKey]desired) []Drift {
+	have := make(map[uint32]openflow.Meter, len(p.meters))
+	for _, m := range p.meters {
+		have[m.ID] = m
+	}
+	var out []Drift
+	used := map[uint32]bool{}
+	for _, w := range want {
+		if w.rule == nil || w.rule.meter.ID == 0 {
+			continue
+		}
+		m := w.rule.meter
+		used[m.ID] = true
+		d := Drift{What: "meter", Owner: w.rule.owner, Intent: w.rule.intent.ID, Why: w.rule.intent.Why, Want: m.String(), order: w.flow.Key()}
+		switch got, ok := have[m.ID]; {
+		case !ok:
+			d.Kind = DriftMissing
+		case got != m:
+			d.Kind, d.Have = DriftDifferent, got.String()
+		default:
+			continue
+		}
+		out = append(out, d)
+	}
+	for _, m := range p.meters {
+		if !used[m.ID] && b.meters.owns(m) {
+			out = append(out, Drift{Kind: DriftUnexpected, What: "meter", Have: m.String()})
+		}
+	}
+	return out
+}
