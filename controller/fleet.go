@@ -4,12 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
+	"path/filepath"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/platelet-sdn/platelet/controller/config"
+	"github.com/platelet-sdn/platelet/controller/openflow/datapath"
 	"github.com/platelet-sdn/platelet/controller/openflow/pipeline"
 	"github.com/platelet-sdn/platelet/controller/ovsdb/telemetry"
 	"github.com/platelet-sdn/platelet/controller/response"
@@ -25,6 +28,7 @@ type fleet struct {
 
 	mu        sync.Mutex
 	bridges   map[string]*pipeline.Bridge
+	zones     map[uint16]bool                             // conntrack zones of the bridges
 	adopted   map[string]map[string][]segmentation.Intent // by bridge and owner, before the bridge is known
 	guarded   map[netip.Addr]topology.PortID              // where protected hosts are guarded
 	unguarded map[netip.Addr]string                       // why protected hosts are not
@@ -36,7 +40,7 @@ type fleet struct {
 }
 
 func newFleet(c *Controller, cfg config.File) *fleet {
-	return &fleet{c: c, cfg: cfg, bridges: map[string]*pipeline.Bridge{}, adopted: map[string]map[string][]segmentation.Intent{}, guarded: map[netip.Addr]topology.PortID{}, unguarded: map[netip.Addr]string{}, taps: map[string]telemetry.Applied{}}
+	return &fleet{c: c, cfg: cfg, bridges: map[string]*pipeline.Bridge{}, zones: map[uint16]bool{}, adopted: map[string]map[string][]segmentation.Intent{}, guarded: map[netip.Addr]topology.PortID{}, unguarded: map[netip.Addr]string{}, taps: map[string]telemetry.Applied{}}
 }
 
 // run keeps every bridge connected, beyond the end of ctx, until stop: what
@@ -80,7 +84,8 @@ func (f *fleet) settle(switches map[string]topology.Switch) map[string]telemetry
 	want := map[string]telemetry.Settings{}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for name, sw := range switches {
+	for _, name := range slices.Sorted(maps.Keys(switches)) { // in order, so that each finds its zone again
+		sw := switches[name]
 		if !f.c.cares(name) || sw.OVN {
 			continue
 		}
@@ -108,13 +113,16 @@ func reachable(a netip.AddrPort) string {
 }
 
 func (f *fleet) add(name string) error {
+	mgmt, zone := f.c.db.Mgmt(name), pipeline.ZoneOf(name, f.cfg.OVS.BaseZone, f.zones)
 	b, err := pipeline.New(pipeline.Config{
-		Name: name, Target: "unix:" + f.c.db.Mgmt(name), Layout: pipeline.Layout{Base: f.cfg.OVS.BaseTable},
+		Name: name, Target: "unix:" + mgmt, Layout: pipeline.Layout{Base: f.cfg.OVS.BaseTable, Zone: zone},
+		Datapath: &datapath.Local{Dir: filepath.Dir(mgmt)}, ZoneLimit: f.cfg.OVS.ZoneLimit,
 		Log: f.c.log, Expired: f.c.manager.Expired,
 	})
 	if err != nil {
 		return err
 	}
+	f.zones[zone] = true
 	for owner, intents := range f.adopted[name] {
 		if err := b.Adopt(owner, intents); err != nil {
 			return fmt.Errorf("adopt the rules of %s: %w", owner, err)

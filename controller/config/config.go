@@ -39,8 +39,12 @@ type OVS struct {
 	DB string `yaml:"db"`
 	// directory of the bridges' management sockets; empty means the directory of the OVSDB socket
 	RunDir string `yaml:"run_dir"`
-	// first of the eight OpenFlow tables that Platelet owns
+	// first of the fourteen OpenFlow tables that Platelet owns
 	BaseTable uint8 `yaml:"base_table"`
+	// first of the 1,024 conntrack zones that Platelet owns; each bridge has one of them
+	BaseZone uint16 `yaml:"base_zone"`
+	// connections that a bridge's zone may hold, 0 without limit; held on local switches
+	ZoneLimit uint32 `yaml:"zone_limit"`
 }
 
 // State says where decisions and templates are kept over restarts.
@@ -182,7 +186,7 @@ func Default() File {
 	r, d := response.DefaultConfig(), detector.DefaultConfig()
 	return File{
 		Mode:  response.ModeObserve,
-		OVS:   OVS{DB: "unix:/var/run/openvswitch/db.sock", BaseTable: 200},
+		OVS:   OVS{DB: "unix:/var/run/openvswitch/db.sock", BaseTable: 200, BaseZone: 61440, ZoneLimit: 200000},
 		State: State{Dir: "/var/lib/platelet"},
 		API:   API{Socket: "/run/platelet/platelet.sock"},
 		Telemetry: Telemetry{
@@ -250,6 +254,7 @@ func (f *File) check(want func(ok bool, path, format string, args ...any)) {
 		want(b != "", fmt.Sprintf("bridges[%d]", i), "is empty")
 	}
 	want(f.OVS.BaseTable >= 1 && f.OVS.BaseTable <= 240, "ovs.base_table", "%d is outside 1 to 240 (fourteen tables, below 254)", f.OVS.BaseTable)
+	want(f.OVS.BaseZone >= 1 && f.OVS.BaseZone <= 64511, "ovs.base_zone", "%d is outside 1 to 64511 (1,024 zones)", f.OVS.BaseZone)
 	want(f.State.Dir != "" || f.State.NATS != "", "state.dir", "is empty")
 	want(f.API.Socket != "" && len(f.API.Socket) < 108, "api.socket", "needs 1 to 107 bytes")
 	t := &f.Telemetry

@@ -13,6 +13,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/platelet-sdn/platelet/controller/openflow"
+	"github.com/platelet-sdn/platelet/controller/openflow/datapath"
 	"github.com/platelet-sdn/platelet/flowcollector/flow"
 )
 
@@ -29,10 +30,18 @@ type Config struct {
 	// tcp:HOST:PORT of a passive one. An active controller connection would
 	// flush everybody's flows.
 	Target string
-	// Layout places our tables; the zero value is DefaultBase and ZoneOf(Name).
+	// Layout places our tables; the zero value is DefaultBase and ZoneOf.
 	Layout Layout
 	// Dialer holds connection settings.
 	Dialer openflow.Dialer
+	// Datapath, if set, is the local ovs-vswitchd of the bridge: Status then
+	// says what its datapath carries, and ZoneLimit can be held.
+	Datapath *datapath.Local
+	// ZoneLimit is the most connections that Layout.Zone may hold, so that a
+	// flood towards a host under policy leaves room for others; 0 is no limit.
+	// Where it is reached, new connections are not entered, and their replies
+	// are dropped, while those that are known go on.
+	ZoneLimit uint32
 	// Check is how often the switch is compared with what we want, beside
 	// its own reports of changes. Default 1 s.
 	Check time.Duration
@@ -80,7 +89,7 @@ func New(cfg Config) (*Bridge, error) {
 		cfg.Layout.Base = DefaultBase
 	}
 	if cfg.Layout.Zone == 0 {
-		cfg.Layout.Zone = ZoneOf(cfg.Name)
+		cfg.Layout.Zone = ZoneOf(cfg.Name, DefaultZone, nil)
 	}
 	if err := cfg.Layout.Validate(); err != nil {
 		return nil, err
@@ -161,9 +170,10 @@ func retryDelay(n int, sinceLoss time.Duration, local bool) time.Duration {
 // on the switch when Run returns; RemoveAll takes them away.
 func (b *Bridge) Run(ctx context.Context) error {
 	defer b.setState(StateStopped, nil)
-	var expiring sync.WaitGroup
-	expiring.Go(func() { b.expireLoop(ctx) })
-	defer expiring.Wait()
+	var beside sync.WaitGroup
+	beside.Go(func() { b.expireLoop(ctx) })
+	beside.Go(func() { b.usageLoop(ctx) })
+	defer beside.Wait()
 	lost := b.now()
 	for attempt := 0; ctx.Err() == nil; attempt++ {
 		was := b.Status().Connects

@@ -50,7 +50,7 @@ type Layout struct {
 	Base uint8
 	// Zone is where connections of hosts under policy are tracked. Bridges of
 	// one switch share its conntrack, so each needs a zone of its own; 0 means
-	// one that ZoneOf chooses.
+	// the one that ZoneOf chooses first.
 	Zone uint16
 }
 

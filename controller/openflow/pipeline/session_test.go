@@ -269,7 +269,7 @@ func TestQuarantineStopsSessions(t *testing.T) {
 // connections counts what is tracked in our zone.
 func (l *lab) connections() int {
 	l.t.Helper()
-	text, err := datapath.Local{Dir: l.sw.Dir}.Call(l.ctx, "dpctl/dump-conntrack", fmt.Sprintf("zone=%d", pipeline.ZoneOf(l.bridge)))
+	text, err := datapath.Local{Dir: l.sw.Dir}.Call(l.ctx, "dpctl/dump-conntrack", fmt.Sprintf("zone=%d", pipeline.ZoneOf(l.bridge, pipeline.DefaultZone, nil)))
 	if err != nil {
 		l.t.Fatal(err)
 	}

@@ -24,20 +24,27 @@ import (
 // the server's next packet would open the same connection the other way
 // round, for which no rule may exist.
 
-// zoneFirst and zoneCount are the range of our conntrack zones; others count
-// from 1 upwards.
-const (
-	zoneFirst uint16 = 0xf000
-	zoneCount uint16 = 1024
-)
+// DefaultZone is the first of our conntrack zones unless configured
+// otherwise; others count from 1 upwards.
+const DefaultZone uint16 = 0xf000
 
-// ZoneOf returns the conntrack zone of a bridge that is configured none: the
-// same for the same name, so that a restarted controller finds its
-// connections.
-func ZoneOf(bridge string) uint16 {
+// ZoneCount is how many zones from the first on are ours.
+const ZoneCount = 1024
+
+// ZoneOf chooses a bridge's conntrack zone among ours, which begin with first
+// (at most 65535-ZoneCount), past those that are taken: bridges of one switch
+// share its conntrack. It is the same for the same name, so that a restarted
+// controller finds its connections.
+func ZoneOf(bridge string, first uint16, taken map[uint16]bool) uint16 {
 	h := fnv.New32a()
 	h.Write([]byte(bridge)) // never fails
-	return zoneFirst + uint16(h.Sum32()%uint32(zoneCount))
+	start := h.Sum32() % ZoneCount
+	for i := range uint32(ZoneCount) {
+		if zone := first + uint16((start+i)%ZoneCount); !taken[zone] {
+			return zone
+		}
+	}
+	return first + uint16(start)
 }
 
 // invalidSample is the probability, of 65535, with which packets that belong

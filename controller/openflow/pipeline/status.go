@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/platelet-sdn/platelet/controller/openflow"
+	"github.com/platelet-sdn/platelet/controller/openflow/datapath"
 )
 
 // State says how we stand with a switch.
@@ -41,6 +42,8 @@ type Status struct {
 	// AsyncDropped counts messages from the switch that came too fast, on
 	// the present connection.
 	AsyncDropped uint64 `json:"async_dropped"`
+	// Datapath is what the datapath carries; only of a local switch.
+	Datapath *datapath.Usage `json:"datapath,omitempty"`
 }
 
 // Status returns the bridge's state.
