@@ -174,6 +174,8 @@ func (b *Bridge) commitFailed(conn *openflow.Conn, err error) (keep bool, _ erro
 	case errors.As(err, &refused) && refused.Committed:
 		b.log.WithError(err).Warn("old meters stay until the next check")
 		return true, nil
+	case errors.Is(err, ErrHeld):
+		return true, keptWhileHeld(err)
 	case errors.As(err, &refused):
 		return false, err
 	case conn.Err() != nil:
@@ -209,7 +211,7 @@ func (b *Bridge) keep(ctx context.Context, start time.Time, owner string, next [
 	}
 	if _, err := b.heal(ctx, conn); err != nil {
 		b.heedDrift()
-		return Receipt{}, err
+		return Receipt{Pending: errors.Is(err, ErrHeld)}, keptWhileHeld(err)
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -240,7 +242,7 @@ func (b *Bridge) commit(ctx context.Context, conn *openflow.Conn, owner string, 
 		if err != nil {
 			return plan{}, err
 		}
-		err = conn.Commit(ctx, p.tx)
+		err = b.commitTx(ctx, conn, p.tx)
 		if attempt > 0 || !meterTaken(err) {
 			return p, err
 		}
@@ -442,4 +444,13 @@ func withTimeout(ctx context.Context) (context.Context, context.CancelFunc) {
 		return context.WithCancel(ctx)
 	}
 	return context.WithTimeout(ctx, opTimeout)
+}
+
+// keptWhileHeld turns the refusal of a bridge that another Platelet holds into
+// that of one that is not connected: what was asked for waits in both cases.
+func keptWhileHeld(err error) error {
+	if errors.Is(err, ErrHeld) {
+		return fmt.Errorf("%w: %w", ErrNotConnected, err)
+	}
+	return err
 }

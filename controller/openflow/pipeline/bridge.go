@@ -32,6 +32,13 @@ type Config struct {
 	Target string
 	// Layout places our tables; the zero value is DefaultBase and ZoneOf.
 	Layout Layout
+	// Instance is who we are: only one at a time holds a bridge.
+	Instance Instance
+	// TakeOver takes the bridge from another Platelet that holds it, once.
+	TakeOver bool
+	// Lease tells when another Platelet that holds the bridge is gone. It may
+	// be nil; then only an orderly end gives a bridge free, or TakeOver.
+	Lease Lease
 	// Dialer holds connection settings.
 	Dialer openflow.Dialer
 	// Datapath, if set, is the local ovs-vswitchd of the bridge: Status then
@@ -78,8 +85,16 @@ type Bridge struct {
 	overrides map[tapKey]TapOverride
 	attached  bool // false after RemoveAll
 	leaving   bool // after Leave: everything has an end
+	left      bool // and is there, and the bridge is not ours any more
 	waiting   []string
-	flowCount int // flows that belong on the switch
+	claim     *claim                      // by which the bridge is ours, nil while it is not
+	takeOver  bool                        // take the next claim whoever has it
+	ousted    bool                        // another took our claim: it is not ours to take back
+	refused   bool                        // another had the bridge when we came
+	absent    time.Time                   // since when nobody has, as far as we saw
+	lost      error                       // why the bridge is no longer ours
+	inherited map[openflow.FlowKey]uint64 // cookies of another's rules that end by themselves
+	flowCount int                         // flows that belong on the switch
 	status    Status
 }
 
@@ -94,6 +109,9 @@ func New(cfg Config) (*Bridge, error) {
 	if err := cfg.Layout.Validate(); err != nil {
 		return nil, err
 	}
+	if err := cfg.Instance.validate(); err != nil {
+		return nil, err
+	}
 	if cfg.Check <= 0 {
 		cfg.Check = time.Second
 	}
@@ -105,8 +123,8 @@ func New(cfg Config) (*Bridge, error) {
 	return &Bridge{
 		cfg: cfg, log: cfg.Log.WithField("bridge", cfg.Name), now: time.Now,
 		kick: make(chan struct{}, 1), op: make(chan struct{}, 1),
-		ports: newPorts(nil), rules: newRuleSet(), overrides: map[tapKey]TapOverride{}, attached: true,
-		status: Status{Name: cfg.Name, Target: cfg.Target, State: StateConnecting, Since: time.Now()},
+		ports: newPorts(nil), rules: newRuleSet(), overrides: map[tapKey]TapOverride{}, attached: true, takeOver: cfg.TakeOver,
+		status: Status{Name: cfg.Name, Target: cfg.Target, State: StateConnecting, Since: time.Now(), Instance: cfg.Instance.ID},
 	}, nil
 }
 
@@ -185,13 +203,18 @@ func (b *Bridge) Run(ctx context.Context) error {
 			attempt, lost = 0, b.now()
 		}
 		b.failed(err)
-		local, refused := strings.HasPrefix(b.cfg.Target, "unix:"), errors.Is(err, ErrConflict)
-		if refused {
-			lost = time.Time{} // a conflict does not end by asking faster
+		local := strings.HasPrefix(b.cfg.Target, "unix:")
+		if refusal(err) {
+			lost = time.Time{} // that does not end by asking faster
+		}
+		delay := retryDelay(attempt, b.now().Sub(lost), local)
+		if state, held := b.lease(); state == LeaseHeld && held < leaseHold {
+			delay = min(delay, leaseHold-held)
 		}
 		select {
 		case <-ctx.Done():
-		case <-time.After(retryDelay(attempt, b.now().Sub(lost), local)):
+		case <-b.leaseChanged():
+		case <-time.After(delay):
 		}
 	}
 	return ctx.Err()
@@ -201,7 +224,7 @@ func (b *Bridge) Run(ctx context.Context) error {
 // is worth a warning.
 func (b *Bridge) failed(err error) {
 	state := StateConnecting
-	if errors.Is(err, ErrConflict) {
+	if refusal(err) {
 		state = StateRefused
 	}
 	before := b.Status()
@@ -210,6 +233,9 @@ func (b *Bridge) failed(err error) {
 		b.log.WithError(err).Warn("switch not connected")
 	}
 }
+
+// refusal reports whether an error means that the bridge is not for us now.
+func refusal(err error) bool { return errors.Is(err, ErrConflict) || errors.Is(err, ErrHeld) }
 
 // session is one connection from dial to loss.
 func (b *Bridge) session(ctx context.Context) error {
@@ -232,6 +258,9 @@ func (b *Bridge) connect(ctx context.Context, conn *openflow.Conn) error {
 		return err
 	}
 	defer b.unlock()
+	if err := b.mayHold(ctx, conn); err != nil {
+		return err
+	}
 	if err := conn.SetAsync(ctx, openflow.Async{FlowRemoved: true, PortStatus: true}); err != nil {
 		return fmt.Errorf("ask for asynchronous messages: %w", err)
 	}
@@ -255,6 +284,7 @@ func (b *Bridge) connect(ctx context.Context, conn *openflow.Conn) error {
 	}
 	b.mu.Lock()
 	b.ports, b.meters = newPorts(list), newMeterRange(features)
+	b.claim, b.lost = nil, nil
 	b.mu.Unlock()
 	_, err = b.heal(ctx, conn)
 	if err != nil && !errors.Is(err, errShed) {
@@ -284,8 +314,13 @@ func (b *Bridge) watch(ctx context.Context, conn *openflow.Conn) error {
 			b.onAsync(m)
 		case <-b.kick:
 			b.healNow(ctx, conn)
+		case <-b.leaseChanged():
+			b.check(ctx, conn, false)
 		case <-tick.C:
 			b.check(ctx, conn, n%fullCheck == 0)
+		}
+		if err := b.lostBridge(); err != nil {
+			return err
 		}
 	}
 }

@@ -152,7 +152,7 @@ func (f *foreign) install(l *lab) {
 // counters. What is ours is told by its place and its cookie, or by its meter ID.
 func (l *lab) remains(f *foreign) string {
 	l.t.Helper()
-	ownFlow := regexp.MustCompile(`^ *cookie=0x504c01[0-9a-f]{10}, (hard_timeout=[0-9]+, )?(table=20[0-9],|priority=60000,reg15=0/0x80000000 )`)
+	ownFlow := regexp.MustCompile(`^ *cookie=0x504c0[0-9a-f]{11}, (hard_timeout=[0-9]+, )?(table=2[0-4][0-9],|priority=60000,reg15=0/0x80000000 )`)
 	known := strings.Join(f.meters, "\n")
 	var out []string
 	for line := range strings.Lines(l.ofctl("dump-flows", "--no-stats")) {
@@ -160,8 +160,9 @@ func (l *lab) remains(f *foreign) string {
 			out = append(out, strings.TrimSpace(line))
 		}
 	}
+	ownGroup := regexp.MustCompile(`group_id=1347(1[5-9]|2[0-2])[0-9]{4},type=all`) // 0x504c0000 and on
 	for line := range strings.Lines(l.ofctl("dump-groups")) {
-		if !strings.Contains(line, "xid=") {
+		if !strings.Contains(line, "xid=") && !ownGroup.MatchString(line) {
 			out = append(out, strings.TrimSpace(line))
 		}
 	}

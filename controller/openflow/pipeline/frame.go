@@ -70,7 +70,7 @@ func (b *Bridge) reframe(ctx context.Context, edit func()) error {
 		b.tap, b.attached, b.overrides = tap, attached, overrides
 		b.mu.Unlock()
 	}
-	return err
+	return keptWhileHeld(err)
 }
 
 // RemoveAll takes everything of ours off the switch, rules, tap and hook, and
@@ -86,7 +86,7 @@ func (b *Bridge) RemoveAll(ctx context.Context) error {
 	defer b.unlock()
 	b.mu.Lock()
 	void := b.void(nil, len(b.rules.tracked) > 0)
-	b.rules, b.attached = newRuleSet(), false
+	b.rules, b.attached, b.inherited = newRuleSet(), false, nil
 	b.overrides = map[tapKey]TapOverride{}
 	conn := b.conn
 	b.mu.Unlock()
@@ -98,5 +98,5 @@ func (b *Bridge) RemoveAll(ctx context.Context) error {
 		b.flush(ctx, conn, void)
 		return nil
 	}
-	return err
+	return keptWhileHeld(err)
 }

@@ -66,6 +66,9 @@ func (b *Bridge) desiredFlows(now time.Time) (map[openflow.FlowKey]desired, []st
 		return out, nil, nil
 	}
 	for _, f := range b.cfg.Layout.baseFlows() {
+		if cookieCategory(f.Cookie) == CategoryHook {
+			f.Cookie = cookie(CategoryHook, b.cfg.Instance.object())
+		}
 		out[f.Key()] = desired{flow: f}
 	}
 	for _, f := range b.tap.flows(b.cfg.Layout, b.overrideList(), b.ports.number) {
@@ -151,6 +154,10 @@ func (b *Bridge) heal(ctx context.Context, conn *openflow.Conn) (int, error) {
 	if err != nil {
 		return 0, err
 	}
+	if idle, err := b.hold(ctx, conn, &p); idle || err != nil {
+		return 0, err
+	}
+	others := b.setAside(&p)
 	b.observe(&p)
 	b.mu.Lock()
 	b.sawMeters(p.meters)
@@ -165,22 +172,23 @@ func (b *Bridge) heal(ctx context.Context, conn *openflow.Conn) (int, error) {
 		return 0, err
 	}
 	if size(&tx) == 0 {
-		b.healed(want, waiting, 0)
-		return 0, p.conflict(b.cfg.Layout)
+		b.healed(want, waiting, others, 0)
+		return 0, errors.Join(b.let(ctx, conn), p.conflict(b.cfg.Layout))
 	}
-	shed, err := commitOrShed(ctx, conn, &p, want, &tx)
+	shed, err := b.commitOrShed(ctx, conn, &p, want, &tx)
 	if err != nil {
 		return 0, err
 	}
 	changes := size(&tx)
-	b.healed(want, waiting, changes)
+	b.healed(want, waiting, others, changes)
 	if p, err = look(ctx, conn, b.cfg.Layout); err != nil {
 		return changes, err
 	}
+	b.setAside(&p)
 	if rest := diff(&p, want); len(rest) > 0 {
 		return changes, fmt.Errorf("%w: %d flows differ, first %s", errDrift, len(rest), rest[0].Flow.String())
 	}
-	return changes, errors.Join(shed, p.conflict(b.cfg.Layout))
+	return changes, errors.Join(shed, b.let(ctx, conn), p.conflict(b.cfg.Layout))
 }
 
 // size is the number of changes in a transaction.
@@ -193,9 +201,9 @@ const maxShed = 64
 // that it cannot take (its table is full, say) must not keep all the others
 // out. They leave tx and want, and shed says which and why; the next heal tries them
 // again. Our frame is never left out.
-func commitOrShed(ctx context.Context, conn *openflow.Conn, p *picture, want map[openflow.FlowKey]desired, tx *openflow.Tx) (shed, err error) {
+func (b *Bridge) commitOrShed(ctx context.Context, conn *openflow.Conn, p *picture, want map[openflow.FlowKey]desired, tx *openflow.Tx) (shed, err error) {
 	for n := 0; ; n++ {
-		err := conn.Commit(ctx, *tx)
+		err := b.commitTx(ctx, conn, *tx)
 		var refused *openflow.TxError
 		if err == nil || !errors.As(err, &refused) || refused.Committed || n == maxShed {
 			return shed, err
@@ -258,7 +266,7 @@ func ruleCategory(c Category) bool {
 }
 
 // healed records a successful transaction.
-func (b *Bridge) healed(want map[openflow.FlowKey]desired, waiting []string, changes int) {
+func (b *Bridge) healed(want map[openflow.FlowKey]desired, waiting []string, others, changes int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.waiting = waiting
@@ -270,7 +278,7 @@ func (b *Bridge) healed(want map[openflow.FlowKey]desired, waiting []string, cha
 		installed++
 		w.rule.put(&w.flow)
 	}
-	b.flowCount = len(want)
+	b.flowCount, b.status.Inherited = len(want)+others, others
 	b.log.WithField("changes", changes).WithField("rules", installed).Debug("switch holds what we want")
 }
 

@@ -7,6 +7,14 @@
 // in table 0 again, where the hook no longer matches. So whatever pipeline
 // was there, NORMAL or another controller's, runs unchanged on what we let
 // pass.
+//
+// One Platelet at a time holds a bridge. A claim on the switch says which, and
+// every transaction carries a token of it that the switch itself compares: what
+// a former holder still sends is refused, whole, over every kind of connection,
+// and no other controller's role is touched (see claim.go). A second one says
+// who holds the bridge and waits, until the holder leaves, until a lease shows
+// that it is gone, or until it is told to take over. Containments of the former
+// holder stay for their TTL.
 package pipeline
 
 import (
@@ -200,6 +208,16 @@ func (l Layout) filters() []openflow.FlowFilter {
 	out := []openflow.FlowFilter{{Table: 0, Match: hookMatch()}}
 	for t := range tableCount {
 		out = append(out, openflow.FlowFilter{Table: l.table(t)})
+	}
+	return out
+}
+
+// ownFilters select our flows, by their places and by their cookies: a foreign
+// flow elsewhere may have a cookie like ours.
+func (l Layout) ownFilters() []openflow.FlowFilter {
+	out := l.filters()
+	for i := range out {
+		out[i].Cookie, out[i].CookieMask = cookieOwner, cookieOwnerMask
 	}
 	return out
 }

@@ -83,6 +83,9 @@ func TestForeignPipelineIsUntouched(t *testing.T) {
 		if n := strings.Count(l.ofctl("dump-flows"), "actions="); n != flows {
 			t.Fatalf("seed %d: %d flows after everything was removed, %d before it came", seed, n, flows)
 		}
+		if n := strings.Count(l.ofctl("dump-groups"), "group_id="); n != len(f.groups) {
+			t.Fatalf("seed %d: %d groups after everything was removed, %d before it came", seed, n, len(f.groups))
+		}
 	}
 }
 

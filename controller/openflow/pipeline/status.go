@@ -14,8 +14,9 @@ type State string
 const (
 	StateConnecting State = "connecting"
 	StateConnected  State = "connected"
-	// StateRefused means that others use our tables or our hook's place;
-	// nothing is written there until they leave.
+	// StateRefused means that others use our tables or our hook's place, or
+	// that another Platelet holds the bridge; nothing is written there until
+	// they leave.
 	StateRefused State = "refused"
 	StateStopped State = "stopped"
 )
@@ -28,6 +29,13 @@ type Status struct {
 	Since      time.Time `json:"since"`
 	LastError  string    `json:"last_error,omitempty"`
 	DatapathID uint64    `json:"datapath_id,omitempty"`
+	// Instance is our own ID; while the bridge is ours, Claim is the number
+	// of the claim by which it is, else 0.
+	Instance string `json:"instance,omitempty"`
+	Claim    uint32 `json:"claim,omitempty"`
+	// Inherited counts rules of another instance from which the bridge was
+	// taken: they stay until their TTL ends.
+	Inherited int `json:"inherited,omitempty"`
 	// Connects counts connections; all but the first are reconnections.
 	Connects uint64 `json:"connects"`
 	// Owners and Rules count what is wanted, Waiting the rules whose port is

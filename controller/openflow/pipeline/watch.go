@@ -172,13 +172,16 @@ func (b *Bridge) healNow(ctx context.Context, conn *openflow.Conn) {
 // check compares the switch with what we want: usually only the number of
 // flows, because the flow monitor reports the rest, now and then everything.
 func (b *Bridge) check(ctx context.Context, conn *openflow.Conn, full bool) {
+	if b.checkClaim(ctx, conn) != nil {
+		return // the session ends
+	}
 	b.mu.Lock()
 	expected, troubled := b.flowCount, b.status.LastError != ""
 	b.mu.Unlock()
 	if lossless := b.lossless(conn); lossless && !full && !troubled {
 		callCtx, cancel := context.WithTimeout(ctx, healTimeout)
 		defer cancel()
-		sum, err := conn.Aggregate(callCtx, openflow.FlowFilter{Table: openflow.TableAll, Cookie: cookieOwner, CookieMask: cookieOwnerMask})
+		sum, err := conn.Aggregate(callCtx, b.cfg.Layout.ownFilters()...)
 		if err != nil || int(sum.Flows) == expected {
 			return // a lost connection shows in Done
 		}
