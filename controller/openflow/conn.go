@@ -36,8 +36,9 @@ const (
 //
 // Messages of one call reach the switch in order and without those of another
 // in between. What the switch sends is taken in its order: an asynchronous
-// message that it sent before a reply is in Async when the call returns. So
-// after Barrier, Async holds every flow-removed of what was deleted before.
+// message that it sent before a reply is in Async when the call returns. Open
+// vSwitch reports a change to flow monitors before it answers the barrier
+// behind that change, but sends the flow-removed often after it.
 type Conn struct {
 	timeout   time.Duration
 	keepalive time.Duration
@@ -155,17 +156,26 @@ func (c *Conn) xids(n int) uint32 {
 // readMessage reads one message of the given version, of any version for 0:
 // only the hello may have another than the agreed one.
 func readMessage(r io.Reader, version uint8) (Message, error) {
-	var h [headerLen]byte
-	if _, err := io.ReadFull(r, h[:]); err != nil {
-		return Message{}, err
-	}
-	m, n, err := parseHeader(h[:])
+	m, n, err := readHeader(r)
 	if err != nil {
 		return m, err
 	}
 	if version != 0 && m.Version != version {
 		return m, malformed("version 0x%02x after agreeing on 0x%02x", m.Version, version)
 	}
+	return readBody(r, m, n)
+}
+
+// readHeader reads a message's header; n is the whole message's length.
+func readHeader(r io.Reader) (m Message, n int, err error) {
+	var h [headerLen]byte
+	if _, err := io.ReadFull(r, h[:]); err != nil {
+		return m, 0, err
+	}
+	return parseHeader(h[:])
+}
+
+func readBody(r io.Reader, m Message, n int) (Message, error) {
 	m.Body = make([]byte, n-headerLen)
 	if _, err := io.ReadFull(r, m.Body); err != nil {
 		return m, fmt.Errorf("message type %d cut short: %w", m.Type, err)

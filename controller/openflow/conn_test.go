@@ -1,15 +1,10 @@
 package openflow
 
 import (
-	"bufio"
-	"context"
 	"errors"
-	"net"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
-	"time"
 )
 
 func TestConversationWithRealSwitch(t *testing.T) {
@@ -121,144 +116,6 @@ func TestErrorAtAddDiscardsTheBundle(t *testing.T) {
 	<-c.Done()
 	if err := c.Commit(ctx, Tx{Flows: []FlowMod{good}}); err == nil {
 		t.Error("committed to a dead switch")
-	}
-}
-
-// peer is the other end of a connection that behaves as a test says.
-type peer struct {
-	net.Conn
-	r *bufio.Reader
-}
-
-func (p *peer) send(t Type, xid uint32, body []byte) {
-	_, _ = p.Write(appendMessage(nil, t, xid, body))
-}
-
-func newPeer(nc net.Conn) *peer { return &peer{nc, bufio.NewReader(nc)} }
-
-// shakeHands does what a switch does first, and reports whether we took part.
-func (p *peer) shakeHands(datapathID byte) bool {
-	if _, err := readMessage(p.r, 0); err != nil {
-		return false
-	}
-	_, _ = p.Write(appendHello(nil, 1))
-	m, err := readMessage(p.r, 0)
-	if err != nil {
-		return false
-	}
-	p.send(TypeFeaturesReply, m.XID, append(make([]byte, 7), append([]byte{datapathID}, make([]byte, 16)...)...))
-	return true
-}
-
-// badSwitch listens on a socket, agrees on OpenFlow 1.4, and then misbehaves.
-func badSwitch(t *testing.T, behave func(*peer)) string {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "s")
-	l, err := net.Listen("unix", path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		nc, err := l.Accept()
-		if err != nil {
-			return
-		}
-		defer nc.Close()
-		if p := newPeer(nc); p.shakeHands(0) {
-			behave(p)
-		}
-	}()
-	t.Cleanup(func() { l.Close(); <-done })
-	return "unix:" + path
-}
-
-func TestMisbehavingSwitch(t *testing.T) {
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-	defer cancel()
-	for name, c := range map[string]struct {
-		behave func(*peer)
-		is     error
-	}{
-		"garbage":      {func(p *peer) { _, _ = p.Write([]byte("GET / HTTP/1.1\r\n\r\n")); _, _ = readMessage(p.r, 0) }, ErrMalformed},
-		"length 3":     {func(p *peer) { _, _ = p.Write([]byte{5, 2, 0, 3, 0, 0, 0, 0}); _, _ = readMessage(p.r, 0) }, ErrMalformed},
-		"half message": {func(p *peer) { _, _ = p.Write([]byte{5, 2, 0, 99, 0, 0, 0, 0, 1}) }, nil},
-		"silence": {func(p *peer) {
-			for {
-				if _, err := readMessage(p.r, 0); err != nil {
-					return
-				}
-			}
-		}, ErrDead},
-	} {
-		t.Run(name, func(t *testing.T) {
-			conn, err := Dialer{Keepalive: 100 * time.Millisecond}.Dial(ctx, badSwitch(t, c.behave))
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer conn.Close()
-			select {
-			case <-conn.Done():
-			case <-ctx.Done():
-				t.Fatal("the connection stays")
-			}
-			if c.is != nil && !errors.Is(conn.Err(), c.is) {
-				t.Fatalf("got %v", conn.Err())
-			}
-			if err := conn.Barrier(ctx); err == nil {
-				t.Fatal("a call on an ended connection succeeds")
-			}
-		})
-	}
-}
-
-// A reply that never ends is bounded by the caller's deadline (and by its
-// size), messages that nobody reads by the queue, and the connection goes on.
-func TestEndlessReplyAndFullQueue(t *testing.T) {
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-	defer cancel()
-	part := []byte{0, byte(multipartFlow), 0, multipartMore, 0, 0, 0, 0}
-	target := badSwitch(t, func(p *peer) {
-		m, err := readMessage(p.r, 0)
-		if err != nil {
-			return
-		}
-		for range 20 {
-			p.send(TypeMultipartReply, m.XID, part)
-		}
-		for {
-			m, err := readMessage(p.r, 0)
-			if err != nil {
-				return
-			}
-			if m.Type == TypeBarrierRequest {
-				for range 10 {
-					p.send(TypePortStatus, 0, make([]byte, 8+portLen))
-				}
-				p.send(TypeEchoRequest, 77, []byte("x"))
-				p.send(TypeBarrierReply, m.XID, nil)
-			}
-		}
-	})
-	c, err := Dialer{AsyncQueue: 3}.Dial(ctx, target)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	short, stop := context.WithTimeout(ctx, 100*time.Millisecond)
-	defer stop()
-	if _, err := c.Flows(short, FlowFilter{}); !errors.Is(err, context.DeadlineExceeded) {
-		t.Fatalf("got %v", err)
-	}
-	if err := c.Barrier(ctx); err != nil {
-		t.Fatal(err)
-	}
-	if n := c.AsyncDropped(); n != 7 {
-		t.Fatalf("%d messages dropped, want 7 of 10", n)
-	}
-	if len(c.pending) != 0 {
-		t.Fatalf("%d calls remembered", len(c.pending))
 	}
 }
 

@@ -144,26 +144,37 @@ func (c *Conn) exchangeHello(ctx context.Context, r *bufio.Reader) (Message, err
 	_, unsent := c.nc.Write(appendHello(nil, c.xids(1)))
 	// With TLS 1.3 a switch that refuses our certificate says so after the
 	// handshake, and has hung up perhaps before our hello.
-	m, err := readMessage(r, 0)
+	m, err := readFirst(r)
 	if err = cmp.Or(err, unsent); err != nil {
 		return m, explain(err, isTLS)
 	}
 	return m, nil
 }
 
-// checkFirst expects a hello; a switch that cannot agree may send an error.
-func checkFirst(m Message) error {
-	switch m.Type {
-	case TypeHello:
-		return checkHello(m)
-	case TypeError:
-		e, err := decodeError(m)
-		if err != nil {
-			return err
-		}
-		return e
+// readFirst reads a hello, or the error of a switch that cannot agree. It
+// looks at the type first: another protocol's greeting announces a length that
+// never comes.
+func readFirst(r io.Reader) (Message, error) {
+	m, n, err := readHeader(r)
+	if err != nil {
+		return m, err
 	}
-	return malformed("type %d before hello", m.Type)
+	if m.Type != TypeHello && m.Type != TypeError {
+		return m, malformed("type %d before hello", m.Type)
+	}
+	return readBody(r, m, n)
+}
+
+// checkFirst checks what readFirst read.
+func checkFirst(m Message) error {
+	if m.Type == TypeHello {
+		return checkHello(m)
+	}
+	e, err := decodeError(m)
+	if err != nil {
+		return err
+	}
+	return e
 }
 
 func (c *Conn) askFeatures(ctx context.Context) error {

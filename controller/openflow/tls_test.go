@@ -184,11 +184,11 @@ func TestCertificatesAreReadAnew(t *testing.T) {
 		t.Fatal(err)
 	}
 	d := Dialer{TLS: before.controller("platelet")}
-	c, err := d.Dial(ctx, "ssl:127.0.0.1")
-	if err == nil {
+	if _, err := d.Dial(ctx, "ssl:127.0.0.1"); err == nil {
 		t.Fatal("there is no switch at the default port here")
 	}
-	if c, err = d.Dial(ctx, "ssl:127.0.0.1:16653"); err != nil {
+	c, err := d.Dial(ctx, "ssl:127.0.0.1:16653")
+	if err != nil {
 		t.Fatal(err)
 	}
 	defer c.Close()
