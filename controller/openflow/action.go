@@ -2,7 +2,6 @@ package openflow
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"strings"
 )
@@ -12,8 +11,9 @@ import (
 type Action interface {
 	fmt.Stringer
 	append(b []byte) []byte
-	// check reports what the switch would reject whatever the match is.
-	check() error
+	// check reports what the switch would reject in this situation, and
+	// brings the situation up to date.
+	check(s *situation) error
 }
 
 // Action types (section 7.2.5).
@@ -54,7 +54,7 @@ type UnknownAction string
 
 func (a UnknownAction) append(b []byte) []byte { return append(b, a...) }
 
-func (a UnknownAction) check() error {
+func (a UnknownAction) check(*situation) error {
 	if len(a) < 8 || len(a)%8 != 0 || int(binary.BigEndian.Uint16([]byte(a[2:4]))) != len(a) {
 		return fmt.Errorf("an action of %d bytes does not have its own length", len(a))
 	}
@@ -90,43 +90,6 @@ func actionsText(actions []Action) string {
 		parts[i] = a.String()
 	}
 	return strings.Join(parts, ",")
-}
-
-// maxActions is how many bytes of actions fit a message beside the rest.
-const maxActions = 1<<16 - 1024
-
-// checkActions reports the first action that the switch would reject.
-func checkActions(actions []Action) error {
-	size := 0
-	for i, a := range actions {
-		if a == nil {
-			return fmt.Errorf("action %d is missing", i)
-		}
-		err := a.check()
-		if f := written(a); err == nil && (f == FieldCTMark || f == FieldCTLabel) {
-			err = errors.New("a connection's mark and label are written by ct(commit,exec(...)) alone")
-		}
-		if err != nil {
-			return fmt.Errorf("action %d (%s): %w", i, a, err)
-		}
-		if size += len(a.append(nil)); size > maxActions {
-			return fmt.Errorf("%d actions do not fit a message", len(actions))
-		}
-	}
-	return nil
-}
-
-// written returns the field that an action writes.
-func written(a Action) Field {
-	switch a := a.(type) {
-	case Load:
-		return a.Dst.Field
-	case Move:
-		return a.Dst.Field
-	case SetField:
-		return a.Field.field
-	}
-	return fieldUnknown
 }
 
 // decodeActions reads a list of actions that fills b.
@@ -194,14 +157,14 @@ func decodeNicira(subtype uint16, b []byte, depth int) (Action, error) {
 	switch {
 	case subtype == nxNote:
 		return Note{Data: string(b[10:])}, nil
-	case len(b) == 16:
-		return decodeNicira16(subtype, b), nil
 	case subtype == nxCT && len(b) >= 24 && depth < maxActionDepth:
 		return decodeConntrack(b, depth)
 	case subtype == nxNAT:
 		return decodeNAT(b), nil
 	case subtype == nxRegLoad2:
-		return decodeSetField(b[16:])
+		return decodeSetField(b[10:])
+	case len(b) == 16:
+		return decodeNicira16(subtype, b), nil
 	case len(b) == 24:
 		return decodeNicira24(subtype, b), nil
 	}
@@ -219,8 +182,6 @@ func decodeNicira16(subtype uint16, b []byte) Action {
 		return Conjunction{ID: binary.BigEndian.Uint32(b[12:]), Clause: b[10] + 1, Of: b[11]}
 	case nxCTClear:
 		return CTClear{}
-	case nxNAT:
-		return decodeNAT(b)
 	}
 	return nil
 }

@@ -22,8 +22,8 @@ func (a Output) append(b []byte) []byte {
 	return zeros(binary.BigEndian.AppendUint16(b, a.MaxLen), 6)
 }
 
-func (a Output) check() error {
-	if a.Port == 0 || a.Port == PortAny {
+func (a Output) check(*situation) error {
+	if a.Port == 0 || a.Port >= maxPort && a.Port < PortInPort || a.Port == PortAny {
 		return fmt.Errorf("no output to port %s", PortText(a.Port))
 	}
 	return nil
@@ -42,7 +42,7 @@ func (a Output) String() string {
 // OutputReg sends the packet to the port whose number stands in a field
 // (nicira-ext, NXAST_OUTPUT_REG).
 type OutputReg struct {
-	Src    Subfield // at most 32 bits
+	Src    Subfield // at most 64 bits
 	MaxLen uint16   // see Output
 }
 
@@ -54,7 +54,12 @@ func (a OutputReg) append(b []byte) []byte {
 	return zeros(b, 6)
 }
 
-func (a OutputReg) check() error { return a.Src.check() }
+func (a OutputReg) check(s *situation) error {
+	if a.Src.Bits > 64 {
+		return fmt.Errorf("a port has no %d bits", a.Src.Bits)
+	}
+	return s.checkRead(a.Src)
+}
 
 func (a OutputReg) String() string { return "output:" + a.Src.String() }
 
@@ -99,7 +104,12 @@ func decodeResubmit(subtype uint16, b []byte) Action {
 	return a
 }
 
-func (a Resubmit) check() error {
+func (a Resubmit) check(s *situation) error {
+	if a.CT {
+		if err := s.needAlways("resubmit(ct)", prereqCT); err != nil {
+			return err
+		}
+	}
 	if a.InPort == 0 && a.Table == TableAll {
 		return errors.New("resubmits to itself: neither port nor table given")
 	}
@@ -142,13 +152,14 @@ func (a Load) append(b []byte) []byte {
 	return binary.BigEndian.AppendUint64(b, a.Value)
 }
 
-func (a Load) check() error {
-	if err := a.Dst.checkWritable(); err != nil {
+func (a Load) check(s *situation) error {
+	if err := s.checkSet(a.Dst); err != nil {
 		return err
 	}
 	if a.Dst.Bits > 64 || a.Value>>a.Dst.Bits != 0 {
 		return fmt.Errorf("0x%x does not fit %d bits", a.Value, a.Dst.Bits)
 	}
+	s.written(a.Dst, a.Value)
 	return nil
 }
 
@@ -167,11 +178,11 @@ func (a Move) append(b []byte) []byte {
 	return binary.BigEndian.AppendUint32(b, a.Dst.Field.nxmHeader())
 }
 
-func (a Move) check() error {
-	if err := a.Src.check(); err != nil {
+func (a Move) check(s *situation) error {
+	if err := s.checkRead(a.Src); err != nil {
 		return err
 	}
-	if err := a.Dst.checkWritable(); err != nil {
+	if err := s.checkWrite(a.Dst); err != nil {
 		return err
 	}
 	if a.Src.Bits != a.Dst.Bits {
@@ -189,8 +200,9 @@ type SetField struct{ Field OXM }
 
 func (a SetField) append(b []byte) []byte {
 	start := len(b)
+	a.Field, _ = a.Field.normal()
 	if a.Field.masked {
-		b = zeros(appendNicira(b, 0, nxRegLoad2), 6)
+		b = appendNicira(b, 0, nxRegLoad2)
 	} else {
 		b = append(b, 0, byte(actionSetField), 0, 0)
 	}
@@ -212,15 +224,23 @@ func decodeSetField(b []byte) (Action, error) {
 	return SetField{Field: o}, nil
 }
 
-func (a SetField) check() error {
+func (a SetField) check(s *situation) error {
 	f := a.Field.field
 	if f == fieldUnknown || f >= fieldEnd {
 		return errors.New("set-field takes a known field")
 	}
-	if fields[f].access&writable == 0 {
-		return fmt.Errorf("%s cannot be written", f)
+	switch o, nothing := a.Field.normal(); {
+	case nothing:
+		return fmt.Errorf("set-field writes no bit of %s", f)
+	case f == FieldInPort && !o.masked:
+		return errors.New("set-field does not take in_port; load does")
+	case f == FieldVLAN && !o.masked && o.value[0]&(vlanPresent>>8) == 0:
+		return errors.New("set-field does not remove a VLAN tag; pop_vlan does")
 	}
-	return nil
+	if err := s.checkSet(Whole(f)); err != nil {
+		return err
+	}
+	return a.Field.checkBits()
 }
 
 func (a SetField) String() string {
@@ -243,7 +263,7 @@ func (a ToGroup) append(b []byte) []byte {
 	return binary.BigEndian.AppendUint32(append(b, 0, byte(actionGroup), 0, 8), a.ID)
 }
 
-func (a ToGroup) check() error {
+func (a ToGroup) check(*situation) error {
 	if a.ID > groupMax {
 		return fmt.Errorf("group 0x%x is reserved", a.ID)
 	}
@@ -260,7 +280,7 @@ func (a SetQueue) append(b []byte) []byte {
 	return binary.BigEndian.AppendUint32(append(b, 0, byte(actionSetQueue), 0, 8), a.ID)
 }
 
-func (a SetQueue) check() error { return nil }
+func (a SetQueue) check(*situation) error { return nil }
 
 func (a SetQueue) String() string { return fmt.Sprintf("set_queue:%d", a.ID) }
 
@@ -272,7 +292,10 @@ func (a PushVLAN) append(b []byte) []byte {
 	return zeros(binary.BigEndian.AppendUint16(b, a.EtherType), 2)
 }
 
-func (a PushVLAN) check() error {
+func (a PushVLAN) check(s *situation) error {
+	if s.tags++; s.tags > maxTags {
+		return fmt.Errorf("the switch tells no more than %d VLAN tags apart", maxTags)
+	}
 	if a.EtherType != 0x8100 && a.EtherType != 0x88a8 {
 		return fmt.Errorf("0x%04x is not the EtherType of a VLAN tag", a.EtherType)
 	}
@@ -285,17 +308,26 @@ func (a PushVLAN) String() string { return fmt.Sprintf("push_vlan:0x%04x", a.Eth
 type PopVLAN struct{}
 
 func (PopVLAN) append(b []byte) []byte { return append(b, 0, byte(actionPopVLAN), 0, 8, 0, 0, 0, 0) }
-func (PopVLAN) check() error           { return nil }
-func (PopVLAN) String() string         { return "pop_vlan" }
+func (PopVLAN) check(s *situation) error {
+	if s.match == nil || s.tags == 0 && s.set {
+		return nil
+	}
+	if s.tags == 0 {
+		return &PrereqError{Field: FieldVLAN, Needs: "a VLAN tag to pop"}
+	}
+	s.tags--
+	return nil
+}
+func (PopVLAN) String() string { return "pop_vlan" }
 
 // DecTTL decrements the IP time to live (section 7.2.5, OFPAT_DEC_NW_TTL).
 // A packet whose TTL is 0 or 1 goes no further, and to the controller if it
 // asked for such packets.
 type DecTTL struct{}
 
-func (DecTTL) append(b []byte) []byte { return append(b, 0, byte(actionDecTTL), 0, 8, 0, 0, 0, 0) }
-func (DecTTL) check() error           { return nil }
-func (DecTTL) String() string         { return "dec_ttl" }
+func (DecTTL) append(b []byte) []byte   { return append(b, 0, byte(actionDecTTL), 0, 8, 0, 0, 0, 0) }
+func (DecTTL) check(s *situation) error { return s.need("dec_ttl", prereqIP) }
+func (DecTTL) String() string           { return "dec_ttl" }
 
 // Controller sends the packet to the controllers of one ID (nicira-ext,
 // NXAST_CONTROLLER).
@@ -312,7 +344,7 @@ func (a Controller) append(b []byte) []byte {
 	return append(b, a.Reason, 0)
 }
 
-func (a Controller) check() error {
+func (a Controller) check(*situation) error {
 	if a.Reason > ReasonInvalidTTL {
 		return fmt.Errorf("reason %d", a.Reason)
 	}
@@ -340,7 +372,7 @@ func (a Conjunction) append(b []byte) []byte {
 	return binary.BigEndian.AppendUint32(b, a.ID)
 }
 
-func (a Conjunction) check() error {
+func (a Conjunction) check(*situation) error {
 	if a.Of < 2 || a.Of > 64 || a.Clause < 1 || a.Clause > a.Of {
 		return fmt.Errorf("clause %d of %d: want 2 to 64 clauses, numbered from 1", a.Clause, a.Of)
 	}
@@ -368,7 +400,7 @@ func (a Sample) append(b []byte) []byte {
 	return binary.BigEndian.AppendUint32(b, a.Point)
 }
 
-func (a Sample) check() error {
+func (a Sample) check(*situation) error {
 	if a.Probability == 0 {
 		return errors.New("sample with probability 0")
 	}

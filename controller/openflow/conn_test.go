@@ -84,8 +84,8 @@ func TestErrorAtAddDiscardsTheBundle(t *testing.T) {
 		t.Fatal(err)
 	}
 	good := FlowMod{Flow: Flow{Table: 9, Match: Match{InPort(1)}}}
-	backwards := FlowMod{Flow: Flow{Table: 9, Priority: 7, Instructions: Instructions{Goto: 3, HasGoto: true}}}
-	err = c.Commit(ctx, Tx{AddMeters: []Meter{mine, foreign}, Flows: []FlowMod{good, backwards, good}})
+	strange := FlowMod{Flow: Flow{Table: 9, Priority: 7, Instructions: Instructions{Actions: []Action{refusedBySwitch()}}}}
+	err = c.Commit(ctx, Tx{AddMeters: []Meter{mine, foreign}, Flows: []FlowMod{good, strange, good}})
 	var refused *TxError
 	if !errors.As(err, &refused) || len(refused.Members) != 2 {
 		t.Fatalf("got %v", err)
@@ -93,7 +93,7 @@ func TestErrorAtAddDiscardsTheBundle(t *testing.T) {
 	if m := refused.Members[0]; m.Member != "meter" || m.Index != 1 || !strings.Contains(m.Error(), "METER_EXISTS") {
 		t.Errorf("first member: %v", m)
 	}
-	if m := refused.Members[1]; m.Member != "flow" || m.Index != 1 || !strings.Contains(m.Error(), "goto_table:3") {
+	if m := refused.Members[1]; m.Member != "flow" || m.Index != 1 || !strings.Contains(m.Error(), "BAD_EXP_TYPE") {
 		t.Errorf("second member: %v", m)
 	}
 	flows, err := c.Flows(ctx, FlowFilter{Table: 9})

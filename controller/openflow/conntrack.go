@@ -33,6 +33,9 @@ const (
 	// ctNoRecirc is NX_CT_RECIRC_NONE.
 	ctNoRecirc = 0xff
 	ctLen      = 24
+
+	portFTP  = 21
+	portTFTP = 69
 )
 
 func (a Conntrack) append(b []byte) []byte {
@@ -102,9 +105,12 @@ func decodeConntrack(b []byte, depth int) (Action, error) {
 	return a, nil
 }
 
-func (a Conntrack) check() error {
+func (a Conntrack) check(s *situation) error {
+	if err := s.needAlways("ct", prereqIP); err != nil {
+		return err
+	}
 	if a.ZoneSrc != nil {
-		if err := a.ZoneSrc.check(); err != nil {
+		if err := s.checkRead(*a.ZoneSrc); err != nil {
 			return err
 		}
 		if a.ZoneSrc.Bits != 16 {
@@ -119,28 +125,39 @@ func (a Conntrack) check() error {
 	case a.Recirc && a.Table == ctNoRecirc:
 		return errors.New("recirculation to table 255")
 	}
+	if err := a.checkAlg(s); err != nil {
+		return err
+	}
 	if a.NAT != nil {
-		if err := a.NAT.check(); err != nil {
+		if err := a.NAT.check(s); err != nil {
 			return err
 		}
 		if !a.Commit && (a.NAT.Src || a.NAT.Dst) {
 			return errors.New("nat(src) and nat(dst) need commit")
 		}
 	}
-	return a.checkExec()
-}
-
-// checkExec allows what Open vSwitch allows inside: writing a connection's
-// mark and label.
-func (a Conntrack) checkExec() error {
+	// Open vSwitch allows writes of the connection's mark and label here.
+	inside := &situation{match: s.match, tags: s.tags, exec: true}
 	for i, e := range a.Exec {
-		f := written(e)
-		if f != FieldCTMark && f != FieldCTLabel {
-			return fmt.Errorf("exec takes writes of ct_mark and ct_label alone, not %s", e)
+		switch e.(type) {
+		case Load, Move, SetField:
+		default:
+			return fmt.Errorf("exec takes no %s", e)
 		}
-		if err := e.check(); err != nil {
+		if err := e.check(inside); err != nil {
 			return fmt.Errorf("exec %d: %w", i, err)
 		}
+	}
+	return nil
+}
+
+// checkAlg holds that a helper gets packets of its protocol.
+func (a Conntrack) checkAlg(s *situation) error {
+	switch a.Alg {
+	case portFTP:
+		return s.needAlways("alg=ftp", prereqTCP)
+	case portTFTP:
+		return s.needAlways("alg=tftp", prereqUDP)
 	}
 	return nil
 }
@@ -170,9 +187,9 @@ func (a Conntrack) String() string {
 	}
 	switch a.Alg {
 	case 0:
-	case 21:
+	case portFTP:
 		parts = append(parts, "alg=ftp")
-	case 69:
+	case portTFTP:
 		parts = append(parts, "alg=tftp")
 	default:
 		parts = append(parts, fmt.Sprintf("alg=%d", a.Alg))
@@ -188,7 +205,7 @@ func (a Conntrack) String() string {
 type CTClear struct{}
 
 func (CTClear) append(b []byte) []byte { return zeros(appendNicira(b, 16, nxCTClear), 6) }
-func (CTClear) check() error           { return nil }
+func (CTClear) check(*situation) error { return nil }
 func (CTClear) String() string         { return "ct_clear" }
 
 // NAT translates addresses as part of Conntrack (nicira-ext, NXAST_NAT). The
@@ -298,7 +315,17 @@ func decodeNAT(b []byte) Action {
 	return a
 }
 
-func (a NAT) check() error {
+func (a NAT) check(s *situation) error {
+	family := prereqIP
+	switch {
+	case a.Min.Is4():
+		family = prereqIPv4
+	case a.Min.Is6():
+		family = prereqIPv6
+	}
+	if err := s.needAlways("nat", family); err != nil {
+		return err
+	}
 	switch {
 	case a.Src && a.Dst:
 		return errors.New("nat is for src or for dst")

@@ -427,7 +427,7 @@ func TestMetersAreRestoredOrKept(t *testing.T) {
 	r.reset()
 	before := r.state()
 	tx := faultTx()
-	tx.Flows = append(tx.Flows, FlowMod{Flow: Flow{Table: 9, Instructions: Instructions{Goto: 3, HasGoto: true}}})
+	tx.Flows = append(tx.Flows, FlowMod{Flow: Flow{Table: 9, Instructions: Instructions{Actions: []Action{refusedBySwitch()}}}})
 	var refused *TxError
 	if err := r.conn.Commit(ctx, tx); !errors.As(err, &refused) || refused.Committed || len(refused.Members) != 1 || refused.Members[0].Index != len(tx.Flows)-1 {
 		t.Errorf("got %v", err)

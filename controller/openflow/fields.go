@@ -132,10 +132,10 @@ const (
 	prereqND
 	prereqNDSolicit
 	prereqNDAdvert
-	prereqCT // a connection's own addresses: a tracked, valid packet
 	prereqCTIPv4
 	prereqCTIPv6
 	prereqCTPorts
+	prereqCT // a connection's own addresses: a tracked, valid packet
 )
 
 // access says what a field is for.
@@ -179,6 +179,9 @@ func (f Field) Bits() int {
 	}
 	return int(fields[f].bits)
 }
+
+// validBits returns the bits that count of the field's bytes on the wire.
+func (f Field) validBits() []byte { return fieldBits[f][:fields[f].size] }
 
 // setName is the field's name in a set_field action.
 func (f Field) setName() string {

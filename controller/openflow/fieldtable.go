@@ -6,6 +6,22 @@ import "strconv"
 // and names are those of section 7.2.3.7 and of Open vSwitch's meta-flow.
 var fields = buildFields()
 
+// fieldBits holds, for each field, the bits that a match may ask for: those
+// that the field has, apart from these.
+var fieldBits = func() (v [fieldEnd][16]byte) {
+	matched := map[Field]int{FieldVLAN: 13, FieldCTState: 8, FieldARPOp: 8}
+	for f := range fields {
+		bits, ok := matched[Field(f)]
+		if !ok {
+			bits = int(fields[f].bits)
+		}
+		for bit := range bits {
+			v[f][int(fields[f].size)-1-bit/8] |= 1 << (bit % 8)
+		}
+	}
+	return v
+}()
+
 func basic(n uint8) oxmHeader            { return oxmHeader{class: classBasic, field: n} }
 func nxm0(n uint8) oxmHeader             { return oxmHeader{class: classNXM0, field: n} }
 func nxm1(n uint8) oxmHeader             { return oxmHeader{class: classNXM1, field: n} }
@@ -65,7 +81,7 @@ func linkFields(f *[fieldEnd]fieldInfo) {
 	f[FieldEthSrc] = fieldInfo{"dl_src", "eth_src", "NXM_OF_ETH_SRC", 6, 48, matchAndWrite, prereqNone, headers(basic(4), nxm0(2))}
 	f[FieldEthType] = fieldInfo{"dl_type", "eth_type", "NXM_OF_ETH_TYPE", 2, 16, matchExact, prereqNone, headers(basic(5), nxm0(3))}
 	f[FieldVLANTCI] = fieldInfo{"vlan_tci", "", "NXM_OF_VLAN_TCI", 2, 16, actionAlone | writable, prereqNone, headers(nxm0(4))}
-	f[FieldVLAN] = fieldInfo{"vlan_vid", "", "OXM_OF_VLAN_VID", 2, 13, matchAndWrite, prereqNone, headers(basic(6))}
+	f[FieldVLAN] = fieldInfo{"vlan_vid", "", "OXM_OF_VLAN_VID", 2, 12, matchAndWrite, prereqNone, headers(basic(6))}
 	f[FieldVLANPCP] = fieldInfo{"dl_vlan_pcp", "vlan_pcp", "OXM_OF_VLAN_PCP", 1, 3, matchExact | writable, prereqVLAN, headers(basic(7))}
 	f[FieldARPOp] = fieldInfo{"arp_op", "", "NXM_OF_ARP_OP", 2, 16, matchExact | writable, prereqARP, headers(basic(21), nxm0(15))}
 	f[FieldARPSPA] = fieldInfo{"arp_spa", "", "NXM_OF_ARP_SPA", 4, 32, matchAndWrite, prereqARP, headers(basic(22), nxm0(16))}

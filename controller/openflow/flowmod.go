@@ -89,7 +89,7 @@ func (f *Flow) Validate() error {
 	if err := f.Match.Validate(); err != nil {
 		return err
 	}
-	return f.Instructions.check()
+	return f.Instructions.check(f.Table, f.Match)
 }
 
 // Validate reports what the switch would reject and can be told from the

@@ -216,7 +216,7 @@ func (g *Group) Validate() error {
 		if g.Type != GroupSelect && k.Weight != 0 {
 			return fmt.Errorf("bucket %d of group %d: only select groups weigh", i, g.ID)
 		}
-		if err := checkActions(k.Actions); err != nil {
+		if err := (&situation{}).checkActions(k.Actions); err != nil {
 			return fmt.Errorf("bucket %d of group %d: %w", i, g.ID, err)
 		}
 	}

@@ -136,30 +136,38 @@ func (i *Instructions) String() string {
 	return strings.Join(parts, ",")
 }
 
-// check reports what the switch would reject and can be told without the
-// flow's match.
-func (i *Instructions) check() error {
-	if err := checkActions(i.Actions); err != nil {
+// check reports what the switch would reject of a flow with this match in
+// this table.
+func (i *Instructions) check(table uint8, m Match) error {
+	s := newSituation(m)
+	if err := s.checkActions(i.Actions); err != nil {
 		return err
 	}
-	if err := checkActions(i.Write); err != nil {
+	if err := checkSet(i.Write); err != nil {
+		return err
+	}
+	s.set = true
+	if err := s.checkActions(i.Write); err != nil {
 		return fmt.Errorf("write_actions: %w", err)
 	}
-	if i.HasGoto && i.Goto == TableAll {
-		return errors.New("goto_table: table 255")
+	if i.HasGoto && (i.Goto == TableAll || i.Goto <= table) {
+		return fmt.Errorf("goto_table:%d: only forward from table %d", i.Goto, table)
 	}
 	return i.checkConjunctions()
 }
 
 // checkConjunctions holds that nothing but notes stands beside a conjunction.
 func (i *Instructions) checkConjunctions() error {
-	n := 0
+	n, notes := 0, 0
 	for _, a := range i.Actions {
-		if _, ok := a.(Conjunction); ok {
+		switch a.(type) {
+		case Conjunction:
 			n++
+		case Note:
+			notes++
 		}
 	}
-	alone := n == len(i.Actions) && i.Meter == 0 && !i.ClearActions && len(i.Write) == 0 && i.MetadataMask == 0 && !i.HasGoto
+	alone := n+notes == len(i.Actions) && i.Meter == 0 && !i.ClearActions && len(i.Write) == 0 && i.MetadataMask == 0 && !i.HasGoto
 	if n > 0 && !alone {
 		return errors.New("a conjunction takes no other action beside it")
 	}

@@ -64,13 +64,11 @@ func (o OXM) normal() (n OXM, all bool) {
 		return o, false
 	}
 	full, empty := true, true
-	for i := range int(fields[o.field].size) {
+	for i, valid := range o.field.validBits() {
+		o.mask[i] &= valid
 		o.value[i] &= o.mask[i]
-		full = full && o.mask[i] == 0xff
+		full = full && o.mask[i] == valid
 		empty = empty && o.mask[i] == 0
-	}
-	if o.field == FieldVLAN {
-		full = binary.BigEndian.Uint16(o.mask[:]) == vlanPresent|0xfff
 	}
 	if full {
 		o.masked, o.mask = false, [16]byte{}
@@ -108,17 +106,21 @@ func compareOXM(a, b OXM) int {
 // Key returns a string that is equal for equal matches, for use in maps.
 func (m Match) Key() string { return string(m.Canonical().appendOXMs(nil)) }
 
-// exact returns the value of a field of at most 32 bits, if it is matched
-// without a mask.
-func (m Match) exact(f Field) (uint32, bool) {
+// exact returns the value of a field of at most 32 bits; ok is false when it
+// is not matched, or not as a whole.
+func (m Match) exact(f Field) (v uint32, ok bool) {
 	for i := range m {
-		if m[i].field == f && !m[i].masked {
-			var v uint32
-			for _, b := range m[i].value[:fields[f].size] {
-				v = v<<8 | uint32(b)
-			}
-			return v, true
+		if m[i].field != f {
+			continue
 		}
+		o, _ := m[i].normal()
+		if o.masked {
+			return 0, false
+		}
+		for _, b := range o.value[:fields[f].size] {
+			v = v<<8 | uint32(b)
+		}
+		return v, true
 	}
 	return 0, false
 }

@@ -33,12 +33,36 @@ func (m Match) Validate() error {
 
 // check reports what is wrong with a known field by itself.
 func (o OXM) check() error {
+	if err := o.checkBits(); err != nil {
+		return fmt.Errorf("match: %w", err)
+	}
+	o, _ = o.normal()
 	info := &fields[o.field]
 	switch {
 	case info.access&actionAlone != 0:
 		return fmt.Errorf("match: %s is for load and move alone", info.nxm)
 	case o.masked && info.access&matchMasked == 0:
 		return fmt.Errorf("match: %s cannot be masked", o.field)
+	case o.field == FieldCTIPProto && o.value[0] == 0:
+		return fmt.Errorf("match: %s: no connection has protocol 0", o)
+	case o.field == FieldInPort:
+		if p := binary.BigEndian.Uint32(o.value[:]); p >= maxPort && p < PortInPort&^0xff {
+			return fmt.Errorf("match: no port has the number 0x%x", p)
+		}
+	}
+	return nil
+}
+
+// checkBits reports a value that has more bits than the field.
+func (o OXM) checkBits() error {
+	for i, valid := range o.field.validBits() {
+		v := o.value[i]
+		if o.masked {
+			v &= o.mask[i]
+		}
+		if v&^valid != 0 {
+			return fmt.Errorf("%s has %d bits", o.field, o.field.Bits())
+		}
 	}
 	return nil
 }
@@ -77,6 +101,9 @@ func (m Match) missing(p prerequisite) string {
 		return m.missingCT(p)
 	}
 	t := transports[p]
+	if m.laterFragments() {
+		return "a packet with ports, not a later fragment"
+	}
 	return unless(isIP && ipProto == t.number, fmt.Sprintf("eth_type 0x0800 or 0x86dd and ip_proto %d (%s)", t.number, t.name))
 }
 
@@ -97,10 +124,24 @@ func (m Match) tagged() bool {
 	return false
 }
 
+// laterFragments says whether the match selects fragments without ports.
+func (m Match) laterFragments() bool {
+	for i := range m {
+		if m[i].field == FieldIPFrag {
+			o, _ := m[i].normal()
+			return o.value[0]&fragLater != 0
+		}
+	}
+	return false
+}
+
 // missingND asks for the ICMPv6 types of neighbour discovery.
 func (m Match) missingND(p prerequisite) string {
 	const solicit, advert = 135, 136
 	t, ok := m.exact(FieldICMPv6Type)
+	if code, given := m.exact(FieldICMPv6Code); given && code != 0 {
+		return "icmp6 code 0"
+	}
 	switch p {
 	case prereqNDSolicit:
 		return unless(ok && t == solicit, "icmp6 type 135")
@@ -110,24 +151,28 @@ func (m Match) missingND(p prerequisite) string {
 	return unless(ok && (t == solicit || t == advert), "icmp6 type 135 or 136")
 }
 
-// missingCT asks for what makes a connection's own tuple meaningful: a state
-// bit that only a valid connection has, or "tracked and not invalid".
+// missingCT asks for what makes a connection's own tuple meaningful. Of what
+// stands here Open vSwitch itself checks the state alone, and forgets the rest
+// of the tuple without a word when it lists the flow.
 func (m Match) missingCT(p prerequisite) string {
 	ethType, _ := m.exact(FieldEthType)
-	proto, ok := m.exact(FieldCTIPProto)
+	proto, _ := m.exact(FieldCTIPProto)
 	switch {
 	case p == prereqCTIPv4 && ethType != 0x0800:
 		return "eth_type 0x0800"
 	case p == prereqCTIPv6 && ethType != 0x86dd:
 		return "eth_type 0x86dd"
-	case ethType != 0x0800 && ethType != 0x86dd:
+	case p == prereqCTPorts && ethType != 0x0800 && ethType != 0x86dd:
 		return "eth_type 0x0800 or 0x86dd"
-	case p == prereqCTPorts && !(ok && (proto == 6 || proto == 17 || proto == 132)):
-		return "ct_nw_proto 6, 17 or 132"
+	case p == prereqCTPorts && proto == 0:
+		return "ct_nw_proto"
 	}
 	return unless(m.tracked(), "ct_state with +trk-inv, or +new, +est, +rel, +rpl, +snat or +dnat")
 }
 
+// tracked says whether the match selects packets of valid connections alone,
+// which have a tuple of their own: a state bit that only those have is set,
+// or they are tracked and not invalid.
 func (m Match) tracked() bool {
 	for i := range m {
 		if m[i].field != FieldCTState {

@@ -220,18 +220,23 @@ const (
 	FragNotLater                 // whole packets and first fragments
 )
 
+// Bits of NXM_NX_IP_FRAG.
+const (
+	fragAny   = 1
+	fragLater = 2
+)
+
 // IPFrag matches IP fragments (nicira-ext, NXM_NX_IP_FRAG).
 func IPFrag(f Fragment) OXM {
-	const any, later = 1, 2
 	switch f {
 	case FragFirst:
-		return oxm8(FieldIPFrag, any)
+		return oxm8(FieldIPFrag, fragAny)
 	case FragLater:
-		return oxm8(FieldIPFrag, any|later)
+		return oxm8(FieldIPFrag, fragAny|fragLater)
 	case FragYes:
-		return oxmMasked(FieldIPFrag, []byte{any}, []byte{any})
+		return oxmMasked(FieldIPFrag, []byte{fragAny}, []byte{fragAny})
 	case FragNotLater:
-		return oxmMasked(FieldIPFrag, []byte{0}, []byte{later})
+		return oxmMasked(FieldIPFrag, []byte{0}, []byte{fragLater})
 	}
 	return oxm8(FieldIPFrag, 0)
 }

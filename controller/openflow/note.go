@@ -22,7 +22,7 @@ func (a Note) append(b []byte) []byte {
 	return finishAction(append(appendNicira(b, 0, nxNote), a.Data...), start)
 }
 
-func (a Note) check() error {
+func (a Note) check(*situation) error {
 	if len(a.Data) > maxNote {
 		return fmt.Errorf("note of %d bytes", len(a.Data))
 	}

@@ -75,6 +75,10 @@ const (
 	PortAny        uint32 = 0xffffffff
 )
 
+// maxPort is the first number that no port has (OFPP_MAX of Open vSwitch);
+// numbers from 0xffffff00 on are reserved.
+const maxPort uint32 = 0xff00
+
 const (
 	groupAny uint32 = 0xffffffff
 	// TableAll stands for every table in deletions and statistics requests.

@@ -219,7 +219,7 @@ func (c *Conn) GroupCounters(ctx context.Context, ids ...uint32) ([]GroupCounter
 // PacketOut sends a packet through the switch (section 7.3.6) and waits until
 // the switch has taken it.
 func (c *Conn) PacketOut(ctx context.Context, p PacketOut) error {
-	if err := checkActions(p.Actions); err != nil {
+	if err := (&situation{}).checkActions(p.Actions); err != nil {
 		return fmt.Errorf("packet-out: %w", err)
 	}
 	msg, err := appendPacketOut(nil, 0, &p)

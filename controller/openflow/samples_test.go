@@ -115,6 +115,12 @@ func asStats(f *Flow) []byte {
 	return b
 }
 
+// refusedBySwitch returns an action in which we see nothing wrong, and which
+// the switch refuses when it reads it: a Nicira action that does not exist.
+func refusedBySwitch() Action {
+	return UnknownAction(appendNicira(nil, 16, 0xfff0)) + "\x00\x00\x00\x00\x00\x00"
+}
+
 // sampleGroups has every type of group.
 func sampleGroups() []Group {
 	return []Group{

@@ -46,17 +46,6 @@ func (s Subfield) check() error {
 	return nil
 }
 
-// checkWritable is check for a destination.
-func (s Subfield) checkWritable() error {
-	if err := s.check(); err != nil {
-		return err
-	}
-	if fields[s.Field].access&writable == 0 {
-		return fmt.Errorf("%s cannot be written", s.Field)
-	}
-	return nil
-}
-
 // ofsNBits is the form in which the Nicira actions carry offset and length,
 // 10 and 6 bits (nicira-ext, nxm_encode_ofs_nbits).
 func (s Subfield) ofsNBits() uint16 { return uint16(s.Offset)<<6 | uint16(s.Bits-1)&63 }
