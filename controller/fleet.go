@@ -292,6 +292,48 @@ func (f *fleet) each(names []string, do func(i int, b *pipeline.Bridge) error) e
 	return errors.Join(errs...)
 }
 
+// switchRules is what is ours on one switch.
+type switchRules struct {
+	Switch string `json:"switch"`
+	pipeline.Installed
+}
+
+func (f *fleet) installed(ctx context.Context) ([]switchRules, error) {
+	names := f.names()
+	out := make([]switchRules, len(names))
+	err := f.each(names, func(i int, b *pipeline.Bridge) (err error) {
+		out[i].Switch = names[i]
+		if out[i].Installed, err = b.Installed(ctx); err != nil {
+			return fmt.Errorf("rules of %s: %w", names[i], err)
+		}
+		return nil
+	})
+	return out, err
+}
+
+// switchDrift is in what one switch differs from what is wanted there.
+type switchDrift struct {
+	Switch string           `json:"switch"`
+	Drift  []pipeline.Drift `json:"drift"`
+	// Error says why the switch could not be compared.
+	Error string `json:"error,omitempty"`
+}
+
+// drift compares every switch. One that cannot be read keeps no other one's
+// answer back.
+func (f *fleet) drift(ctx context.Context) ([]switchDrift, error) {
+	names := f.names()
+	out := make([]switchDrift, len(names))
+	return out, f.each(names, func(i int, b *pipeline.Bridge) error {
+		drift, err := b.Drift(ctx)
+		out[i] = switchDrift{Switch: names[i], Drift: drift}
+		if err != nil {
+			out[i].Error = err.Error()
+		}
+		return nil
+	})
+}
+
 func (f *fleet) status() []pipeline.Status {
 	out := []pipeline.Status{}
 	for _, name := range f.names() {

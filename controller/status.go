@@ -141,6 +141,12 @@ func portType(t topology.PortType) string {
 // Rules implements api.Controller.
 func (c *Controller) Rules(ctx context.Context) (any, error) { return c.fleet.rules(ctx) }
 
+// Installed implements api.Controller.
+func (c *Controller) Installed(ctx context.Context) (any, error) { return c.fleet.installed(ctx) }
+
+// Drift implements api.Controller.
+func (c *Controller) Drift(ctx context.Context) (any, error) { return c.fleet.drift(ctx) }
+
 // Approve implements api.Controller.
 func (c *Controller) Approve(ctx context.Context, id, who string) error {
 	return c.manager.Approve(ctx, id, who)

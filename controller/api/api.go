@@ -33,6 +33,12 @@ type Controller interface {
 	Topology() any
 	// Rules reads what is installed on the switches.
 	Rules(ctx context.Context) (any, error)
+	// Installed reads the same by switch, with the meters and groups that
+	// the rules need.
+	Installed(ctx context.Context) (any, error)
+	// Drift compares the switches with what is wanted on them, and changes
+	// nothing.
+	Drift(ctx context.Context) (any, error)
 	Approve(ctx context.Context, id, who string) error
 	Reject(ctx context.Context, id, who string) error
 	Release(ctx context.Context, id, who string) error
@@ -138,6 +144,8 @@ func (s *Server) routes() http.Handler {
 	get("/v1/hosts", func(*http.Request) (any, error) { return s.ctl.Hosts(), nil })
 	get("/v1/topology", func(*http.Request) (any, error) { return s.ctl.Topology(), nil })
 	get("/v1/rules", func(r *http.Request) (any, error) { return s.ctl.Rules(r.Context()) })
+	get("/v1/rules/installed", func(r *http.Request) (any, error) { return s.ctl.Installed(r.Context()) })
+	get("/v1/rules/drift", func(r *http.Request) (any, error) { return s.ctl.Drift(r.Context()) })
 	mux.HandleFunc("GET /v1/events", s.events)
 	act := func(name string, f func(ctx context.Context, id, who string) error) {
 		post("/v1/decisions/{id}/"+name, func(r *http.Request) (any, error) {

@@ -29,6 +29,10 @@ func (d *desk) Decisions() []response.Decision     { return nil }
 func (d *desk) Hosts() any                         { return []string{} }
 func (d *desk) Topology() any                      { return []string{} }
 func (d *desk) Rules(context.Context) (any, error) { return nil, errors.New("no switch") }
+func (d *desk) Installed(context.Context) (any, error) {
+	return []string{"installed"}, nil
+}
+func (d *desk) Drift(context.Context) (any, error) { return []string{"drift"}, nil }
 func (d *desk) note(format string, args ...any) error {
 	d.asked = append(d.asked, fmt.Sprintf(format, args...))
 	return nil

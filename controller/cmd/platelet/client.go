@@ -39,7 +39,6 @@ func addClientCommands(parent *cobra.Command) {
 	listing("decisions", "List what was decided and how it went", decisionsText)
 	listing("hosts", "List the hosts that were seen and where", hostsText)
 	listing("topology", "Show switches and ports", indented)
-	listing("rules", "Show the rules that are installed, in ovs-ofctl's syntax", rulesText)
 	for _, a := range []struct{ name, short string }{
 		{"approve", "Approve a decision that awaits approval"},
 		{"reject", "Reject a decision that awaits approval"},
@@ -47,7 +46,7 @@ func addClientCommands(parent *cobra.Command) {
 	} {
 		parent.AddCommand(actCommand(a.name, a.short))
 	}
-	parent.AddCommand(quarantineCommand(), brakeCommand(), watchCommand())
+	parent.AddCommand(rulesCommand(), quarantineCommand(), brakeCommand(), watchCommand())
 }
 
 type clientFlags struct{ socket, output string }
@@ -191,10 +190,6 @@ func decisionsText(out io.Writer, raw []byte) error {
 
 func hostsText(out io.Writer, raw []byte) error {
 	return table(out, raw, "address", "mac", "switch", "port", "bound", "last_seen")
-}
-
-func rulesText(out io.Writer, raw []byte) error {
-	return table(out, raw, "switch", "table", "category", "intent", "packets", "flow")
 }
 
 // eventText prints one event as one line.

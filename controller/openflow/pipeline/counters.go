@@ -3,8 +3,6 @@ package pipeline
 import (
 	"context"
 	"fmt"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/platelet-sdn/platelet/controller/openflow"
@@ -134,59 +132,4 @@ func (b *Bridge) PassCounters(ctx context.Context) (packets, bytes uint64, err e
 		Table: b.cfg.Layout.table(tableReturn), Cookie: cookie(CategoryReturn, 0), CookieMask: ^uint64(0),
 	})
 	return sum.Packets, sum.Bytes, err
-}
-
-// InstalledRule is a flow of ours on the switch.
-type InstalledRule struct {
-	Table    string `json:"table"`
-	Category string `json:"category"`
-	// Owner and Intent are empty for the frame and the tap.
-	Owner  string `json:"owner,omitempty"`
-	Intent string `json:"intent,omitempty"`
-	Why    string `json:"why,omitempty"`
-	// Expires is when the rule ends unless it is renewed.
-	Expires time.Time `json:"expires,omitzero"`
-	// Flow is the flow in ovs-ofctl's syntax.
-	Flow    string `json:"flow"`
-	Packets uint64 `json:"packets"`
-	Bytes   uint64 `json:"bytes"`
-}
-
-// Rules reads our flows from the switch, in the order in which packets meet
-// them.
-func (b *Bridge) Rules(ctx context.Context) ([]InstalledRule, error) {
-	ctx, cancel := withTimeout(ctx)
-	defer cancel()
-	conn, _ := b.current()
-	if conn == nil {
-		return nil, ErrNotConnected
-	}
-	flows, err := conn.Flows(ctx, openflow.FlowFilter{Table: openflow.TableAll, Cookie: cookieOwner, CookieMask: cookieOwnerMask})
-	if err != nil {
-		return nil, err
-	}
-	slices.SortFunc(flows, func(x, y openflow.FlowStats) int {
-		if x.Table != y.Table {
-			return int(x.Table) - int(y.Table)
-		}
-		if x.Priority != y.Priority {
-			return int(y.Priority) - int(x.Priority)
-		}
-		return strings.Compare(x.Match.Key(), y.Match.Key())
-	})
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	out := make([]InstalledRule, 0, len(flows))
-	for i := range flows {
-		f := &flows[i]
-		c := cookieCategory(f.Cookie)
-		row := InstalledRule{
-			Table: b.cfg.Layout.TableName(f.Table), Category: c.String(), Flow: f.Flow.String(), Packets: f.Packets, Bytes: f.Bytes,
-		}
-		if r := b.rules.objects[cookieObject(f.Cookie)]; r != nil && ruleCategory(c) {
-			row.Owner, row.Intent, row.Why, row.Expires = r.owner, r.intent.ID, r.intent.Why, r.expiry
-		}
-		out = append(out, row)
-	}
-	return out, nil
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/platelet-sdn/platelet/controller/openflow"
+	"github.com/platelet-sdn/platelet/controller/openflow/flowtext"
 )
 
 // DriftKind says in what way a switch is not as it should be.
@@ -96,18 +97,18 @@ func (b *Bridge) flowDrift(p *picture, want map[openflow.FlowKey]desired) []Drif
 		w, ok := want[f.Key()]
 		switch {
 		case !ok:
-			add(DriftUnexpected, f, b.ruleOf(f.Cookie), "", f.String())
+			add(DriftUnexpected, f, b.ruleOf(f.Cookie), "", flowtext.Text(f))
 		case !same(f, &w.flow):
-			add(DriftDifferent, f, w.rule, w.flow.String(), f.String())
+			add(DriftDifferent, f, w.rule, flowtext.Text(&w.flow), flowtext.Text(f))
 		}
 	}
 	for i := range p.foreign {
 		f := &p.foreign[i].Flow
-		add(DriftForeign, f, nil, "", f.String())
+		add(DriftForeign, f, nil, "", flowtext.Text(f))
 	}
 	for key, w := range want {
 		if !there[key] {
-			add(DriftMissing, &w.flow, w.rule, w.flow.String(), "")
+			add(DriftMissing, &w.flow, w.rule, flowtext.Text(&w.flow), "")
 		}
 	}
 	return out
