@@ -1,6 +1,7 @@
 package openflow
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"slices"
@@ -18,6 +19,20 @@ type OXM struct {
 // Field returns which field it matches; fields of other controllers' flows
 // that this package does not know are "unknown field".
 func (o OXM) Field() Field { return o.field }
+
+// Bytes returns the value and the mask in network byte order, as many bytes
+// as the field has on the wire; a field without a mask has one of all ones.
+// For a field that this package does not know both are empty.
+func (o OXM) Bytes() (value, mask []byte) {
+	if o.field == fieldUnknown || o.field >= fieldEnd {
+		return nil, nil
+	}
+	n := fields[o.field].size
+	if !o.masked {
+		return o.value[:n], bytes.Repeat([]byte{0xff}, int(n))
+	}
+	return o.value[:n], o.mask[:n]
+}
 
 // Match is a conjunction of fields; the empty match matches every packet.
 type Match []OXM

@@ -28,13 +28,16 @@ type Instance struct {
 	// DB is the OVSDB endpoint, "unix:DIR/db.sock".
 	DB string
 
+	args         []string // of ovs-vswitchd, beside our own
 	db, vswitchd *exec.Cmd
 }
 
 // Start starts both daemons in dir, which must exist and have a short path
-// (Unix socket paths end at 107 bytes), and returns when they answer.
-func Start(ctx context.Context, dir string) (*Instance, error) {
-	i := &Instance{Dir: dir, DB: "unix:" + filepath.Join(dir, "db.sock")}
+// (Unix socket paths end at 107 bytes), and returns when they answer. The
+// arguments go to ovs-vswitchd: --enable-dummy makes a clock that tests turn
+// and ports that are files, on the same userspace datapath.
+func Start(ctx context.Context, dir string, args ...string) (*Instance, error) {
+	i := &Instance{Dir: dir, DB: "unix:" + filepath.Join(dir, "db.sock"), args: args}
 	conf := filepath.Join(dir, "conf.db")
 	if _, err := os.Stat(conf); errors.Is(err, os.ErrNotExist) {
 		if _, err := i.run(ctx, "ovsdb-tool", "create", conf, schema); err != nil {
@@ -77,10 +80,10 @@ func (i *Instance) StartDB(ctx context.Context) error {
 func (i *Instance) StartSwitch(ctx context.Context) error {
 	var err error
 	// The priority that ovs-ctl gives it.
-	i.vswitchd, err = i.spawn("nice", "-n", "-10", "ovs-vswitchd", i.DB,
-		"--pidfile="+filepath.Join(i.Dir, "ovs-vswitchd.pid"),
-		"--unixctl="+i.Unixctl(),
-		"--log-file="+filepath.Join(i.Dir, "ovs-vswitchd.log"), "-vconsole:off")
+	i.vswitchd, err = i.spawn("nice", append([]string{"-n", "-10", "ovs-vswitchd", i.DB,
+		"--pidfile=" + filepath.Join(i.Dir, "ovs-vswitchd.pid"),
+		"--unixctl=" + i.Unixctl(),
+		"--log-file=" + filepath.Join(i.Dir, "ovs-vswitchd.log"), "-vconsole:off"}, i.args...)...)
 	if err != nil {
 		return err
 	}

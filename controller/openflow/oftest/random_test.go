@@ -1,0 +1,120 @@
+package oftest
+
+import (
+	"flag"
+	"fmt"
+	"strings"
+	"testing"
+
+	of "github.com/platelet-sdn/platelet/controller/openflow"
+	"pgregory.net/rapid"
+)
+
+// Each check traces packetsPerSet packets through one rule set on both
+// switches. -rapid.seed repeats a run.
+var ruleSets = flag.Int("rulesets", 300, "rule sets that are traced on the real and on the virtual switch")
+
+const packetsPerSet = 20
+
+// furnish makes the groups and meters that generated flows name, on both
+// switches.
+func (r *rig) furnish(v *Switch) {
+	r.t.Helper()
+	var tx of.Tx
+	for id := range uint32(meterCount) {
+		tx.AddMeters = append(tx.AddMeters, of.Meter{ID: id + 1, Flags: of.MeterPktps | of.MeterBurst, Rate: 1000, Burst: 1000})
+	}
+	if err := r.conn.Commit(r.ctx, tx); err != nil {
+		r.t.Fatal(err)
+	}
+	if err := v.Apply(tx); err != nil {
+		r.t.Fatal(err)
+	}
+	groups := []of.Group{
+		{ID: 1, Type: of.GroupAll, Buckets: []of.Bucket{
+			{Actions: []of.Action{of.Output{Port: 2}, of.DecTTL{}, of.Load{Dst: of.RegBits(0, 0, 4), Value: 9}}},
+			{Actions: []of.Action{of.PushVLAN{EtherType: EtherVLAN}, of.Resubmit{Table: 4}}},
+			{Actions: []of.Action{of.Load{Dst: of.RegBits(2, 0, 4), Value: 9}}}}},
+		{ID: 2, Type: of.GroupIndirect, Buckets: []of.Bucket{
+			{Actions: []of.Action{of.Resubmit{Table: 5}, of.Output{Port: 3}}}}},
+		{ID: 3, Type: of.GroupFastFailover, Buckets: []of.Bucket{
+			{WatchPort: 1, Actions: []of.Action{of.Output{Port: 1}}},
+			{WatchPort: 4, Actions: []of.Action{of.ToGroup{ID: 2}}}}},
+		{ID: 4, Type: of.GroupAll, Buckets: []of.Bucket{
+			{Actions: []of.Action{of.ToGroup{ID: 1}, of.Output{Port: 4}}},
+			{Actions: []of.Action{of.Conntrack{Commit: true, Zone: 9, Recirc: true, Table: 5}}},
+			{Actions: []of.Action{of.Output{Port: 1}}}}},
+	}
+	for _, g := range []of.Group{groups[1], groups[0], groups[2], groups[3]} {
+		if _, err := r.sw.Ofctl(r.ctx, "-OOpenFlow14", "add-group", r.sw.Mgmt(bridge), g.String()); err != nil {
+			r.t.Fatal(err)
+		}
+		if err := v.GroupMod(of.GroupMod{Command: of.GroupAdd, Group: g}); err != nil {
+			r.t.Fatal(err)
+		}
+	}
+}
+
+// Random rule sets and packets: the same flows are visited in the same order,
+// the packet ends up the same, and the same leaves the switch.
+func TestRandomRulesAsOpenVSwitchTracesThem(t *testing.T) {
+	r := newRig(t)
+	v := New(Config{Ports: ports})
+	r.furnish(v)
+	if err := flag.Set("rapid.checks", fmt.Sprint(*ruleSets)); err != nil {
+		t.Fatal(err)
+	}
+	states := []CTState{CTTracked | CTNew, CTTracked | CTEstablished, CTTracked | CTEstablished | CTReply, CTTracked | CTInvalid, CTTracked | CTRelated}
+	traced, refused, outputs, passes, failed, ambiguous := 0, 0, 0, 0, 0, 0
+	rapid.Check(t, func(rt *rapid.T) {
+		g := gen{t: rt}
+		if g.stateful = g.chance("stateful", 2); !g.stateful {
+			g.loops = g.chance("loops", 10)
+		}
+		packets := make([]Packet, packetsPerSet)
+		for i := range packets {
+			packets[i] = g.packet()
+		}
+		flows := g.flows(packets)
+		rejected, err := r.program(v, flows)
+		if err != nil {
+			rt.Fatalf("%v\n%s", err, flowsText(flows))
+		}
+		if rejected != nil {
+			refused++
+			return
+		}
+		for _, p := range packets {
+			var next []CTState
+			for range g.n("ct-next", 2) {
+				next = append(next, pick(g, "state", states...))
+			}
+			res := v.Trace(p, next...)
+			if len(res.Ambiguous()) > 0 {
+				ambiguous++ // two conjunctions of one priority
+				continue
+			}
+			if err := r.compare(v, p, next...); err != nil {
+				rt.Fatalf("%v\nflows:\n%s", err, flowsText(flows))
+			}
+			traced++
+			outputs += len(res.Outputs())
+			passes += len(res.Finals)
+			for _, e := range res.Effects {
+				if d, ok := e.(Dropped); ok && d.Why != noFlow {
+					failed++
+				}
+			}
+		}
+	})
+	t.Logf("%d packets traced, %d passes, %d outputs, %d translations given up; %d rule sets refused by both, %d packets ambiguous",
+		traced, passes, outputs, failed, refused, ambiguous)
+}
+
+func flowsText(flows []of.Flow) string {
+	var b strings.Builder
+	for i := range flows {
+		fmt.Fprintln(&b, flows[i].String())
+	}
+	return b.String()
+}

@@ -1,0 +1,137 @@
+package oftest
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"testing"
+	"time"
+
+	of "github.com/platelet-sdn/platelet/controller/openflow"
+	"github.com/platelet-sdn/platelet/lab/ovs"
+)
+
+func TestMain(m *testing.M) { os.Exit(ovs.Isolate(m.Run)) }
+
+// ports are those of every bridge here.
+var ports = []uint32{1, 2, 3, 4}
+
+const bridge = "vs0"
+
+// rig is a real Open vSwitch with one bridge, on the userspace datapath, with
+// ports that are files and a clock that the test turns.
+type rig struct {
+	t    testing.TB
+	ctx  context.Context
+	sw   *ovs.Instance
+	conn *of.Conn
+	ctl  *unixctl
+}
+
+func newRig(t testing.TB) *rig {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
+	t.Cleanup(cancel)
+	dir, err := os.MkdirTemp("", "pl") // t.TempDir is too long for sockets
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	sw, err := ovs.Start(ctx, dir, "--enable-dummy", "--disable-system")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := sw.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	args := []string{"add-br", bridge, "--", "set", "bridge", bridge, "datapath_type=dummy", "fail_mode=secure"}
+	for _, p := range ports {
+		name := fmt.Sprintf("p%d", p)
+		args = append(args, "--", "add-port", bridge, name, "--", "set", "interface", name, "type=dummy",
+			fmt.Sprintf("ofport_request=%d", p), "options:tx_pcap="+dir+"/"+name+".pcap")
+	}
+	if _, err := sw.Ctl(ctx, args...); err != nil {
+		t.Fatal(err)
+	}
+	conn, err := of.Dial(ctx, "unix:"+sw.Mgmt(bridge))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	return &rig{t: t, ctx: ctx, sw: sw, conn: conn, ctl: dialUnixctl(t, sw.Unixctl())}
+}
+
+// unixctl is a connection to ovs-vswitchd's control socket, JSON-RPC without
+// the process that ovs-appctl would be.
+type unixctl struct {
+	conn net.Conn
+	in   *json.Decoder
+}
+
+func dialUnixctl(t testing.TB, path string) *unixctl {
+	t.Helper()
+	conn, err := net.Dial("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	return &unixctl{conn: conn, in: json.NewDecoder(conn)}
+}
+
+func (u *unixctl) call(method string, params ...string) (string, error) {
+	if params == nil {
+		params = []string{}
+	}
+	if err := u.conn.SetDeadline(time.Now().Add(time.Minute)); err != nil {
+		return "", err
+	}
+	if err := json.NewEncoder(u.conn).Encode(map[string]any{"id": 0, "method": method, "params": params}); err != nil {
+		return "", err
+	}
+	var reply struct{ Result, Error *string }
+	if err := u.in.Decode(&reply); err != nil {
+		return "", err
+	}
+	if reply.Error != nil {
+		return "", fmt.Errorf("%s %v: %s", method, params, *reply.Error)
+	}
+	return *reply.Result, nil
+}
+
+// program puts flows, and nothing else, on both switches. It returns what
+// both refuse; that they do not agree is an error.
+func (r *rig) program(v *Switch, flows []of.Flow) (refused, err error) {
+	tx := of.Tx{Flows: []of.FlowMod{{Command: of.Delete, Flow: of.Flow{Table: of.TableAll}}}}
+	for _, f := range flows {
+		tx.Flows = append(tx.Flows, of.FlowMod{Flow: f})
+	}
+	return r.commit(v, tx)
+}
+
+// commit carries out a transaction on both switches.
+func (r *rig) commit(v *Switch, tx of.Tx) (refused, err error) {
+	real, virtual := r.conn.Commit(r.ctx, tx), v.Apply(tx)
+	if refusal(real) != refusal(virtual) {
+		return nil, fmt.Errorf("the real switch says %w, the virtual one %w", real, virtual)
+	}
+	return real, nil
+}
+
+// refusal returns the first member that a transaction failed at, and the
+// switch's error.
+func refusal(err error) string {
+	if err == nil {
+		return ""
+	}
+	var tx *of.TxError
+	if !errors.As(err, &tx) || len(tx.Members) == 0 {
+		return err.Error()
+	}
+	m := tx.Members[0]
+	return fmt.Sprintf("%s %d: %v", m.Member, m.Index, m.Err)
+}

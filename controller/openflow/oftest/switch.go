@@ -1,0 +1,387 @@
+package oftest
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	of "github.com/platelet-sdn/platelet/controller/openflow"
+)
+
+// tables is how many tables there are; Open vSwitch keeps the last one for
+// itself.
+const tables = 254
+
+// Config describes a virtual switch.
+type Config struct {
+	// Ports exist, and are up until SetPort says otherwise.
+	Ports []uint32
+	// Now is the clock of timeouts, meters and connections; nil is time.Now.
+	Now func() time.Time
+	// ZoneLimit is how many connections each zone takes; 0 is no limit.
+	ZoneLimit int
+}
+
+// Switch is a virtual OpenFlow switch. It is not safe for concurrent use.
+type Switch struct {
+	cfg     Config
+	ports   map[uint32]bool // whether they are up
+	tables  [tables]table
+	groups  map[uint32]*of.Group
+	meters  map[uint32]*meter
+	tracker *tracker
+	removed []of.FlowRemoved
+	serial  uint64
+}
+
+// New returns a switch without flows, which drops every packet.
+func New(cfg Config) *Switch {
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	s := &Switch{cfg: cfg, ports: map[uint32]bool{}, groups: map[uint32]*of.Group{}, meters: map[uint32]*meter{},
+		tracker: newTracker(cfg.ZoneLimit)}
+	for _, p := range cfg.Ports {
+		s.ports[p] = true
+	}
+	return s
+}
+
+// SetPort adds a port or changes whether it is up.
+func (s *Switch) SetPort(port uint32, up bool) { s.ports[port] = up }
+
+// RemovePort takes a port away.
+func (s *Switch) RemovePort(port uint32) { delete(s.ports, port) }
+
+// Rules returns a copy of every flow, by table and falling priority.
+func (s *Switch) Rules() []Rule {
+	s.expire()
+	var out []Rule
+	for i := range s.tables {
+		for _, r := range s.tables[i].rules {
+			out = append(out, *r)
+		}
+	}
+	return out
+}
+
+// Removed returns the flow-removed messages since it was last called.
+func (s *Switch) Removed() []of.FlowRemoved {
+	s.expire()
+	out := s.removed
+	s.removed = nil
+	return out
+}
+
+// expire ends the flows whose time is up.
+func (s *Switch) expire() {
+	now := s.cfg.Now()
+	for i := range s.tables {
+		for _, r := range slices.Clone(s.tables[i].rules) {
+			switch {
+			case r.HardTimeout != 0 && now.Sub(r.Modified) > time.Duration(r.HardTimeout)*time.Second:
+				s.remove(r, of.RemovedHard)
+			case r.IdleTimeout != 0 && now.Sub(r.Used) > time.Duration(r.IdleTimeout)*time.Second:
+				s.remove(r, of.RemovedIdle)
+			}
+		}
+	}
+}
+
+func (s *Switch) remove(r *Rule, why of.RemovedReason) {
+	s.tables[r.Table].remove(r)
+	if r.Flags&of.FlagSendFlowRemoved == 0 {
+		return
+	}
+	s.removed = append(s.removed, of.FlowRemoved{
+		Reason: why, Table: r.Table, Priority: r.Priority, Cookie: r.Cookie, IdleTimeout: r.IdleTimeout, HardTimeout: r.HardTimeout,
+		Duration: s.cfg.Now().Sub(r.Created), Packets: r.Packets, Bytes: r.Bytes, Match: r.Match,
+	})
+}
+
+// refuse returns the error that the switch sends.
+func refuse(errorType, code uint16) error { return &of.Error{Type: errorType, Code: code} }
+
+// FlowMod carries out a flow-mod (section 6.4). Its error is one of
+// Validate's or the *openflow.Error that the switch would send; the tables
+// are as before then.
+func (s *Switch) FlowMod(m of.FlowMod) error {
+	s.expire()
+	if err := m.Validate(); err != nil {
+		return err
+	}
+	if m.Table >= tables && m.Table != of.TableAll {
+		return refuse(of.ErrorTypeFlowModFailed, 2) // BAD_TABLE_ID
+	}
+	if m.Command < of.Delete {
+		if err := s.checkInstructions(&m.Flow); err != nil {
+			return err
+		}
+	}
+	switch m.Command {
+	case of.Add:
+		return s.add(&m)
+	case of.Modify, of.ModifyStrict:
+		for _, r := range s.selected(&m) {
+			s.change(r, &m)
+		}
+	case of.Delete, of.DeleteStrict:
+		for _, r := range s.selected(&m) {
+			s.remove(r, of.RemovedDelete)
+		}
+	}
+	return nil
+}
+
+func (s *Switch) newRule(f *of.Flow) *Rule {
+	now := s.cfg.Now()
+	s.serial++
+	r := &Rule{Flow: *f, Created: now, Modified: now, Used: now, key: f.Key(), terms: terms(f.Match), serial: s.serial}
+	r.setClauses()
+	return r
+}
+
+func (r *Rule) setClauses() {
+	r.clauses = nil
+	for _, a := range r.Actions {
+		if c, ok := a.(of.Conjunction); ok {
+			r.clauses = append(r.clauses, c)
+		}
+	}
+}
+
+// add puts a flow in its table, in the place of one with the same match and
+// priority, whosever that is.
+func (s *Switch) add(m *of.FlowMod) error {
+	t := &s.tables[m.Table]
+	r := s.newRule(&m.Flow)
+	if m.Flags&of.FlagCheckOverlap != 0 {
+		for _, o := range t.rules {
+			if o.Priority == r.Priority && overlaps(o.terms, r.terms) {
+				return refuse(of.ErrorTypeFlowModFailed, 3) // OVERLAP
+			}
+		}
+	}
+	if old := t.find(r.key); old != nil {
+		if m.Flags&of.FlagResetCounts == 0 {
+			r.Packets, r.Bytes = old.Packets, old.Bytes
+		}
+		t.remove(old)
+	}
+	t.insert(r)
+	return nil
+}
+
+// change gives a flow other instructions; its cookie, timeouts and flags
+// stay, its counters too unless FlagResetCounts is set.
+func (s *Switch) change(r *Rule, m *of.FlowMod) {
+	r.Instructions = m.Instructions
+	r.setClauses()
+	r.Modified = s.cfg.Now()
+	if m.Flags&of.FlagResetCounts != 0 {
+		r.Packets, r.Bytes = 0, 0
+	}
+}
+
+// selected returns the flows that a modification or deletion is about.
+func (s *Switch) selected(m *of.FlowMod) []*Rule {
+	strict := m.Command == of.ModifyStrict || m.Command == of.DeleteStrict
+	wide := terms(m.Match)
+	var out []*Rule
+	for i := range s.tables {
+		if m.Table != of.TableAll && int(m.Table) != i {
+			continue
+		}
+		for _, r := range s.tables[i].rules {
+			if r.Cookie&m.CookieMask != m.Cookie&m.CookieMask || strict && r.Priority != m.Priority {
+				continue
+			}
+			if within(r.terms, wide) && (!strict || within(wide, r.terms)) {
+				out = append(out, r)
+			}
+		}
+	}
+	return out
+}
+
+// checkInstructions refuses what names something that is not there.
+func (s *Switch) checkInstructions(f *of.Flow) error {
+	if f.HasGoto && (f.Goto <= f.Table || f.Goto >= tables) {
+		return refuse(3, 2) // BAD_INSTRUCTION BAD_TABLE_ID
+	}
+	if f.Meter != 0 && s.meters[f.Meter] == nil {
+		return refuse(of.ErrorTypeMeterFailed, 2) // INVALID_METER
+	}
+	certain := certainOf(f.Match)
+	for _, list := range [][]of.Action{f.Actions, f.Write} {
+		if err := s.checkActions(list, &certain); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// certainOf returns a packet that has the fields that every packet has which
+// meets a match.
+func certainOf(m of.Match) Packet {
+	var p Packet
+	for _, t := range terms(m) {
+		exact := t.mask.and(ones(t.field.Bits())) == ones(t.field.Bits())
+		switch {
+		case t.field == of.FieldVLAN && t.value.lo&cfi != 0:
+			p.VLANs[0].TPID = EtherVLAN
+		case !exact:
+		case t.field == of.FieldEthType:
+			p.EthType = uint16(t.value.lo)
+		case t.field == of.FieldIPProto:
+			p.Proto = uint8(t.value.lo)
+		case t.field == of.FieldICMPv6Type:
+			p.ICMPType = uint8(t.value.lo)
+		}
+	}
+	return p
+}
+
+// errInconsistent is BAD_ACTION MATCH_INCONSISTENT: an action on a field that
+// the match does not make sure of.
+func errInconsistent() error { return refuse(2, 10) }
+
+// checkActions refuses actions that name what is not there, or a field that
+// not every packet of the flow has; certain is nil for groups.
+func (s *Switch) checkActions(list []of.Action, certain *Packet) error {
+	if err := checkConjunctions(list); err != nil {
+		return err
+	}
+	for _, a := range list {
+		switch a := a.(type) {
+		case of.ToGroup:
+			if s.groups[a.ID] == nil {
+				return refuse(2, 9) // BAD_ACTION BAD_OUT_GROUP
+			}
+		case of.Output:
+			if a.Port == 0 {
+				return refuse(2, 4) // BAD_ACTION BAD_OUT_PORT
+			}
+		case of.Conntrack:
+			if a.NAT != nil || a.Alg != 0 {
+				return fmt.Errorf("virtual switch: %s: address translation and helpers are not modelled", a)
+			}
+			if err := s.checkActions(a.Exec, nil); err != nil {
+				return err
+			}
+		case of.UnknownAction:
+			return errors.New("virtual switch: an action that package openflow does not know")
+		}
+		if certain == nil {
+			continue
+		}
+		if _, push := a.(of.PushVLAN); push && certain.VLANs[1].TPID != 0 {
+			return refuse(2, 12) // BAD_ACTION BAD_TAG
+		}
+		if !certain.allows(a) {
+			return errInconsistent()
+		}
+	}
+	return nil
+}
+
+// checkConjunctions refuses clauses beside other actions.
+func checkConjunctions(list []of.Action) error {
+	clauses := 0
+	for _, a := range list {
+		if _, ok := a.(of.Conjunction); ok {
+			clauses++
+		}
+	}
+	if clauses > 0 && clauses < len(list) {
+		return &of.Error{Type: 0xffff, Code: badConjunction, Experimenter: nicira}
+	}
+	return nil
+}
+
+// Nicira's own error for a clause beside other actions (nicira-ext,
+// NXBAC_BAD_CONJUNCTION).
+const (
+	nicira         uint32 = 0x2320
+	badConjunction uint16 = 15
+)
+
+// allows reports whether an action makes sense on the packet, and leaves it
+// with the tags that it has after.
+func (p *Packet) allows(a of.Action) bool {
+	switch a := a.(type) {
+	case of.DecTTL, of.Conntrack:
+		return p.isIP()
+	case of.Load:
+		return p.has(a.Dst.Field)
+	case of.Move:
+		return p.has(a.Src.Field) && p.has(a.Dst.Field)
+	case of.SetField:
+		return p.has(a.Field.Field()) && (a.Field.Field() != of.FieldVLAN || p.VLANs[0].TPID != 0)
+	case of.PushVLAN:
+		p.pushVLAN(a.EtherType)
+	case of.PopVLAN:
+		ok := p.VLANs[0].TPID != 0
+		p.popVLAN()
+		return ok
+	}
+	return true
+}
+
+// Apply carries out a transaction as openflow.Conn does: wholly or not at
+// all. Its error is a *openflow.TxError that names the member.
+func (s *Switch) Apply(tx of.Tx) error {
+	next := s.clone()
+	if err := next.apply(&tx); err != nil {
+		return err
+	}
+	*s = *next
+	return nil
+}
+
+func (s *Switch) apply(tx *of.Tx) error {
+	refused := func(member string, i int, text string, err error) error {
+		return &of.TxError{Members: []*of.MemberError{{Member: member, Index: i, Text: text, Err: err}}}
+	}
+	for i, m := range tx.AddMeters {
+		if err := s.MeterMod(of.MeterAdd, m); err != nil {
+			return refused("meter", i, m.String(), err)
+		}
+	}
+	for i, m := range tx.ModifyMeters {
+		if err := s.MeterMod(of.MeterModify, m); err != nil {
+			return refused("meter", len(tx.AddMeters)+i, m.String(), err)
+		}
+	}
+	for i := range tx.Flows {
+		if err := s.FlowMod(tx.Flows[i]); err != nil {
+			return refused("flow", i, tx.Flows[i].String(), err)
+		}
+	}
+	for i, id := range tx.DeleteMeters {
+		if c, ok := s.MeterCounters(id); ok && c.Flows > 0 {
+			at := len(tx.AddMeters) + len(tx.ModifyMeters) + i
+			return refused("meter", at, fmt.Sprintf("meter=%d", id), of.ErrInUse)
+		}
+		delete(s.meters, id)
+	}
+	return nil
+}
+
+// clone returns a switch that can be changed without this one noticing, but
+// for its connections.
+func (s *Switch) clone() *Switch {
+	c := *s
+	c.ports, c.groups, c.meters = maps.Clone(s.ports), maps.Clone(s.groups), maps.Clone(s.meters)
+	c.removed = slices.Clone(s.removed)
+	for i := range s.tables {
+		c.tables[i].rules = make([]*Rule, len(s.tables[i].rules))
+		for j, r := range s.tables[i].rules {
+			own := *r
+			c.tables[i].rules[j] = &own
+		}
+	}
+	return &c
+}
