@@ -143,13 +143,16 @@ func ObjectID(intentID string) uint32 {
 }
 
 // Our marks on a packet: that it has been through our tables, and, while it
-// is there, that a guard rule exempts it from policy.
+// is there, that a guard rule exempts it from policy, and that it answers what
+// the other end sent.
 const (
 	markReg    = 15
 	markBit    = 31
 	markMask   = uint32(1) << markBit
 	exemptBit  = 30
 	exemptMask = uint32(1) << exemptBit
+	replyBit   = 29
+	replyMask  = uint32(1) << replyBit
 )
 
 // The priorities of rules: see priority.
@@ -187,7 +190,7 @@ func (l Layout) baseFlows() []openflow.Flow {
 		{
 			Table: l.table(tableReturn), Priority: missPriority, Cookie: cookie(CategoryReturn, 0),
 			Instructions: openflow.Instructions{Actions: []openflow.Action{
-				mark(exemptBit, 2, 2), // exempt off, mark on
+				mark(replyBit, 3, 1<<(markBit-replyBit)), // the mark alone
 				openflow.Resubmit{Table: 0},
 			}},
 		},

@@ -76,17 +76,18 @@ func compilePolicy(in segmentation.Intent, p Placement, f openflow.Flow) (openfl
 	case segmentation.ActionPass:
 		f.Actions = []openflow.Action{openflow.Resubmit{Table: p.Layout.table(first + tier + 1)}}
 	}
-	match, state := in.Match, openflow.CTState(0, openflow.CTReply)
+	match, side := in.Match, openflow.Reg(markReg, 0, replyMask)
 	if p.Reply {
 		match, _ = reply(in.Match)
-		state = openflow.CTState(openflow.CTReply, openflow.CTReply)
-	} else if in.Established == segmentation.EstablishedKeep && in.Action != segmentation.ActionAllow {
-		state = openflow.CTState(openflow.CTNew, openflow.CTNew)
+		side = openflow.Reg(markReg, replyMask, replyMask)
 	}
 	var err error
 	if f.Match, err = compileMatch(match, 0); err != nil {
 		return f, err
 	}
-	f.Match = append(f.Match, state)
+	f.Match = append(f.Match, side)
+	if in.Established == segmentation.EstablishedKeep && in.Action != segmentation.ActionAllow {
+		f.Match = append(f.Match, openflow.CTState(openflow.CTNew, openflow.CTNew))
+	}
 	return f, f.Validate()
 }

@@ -28,6 +28,17 @@ type opening struct {
 type step struct {
 	opening
 	state string // new, est, rpl, inv
+	flags string // of TCP, in the syntax of ofproto/trace
+}
+
+// answers reports whether the packet goes against the opening one.
+func (s step) answers() bool {
+	return s.state == "rpl" || s.state == "inv" && s.flags == "syn|ack" || s.state != "est" && s.flags == "rst"
+}
+
+// enters reports whether the packet, if it is allowed, makes an entry.
+func (s step) enters() bool {
+	return s.state == "new" && !strings.HasPrefix(s.flags, "syn") && s.flags != "rst"
 }
 
 // met reports whether a match selects an opening packet.
@@ -70,10 +81,10 @@ func first(intents []segmentation.Intent, tier segmentation.Tier, d segmentation
 }
 
 // judge is the slow and obvious reading of a list of intents: whether a
-// packet passes, and whether it is tracked on its way.
-func judge(intents []segmentation.Intent, s step) (passes, tracked bool) {
+// packet passes, whether it is tracked on its way, and whether it is entered.
+func judge(intents []segmentation.Intent, s step) (passes, tracked, entered bool) {
 	packet := s.opening
-	if s.state == "rpl" {
+	if s.answers() {
 		packet.src, packet.dst, packet.srcPort, packet.dstPort = s.dst, s.src, s.dstPort, s.srcPort
 		if packet.icmpType == 8 {
 			packet.icmpType = 0
@@ -91,27 +102,27 @@ func judge(intents []segmentation.Intent, s step) (passes, tracked bool) {
 	}
 	guarded := first(intents, segmentation.TierGuard, 0, packet, false) != nil
 	if in := first(intents, segmentation.TierEmergency, 0, packet, false); in != nil && in.Action == segmentation.ActionDeny && !guarded {
-		return false, false
+		return false, false, false
 	}
 	if guarded || !tracked {
-		return true, tracked
+		return true, tracked, tracked && s.state == "new"
 	}
-	if s.state == "inv" {
-		return false, true
+	if s.state == "inv" && !s.answers() {
+		return false, true, false
 	}
 	for _, d := range []segmentation.Direction{segmentation.DirectionEgress, segmentation.DirectionIngress} {
 		for tier := segmentation.TierAdmin; tier <= segmentation.TierBaseline; tier++ {
-			in := first(intents, tier, d, s.opening, s.state != "new")
+			in := first(intents, tier, d, s.opening, s.state != "new" || s.answers())
 			if in == nil || in.Action == segmentation.ActionPass {
 				continue
 			}
 			if in.Action == segmentation.ActionDeny {
-				return false, true
+				return false, true, false
 			}
 			break
 		}
 	}
-	return true, true
+	return true, true, s.enters()
 }
 
 // drawnWorld is small, so that rules and packets meet often.
@@ -189,12 +200,15 @@ func drawnStep(t *rapid.T) step {
 	v6 := rapid.IntRange(0, 3).Draw(t, "v6") == 0
 	s := step{state: rapid.SampledFrom([]string{"new", "new", "est", "rpl", "rpl", "inv"}).Draw(t, "state")}
 	s.src, s.dst = drawnAddr(t, "from", v6), drawnAddr(t, "to", v6)
-	switch s.proto = rapid.SampledFrom([]uint8{flow.ProtoTCP, flow.ProtoUDP, flow.ProtoICMP}).Draw(t, "proto"); {
+	switch s.proto = rapid.SampledFrom([]uint8{flow.ProtoTCP, flow.ProtoTCP, flow.ProtoUDP, flow.ProtoICMP}).Draw(t, "proto"); {
 	case s.proto != flow.ProtoICMP:
+		if s.proto == flow.ProtoTCP {
+			s.flags = rapid.SampledFrom([]string{"syn", "syn|ack", "ack", "rst"}).Draw(t, "flags")
+		}
 		s.srcPort = rapid.SampledFrom([]uint16{5000, 5001}).Draw(t, "sport")
 		s.dstPort = rapid.SampledFrom([]uint16{80, 81, 443}).Draw(t, "dport")
 	case v6:
-		s.proto, s.icmpType = flow.ProtoTCP, 0
+		s.proto, s.flags = flow.ProtoTCP, "ack"
 	default:
 		s.icmpType = 8
 	}
@@ -204,7 +218,7 @@ func drawnStep(t *rapid.T) step {
 // text is the packet in the syntax of ofproto/trace.
 func (s step) text(port string) string {
 	src, dst, sp, dp, icmp := s.src, s.dst, s.srcPort, s.dstPort, s.icmpType
-	if s.state == "rpl" {
+	if s.answers() {
 		src, dst, sp, dp, icmp = dst, src, dp, sp, 0
 	}
 	name := map[uint8]string{flow.ProtoTCP: "tcp", flow.ProtoUDP: "udp", flow.ProtoICMP: "icmp"}[s.proto]
@@ -214,6 +228,9 @@ func (s step) text(port string) string {
 	}
 	if s.proto == flow.ProtoICMP {
 		return out + fmt.Sprintf(",icmp_type=%d,icmp_code=0", icmp)
+	}
+	if s.proto == flow.ProtoTCP {
+		out += ",tcp_flags=" + s.flags
 	}
 	return out + fmt.Sprintf(",%s_src=%d,%s_dst=%d", name, sp, name, dp)
 }
@@ -253,13 +270,13 @@ func TestPolicyDecidesAsItReads(t *testing.T) {
 		}
 		for range 20 {
 			s := drawnStep(t)
-			passes, tracked := judge(intents, s)
+			passes, tracked, entered := judge(intents, s)
 			got, gotTracked, commits, trace, err := l.traced(sw, s)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got != passes || gotTracked != tracked || commits != (passes && tracked && s.state == "new") {
-				t.Fatalf("%+v: passes %v, tracked %v, commits %v; want %v, %v\nrules:\n%s\n%s", s, got, gotTracked, commits, passes, tracked, written(intents), trace)
+			if got != passes || gotTracked != tracked || commits != entered {
+				t.Fatalf("%+v: passes %v, tracked %v, entered %v; want %v, %v, %v\nrules:\n%s\n%s", s, got, gotTracked, commits, passes, tracked, entered, written(intents), trace)
 			}
 			packets++
 		}

@@ -10,12 +10,16 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/platelet-sdn/platelet/controller/openflow/datapath"
 	"github.com/platelet-sdn/platelet/controller/openflow/pipeline"
 	"github.com/platelet-sdn/platelet/flowcollector/flow"
+	"github.com/platelet-sdn/platelet/lab/wire"
 	"github.com/platelet-sdn/platelet/segmentation"
 )
 
@@ -353,5 +357,95 @@ func TestForeignConntrack(t *testing.T) {
 	l.session(0, 1, 9000).flows(l)
 	if after := l.foreign(); after != before {
 		t.Errorf("foreign flows changed from\n%s\nto\n%s", before, after)
+	}
+}
+
+// dial opens a connection and closes it again.
+func (l *lab) dial(from, to, port int) (err error) {
+	l.t.Helper()
+	l.inHost(from, func() error {
+		var conn net.Conn
+		if conn, err = net.DialTimeout("tcp4", netip.AddrPortFrom(l.addr(to), uint16(port)).String(), 15*time.Second); err == nil {
+			conn.Close()
+		}
+		return nil
+	})
+	return err
+}
+
+// Under default deny a connection that is allowed works in full: its opener
+// hears of acceptance and refusal. Who may not connect does not, except for a
+// protected host.
+func TestDefaultDeny(t *testing.T) {
+	l := newLab(t, "se", 3)
+	accepted := l.echo(1, 9000)
+	b := l.start()
+	deny := func(id string, d segmentation.Direction, host int) segmentation.Intent {
+		in := l.rule(id, segmentation.TierBaseline, 1, segmentation.ActionDeny, host, 0, 0)
+		if in.Direction = d; d == segmentation.DirectionEgress {
+			in.Match.Src, in.Match.Dst = in.Match.Dst, netip.Prefix{}
+		}
+		return in
+	}
+	out := l.rule("policy/out", segmentation.TierApplication, 1, segmentation.ActionAllow, 1, 0, 0)
+	out.Direction, out.Match.Src = segmentation.DirectionEgress, l.prefix(0)
+	in := l.rule("policy/in", segmentation.TierApplication, 1, segmentation.ActionAllow, 1, 0, 0)
+	in.Match.Src = l.prefix(0)
+	l.apply(b, "policy", out, in,
+		deny("policy/0in", segmentation.DirectionIngress, 0), deny("policy/0out", segmentation.DirectionEgress, 0),
+		deny("policy/1in", segmentation.DirectionIngress, 1), deny("policy/1out", segmentation.DirectionEgress, 1))
+	l.session(0, 1, 9000).flows(l)
+	l.push(1, 0, 9001).flows(l)
+	if err := l.dial(0, 1, 9009); !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Errorf("a connection to a closed port: %v", err)
+	}
+	l.tries(b, "policy", 2, 1, 9000, accepted)
+
+	protected := segmentation.NewProtected([]netip.Prefix{l.prefix(2)})
+	guard, err := protected.Guard("guard", l.bridge, l.hosts[2], l.addr(2))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.apply(b, "guard", guard...)
+	l.session(2, 1, 9000).flows(l)
+	if err := l.dial(2, 1, 9009); !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Errorf("a protected host's connection to a closed port: %v", err)
+	}
+}
+
+// Neither a spoofed SYN flood towards an allowed port nor a scan leaves
+// anything in conntrack; what completes a handshake does.
+func TestSYNsAreNotEntered(t *testing.T) {
+	l := newLab(t, "sf", 2)
+	l.echo(1, 9000)
+	b := l.start()
+	l.apply(b, "policy", l.rule("policy/0", segmentation.TierApplication, 5, segmentation.ActionAllow, 1, flow.ProtoTCP, 0))
+	l.session(0, 1, 9000).flows(l)
+	seen := l.matched(b, "policy")
+	l.inHost(0, func() error {
+		link, err := net.InterfaceByName("eth0")
+		if err != nil {
+			return err
+		}
+		fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW, 0)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(fd)
+		for i := range 2000 {
+			path := wire.Path{SrcMAC: link.HardwareAddr, DstMAC: wire.Broadcast(), Src: netip.AddrFrom4([4]byte{198, 18, byte(i >> 8), byte(i)}), Dst: l.addr(1)}
+			frame, err := path.TCP(wire.Segment{SrcPort: uint16(1024 + i), DstPort: uint16(9000 + i%100), Seq: uint32(i), Flags: wire.SYN, Window: 1024})
+			if err != nil {
+				return err
+			}
+			if err := unix.Sendto(fd, frame, 0, &unix.SockaddrLinklayer{Ifindex: link.Index, Halen: 6}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	l.eventually("the rule to meet the flood", func() bool { return l.matched(b, "policy") >= seen+1000 })
+	if n := l.connections(); n != 1 {
+		t.Errorf("%d connections are tracked of one", n)
 	}
 }

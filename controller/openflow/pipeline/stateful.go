@@ -23,6 +23,14 @@ import (
 // nobody's entry has to be flushed for it. Flushing would not even stop it:
 // the server's next packet would open the same connection the other way
 // round, for which no rule may exist.
+//
+// A SYN is checked but not entered, so that neither a spoofed flood nor a
+// scan leaves anything in conntrack: the packet that completes the handshake
+// is what enters the connection, as one in mid-stream. The two answers that a
+// SYN may get before, SYN-ACK and RST, need no entry, because the rules'
+// second flows know them by their addresses and ports. (Linux takes
+// connections in mid-stream by default, nf_conntrack_tcp_loose, and the
+// userspace datapath always does.)
 
 // DefaultZone is the first of our conntrack zones unless configured
 // otherwise; others count from 1 upwards.
@@ -53,45 +61,96 @@ const invalidSample = 65
 
 // Priorities in the tables of the frame below: what is first decides.
 const (
-	stateExempt  uint16 = 40
-	stateInvalid uint16 = 30
-	stateRelated uint16 = 20
+	stateExempt  uint16 = 50
+	stateRelated uint16 = 40
+	stateReply   uint16 = 30
+	stateInvalid uint16 = 20
 	stateAside   uint16 = 20 // discovery and address assignment
 	stateTrack   uint16 = 10
 )
+
+// exemptMark is the ct_mark of connections that a guard rule's host opened.
+const exemptMark = 1
 
 // statefulFrame is the way of packets under policy. It is on the switch only
 // while there are any: a datapath without connection tracking refuses it, and
 // works for everything else.
 func (l Layout) statefulFrame(t TapConfig) []openflow.Flow {
-	var out []openflow.Flow
-	add := func(table uint8, priority uint16, m openflow.Match, actions ...openflow.Action) {
-		out = append(out, openflow.Flow{
-			Table: l.table(table), Priority: priority, Match: m,
-			Cookie:       cookie(CategoryState, uint32(table)<<16|uint32(priority)),
-			Instructions: openflow.Instructions{Actions: actions},
-		})
-	}
-	to := func(table uint8) openflow.Action { return openflow.Resubmit{Table: l.table(table)} }
+	f := frame{layout: l}
 	for _, m := range untracked() {
-		add(tableConntrack, stateAside, m, to(tableTap))
+		f.add(tableConntrack, stateAside, m, f.to(tableTap))
 	}
-	for _, ether := range []uint16{flow.EtherIPv4, flow.EtherIPv6} {
-		ip := openflow.EthType(ether)
-		add(tableConntrack, stateTrack, openflow.Match{ip}, openflow.Conntrack{Zone: l.Zone, Table: l.table(tableState), Recirc: true})
-		add(tableCommit, stateTrack, openflow.Match{ip, openflow.CTState(openflow.CTNew, openflow.CTNew)},
-			openflow.Conntrack{Zone: l.Zone, Commit: true}, openflow.CTClear{}, to(tableTap))
+	for _, ip := range families() {
+		f.add(tableConntrack, stateTrack, openflow.Match{ip}, openflow.Conntrack{Zone: l.Zone, Table: l.table(tableState), Recirc: true})
 	}
-	add(tableState, stateExempt, openflow.Match{openflow.Reg(markReg, exemptMask, exemptMask)}, to(tableCommit))
-	add(tableState, stateInvalid, openflow.Match{openflow.CTState(openflow.CTInvalid, openflow.CTInvalid)}, t.sample(flow.SignalDropped, invalidSample)...)
-	add(tableState, stateRelated, openflow.Match{openflow.CTState(openflow.CTRelated, openflow.CTRelated)}, to(tableCommit))
-	// The pipeline behind us must find the packet untracked, as it came: it
-	// may track connections itself.
-	add(tableCommit, missPriority, nil, openflow.CTClear{}, to(tableTap))
+	f.stateTable(t)
 	for table := tableState; table < tableCommit; table++ {
-		out = append(out, l.miss(table, table+1))
+		f.flows = append(f.flows, l.miss(table, table+1))
 	}
-	return out
+	f.commitTable()
+	return f.flows
+}
+
+// frame collects flows of the frame.
+type frame struct {
+	layout Layout
+	flows  []openflow.Flow
+}
+
+func (f *frame) add(table uint8, priority uint16, m openflow.Match, actions ...openflow.Action) {
+	f.flows = append(f.flows, openflow.Flow{
+		Table: f.layout.table(table), Priority: priority, Match: m, Cookie: cookie(CategoryState, uint32(table)<<16|uint32(priority)),
+		Instructions: openflow.Instructions{Actions: actions},
+	})
+}
+
+func (f *frame) to(table uint8) openflow.Action {
+	return openflow.Resubmit{Table: f.layout.table(table)}
+}
+
+func families() []openflow.OXM {
+	return []openflow.OXM{openflow.EthType(flow.EtherIPv4), openflow.EthType(flow.EtherIPv6)}
+}
+
+// has matches connection tracking state bits that are set.
+func has(bits uint32) openflow.OXM { return openflow.CTState(bits, bits) }
+
+// tcpFlag matches TCP with flags that are set.
+func tcpFlag(ip openflow.OXM, bits uint16) openflow.Match {
+	return openflow.Match{ip, openflow.IPProto(flow.ProtoTCP), openflow.TCPFlags(bits, bits)}
+}
+
+// stateTable says what a tracked packet is: exempt, part of what conntrack
+// knows already, an answer, or nothing at all.
+func (f *frame) stateTable(t TapConfig) {
+	answer := []openflow.Action{mark(replyBit, 1, 1), f.to(tableEgress)}
+	f.add(tableState, stateExempt, openflow.Match{openflow.Reg(markReg, exemptMask, exemptMask)}, f.to(tableCommit))
+	f.add(tableState, stateExempt, openflow.Match{openflow.CTMark(exemptMark, exemptMark)}, f.to(tableCommit))
+	f.add(tableState, stateRelated, openflow.Match{has(openflow.CTRelated)}, f.to(tableCommit))
+	f.add(tableState, stateReply, openflow.Match{has(openflow.CTReply)}, answer...)
+	for _, ip := range families() {
+		f.add(tableState, stateReply, append(tcpFlag(ip, uint16(flow.SYN|flow.ACK)), has(openflow.CTInvalid)), answer...)
+		f.add(tableState, stateReply, append(tcpFlag(ip, uint16(flow.RST)), openflow.CTState(0, openflow.CTEstablished)), answer...)
+	}
+	f.add(tableState, stateInvalid, openflow.Match{has(openflow.CTInvalid)}, t.sample(flow.SignalDropped, invalidSample)...)
+}
+
+// commitTable enters what is allowed. The pipeline behind us finds the packet
+// untracked, as it came: it may track connections itself.
+func (f *frame) commitTable() {
+	on := []openflow.Action{openflow.CTClear{}, f.to(tableTap)}
+	for _, ip := range families() {
+		// A protected host's SYN is entered, with a mark: answers to it are
+		// exempt as well.
+		f.add(tableCommit, stateExempt, openflow.Match{ip, has(openflow.CTNew), openflow.Reg(markReg, exemptMask, exemptMask)},
+			append([]openflow.Action{openflow.Conntrack{Zone: f.layout.Zone, Commit: true,
+				Exec: []openflow.Action{openflow.Load{Dst: openflow.Subfield{Field: openflow.FieldCTMark, Bits: 32}, Value: exemptMark}}}}, on...)...)
+		f.add(tableCommit, stateReply, tcpFlag(ip, uint16(flow.SYN)), on...)
+		f.add(tableCommit, stateTrack, openflow.Match{ip, has(openflow.CTNew)},
+			append([]openflow.Action{openflow.Conntrack{Zone: f.layout.Zone, Commit: true}}, on...)...)
+	}
+	f.add(tableCommit, stateReply, openflow.Match{openflow.Reg(markReg, replyMask, replyMask)}, on...)
+	f.add(tableCommit, missPriority, nil, on...)
 }
 
 // untracked lists what hosts need to have an address and a neighbourhood at
