@@ -232,7 +232,9 @@ func (a SetField) check(s *situation) error {
 	switch o, nothing := a.Field.normal(); {
 	case nothing:
 		return fmt.Errorf("set-field writes no bit of %s", f)
-	case f == FieldInPort && !o.masked:
+	case o.masked && fields[f].access&matchMasked == 0:
+		return fmt.Errorf("set-field writes all of %s; load writes parts", f)
+	case f == FieldInPort:
 		return errors.New("set-field does not take in_port; load does")
 	case f == FieldVLAN && !o.masked && o.value[0]&(vlanPresent>>8) == 0:
 		return errors.New("set-field does not remove a VLAN tag; pop_vlan does")
@@ -248,12 +250,7 @@ func (a SetField) String() string {
 	if o.field == fieldUnknown {
 		return fmt.Sprintf("set_field:%x", o.raw)
 	}
-	size := fields[o.field].size
-	text := o.valueText(o.value[:size])
-	if o.masked {
-		text += "/" + o.valueText(o.mask[:size])
-	}
-	return fmt.Sprintf("set_field:%s->%s", text, o.field.setName())
+	return fmt.Sprintf("set_field:%s->%s", o.maskedText(), o.field.setName())
 }
 
 // ToGroup hands the packet to a group (section 7.2.5, OFPAT_GROUP).

@@ -14,7 +14,7 @@ import (
 )
 
 // ofpParse is the oracle: it prints messages as Open vSwitch understands them.
-func ofpParse(t *testing.T, messages []byte) []string {
+func ofpParse(t rapid.TB, messages []byte) []string {
 	t.Helper()
 	cmd := exec.Command("ovs-ofctl", "ofp-parse", "-")
 	cmd.Stdin = bytes.NewReader(messages)

@@ -154,10 +154,13 @@ func (a Conntrack) check(s *situation) error {
 // checkAlg holds that a helper gets packets of its protocol.
 func (a Conntrack) checkAlg(s *situation) error {
 	switch a.Alg {
+	case 0:
 	case portFTP:
 		return s.needAlways("alg=ftp", prereqTCP)
 	case portTFTP:
 		return s.needAlways("alg=tftp", prereqUDP)
+	default:
+		return fmt.Errorf("no helper for port %d: there are 21 (ftp) and 69 (tftp)", a.Alg)
 	}
 	return nil
 }

@@ -38,6 +38,7 @@ type Flow struct {
 	IdleTimeout uint16 // seconds; 0 is never
 	HardTimeout uint16 // seconds; 0 is never
 	Flags       uint16
+	Importance  uint16 // flows of low importance are evicted first
 	Match       Match
 	Instructions
 }
@@ -72,8 +73,13 @@ func (f *Flow) String() string {
 	if f.HardTimeout != 0 {
 		fmt.Fprintf(&s, "hard_timeout=%d,", f.HardTimeout)
 	}
-	if f.Flags&FlagSendFlowRemoved != 0 {
-		s.WriteString("send_flow_rem,")
+	if f.Importance != 0 {
+		fmt.Fprintf(&s, "importance=%d,", f.Importance)
+	}
+	for i, name := range [...]string{"send_flow_rem", "check_overlap", "reset_counts", "no_packet_counts", "no_byte_counts"} {
+		if f.Flags&(1<<i) != 0 {
+			s.WriteString(name + ",")
+		}
 	}
 	fmt.Fprintf(&s, "priority=%d", f.Priority)
 	if m := f.Match.String(); m != "" {
@@ -118,7 +124,7 @@ func (m *FlowMod) append(b []byte, xid uint32) ([]byte, error) {
 	b = binary.BigEndian.AppendUint32(b, PortAny)
 	b = binary.BigEndian.AppendUint32(b, groupAny)
 	b = binary.BigEndian.AppendUint16(b, m.Flags)
-	b = append(b, 0, 0) // importance
+	b = binary.BigEndian.AppendUint16(b, m.Importance)
 	b = m.Match.append(b)
 	if m.Command < Delete {
 		b = m.Instructions.append(b)

@@ -30,7 +30,7 @@ func (m Match) String() string {
 		parts = append(parts, name)
 	}
 	for _, o := range c {
-		if short && (o.field == FieldEthType || o.field == FieldIPProto) {
+		if short && (o.field == FieldEthType || o.field == FieldIPProto && ipProto != 0) {
 			continue
 		}
 		parts = append(parts, o.String())
@@ -54,7 +54,9 @@ func (o OXM) String() string {
 			return "ct_state=" + stateText(binary.BigEndian.Uint32(value), binary.BigEndian.Uint32(mask))
 		}
 	case FieldIPFrag:
-		return "nw_frag=" + o.fragText()
+		if name := o.fragName(); name != "" {
+			return "nw_frag=" + name
+		}
 	case FieldIPDSCP:
 		return fmt.Sprintf("nw_tos=%d", value[0]<<2)
 	case FieldVLAN:
@@ -62,14 +64,20 @@ func (o OXM) String() string {
 			return fmt.Sprintf("dl_vlan=%d", v&^vlanPresent)
 		}
 	}
-	s := fields[o.field].name + "=" + o.valueText(value)
+	return fields[o.field].name + "=" + o.maskedText()
+}
+
+// maskedText prints the value and, if there is one, the mask.
+func (o OXM) maskedText() string {
+	size := fields[o.field].size
+	s := o.valueText(o.value[:size])
 	if !o.masked {
 		return s
 	}
-	if bits, ok := prefixLen(mask); ok && o.isAddress() {
+	if bits, ok := prefixLen(o.mask[:size]); ok && o.isAddress() {
 		return s + "/" + strconv.Itoa(bits)
 	}
-	return s + "/" + o.valueText(mask)
+	return s + "/" + o.valueText(o.mask[:size])
 }
 
 // prefixLen returns the number of leading ones of a mask, if nothing but
@@ -132,14 +140,16 @@ func (o OXM) valueText(v []byte) string {
 	return strconv.FormatUint(n, 10)
 }
 
-// fragText prints which fragments are meant, as IPFrag has them.
-func (o OXM) fragText() string {
+// fragName returns which fragments are meant, as IPFrag has them, and "" for
+// what it does not have.
+func (o OXM) fragName() string {
+	o, _ = o.normal()
 	for f, name := range [...]string{FragNo: "no", FragFirst: "first", FragLater: "later", FragYes: "yes", FragNotLater: "not_later"} {
 		if n, _ := IPFrag(Fragment(f)).normal(); n == o {
 			return name
 		}
 	}
-	return fmt.Sprintf("0x%x/0x%x", o.value[0], o.mask[0])
+	return ""
 }
 
 // stateText prints connection tracking state bits as "+trk-inv".

@@ -45,6 +45,8 @@ func (o OXM) check() error {
 		return fmt.Errorf("match: %s cannot be masked", o.field)
 	case o.field == FieldCTIPProto && o.value[0] == 0:
 		return fmt.Errorf("match: %s: no connection has protocol 0", o)
+	case o.field == FieldIPFrag && o.fragName() == "":
+		return fmt.Errorf("match: %s is no kind of fragment that there is", o)
 	case o.field == FieldInPort:
 		if p := binary.BigEndian.Uint32(o.value[:]); p >= maxPort && p < PortInPort&^0xff {
 			return fmt.Errorf("match: no port has the number 0x%x", p)

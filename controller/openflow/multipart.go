@@ -102,7 +102,7 @@ func decodeFlowStat(b []byte) (s FlowStats, err error) {
 	s.Duration = wireDuration(b[4:])
 	s.Priority = binary.BigEndian.Uint16(b[12:])
 	s.IdleTimeout, s.HardTimeout = binary.BigEndian.Uint16(b[14:]), binary.BigEndian.Uint16(b[16:])
-	s.Flags = binary.BigEndian.Uint16(b[18:])
+	s.Flags, s.Importance = binary.BigEndian.Uint16(b[18:]), binary.BigEndian.Uint16(b[20:])
 	s.Cookie = binary.BigEndian.Uint64(b[24:])
 	s.Packets, s.Bytes = binary.BigEndian.Uint64(b[32:]), binary.BigEndian.Uint64(b[40:])
 	m, rest, err := decodeMatch(b[flowStatsLen:])

@@ -109,6 +109,7 @@ func asStats(f *Flow) []byte {
 	binary.BigEndian.PutUint16(b[14:], f.IdleTimeout)
 	binary.BigEndian.PutUint16(b[16:], f.HardTimeout)
 	binary.BigEndian.PutUint16(b[18:], f.Flags)
+	binary.BigEndian.PutUint16(b[20:], f.Importance)
 	binary.BigEndian.PutUint64(b[24:], f.Cookie)
 	b = f.Instructions.append(f.Match.append(b))
 	binary.BigEndian.PutUint16(b, uint16(len(b)))
