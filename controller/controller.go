@@ -74,7 +74,7 @@ func New(cfg config.File, opts Options) (*Controller, error) {
 	}
 	c := &Controller{cfg: cfg, opts: opts, log: opts.Log, tracker: topology.NewTracker(0), watch: response.NewWatch(), hub: api.NewHub()}
 	var err error
-	if c.db, err = ovsdb.New(ovsdb.Config{Endpoint: cfg.OVS.DB, RunDir: cfg.OVS.RunDir, Log: opts.Log}); err != nil {
+	if c.db, err = ovsdb.New(database(cfg.OVS, opts.Log)); err != nil {
 		return nil, err
 	}
 	c.telemetry = telemetry.NewManager(c.db, opts.Log)

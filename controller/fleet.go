@@ -6,13 +6,11 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
-	"path/filepath"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/platelet-sdn/platelet/controller/config"
-	"github.com/platelet-sdn/platelet/controller/openflow/datapath"
 	"github.com/platelet-sdn/platelet/controller/openflow/pipeline"
 	"github.com/platelet-sdn/platelet/controller/ovsdb/telemetry"
 	"github.com/platelet-sdn/platelet/controller/response"
@@ -23,12 +21,14 @@ import (
 // fleet is the bridges under our care. It is the response's enforcer: every
 // request goes to the bridge that it names.
 type fleet struct {
-	c   *Controller
-	cfg config.File
+	c     *Controller
+	cfg   config.File
+	reach *reach
 
 	mu        sync.Mutex
 	bridges   map[string]*pipeline.Bridge
 	zones     map[uint16]bool                             // conntrack zones of the bridges
+	declined  map[string]string                           // why bridges are not in care
 	adopted   map[string]map[string][]segmentation.Intent // by bridge and owner, before the bridge is known
 	guarded   map[netip.Addr]topology.PortID              // where protected hosts are guarded
 	unguarded map[netip.Addr]string                       // why protected hosts are not
@@ -40,12 +40,16 @@ type fleet struct {
 }
 
 func newFleet(c *Controller, cfg config.File) *fleet {
-	return &fleet{c: c, cfg: cfg, bridges: map[string]*pipeline.Bridge{}, zones: map[uint16]bool{}, adopted: map[string]map[string][]segmentation.Intent{}, guarded: map[netip.Addr]topology.PortID{}, unguarded: map[netip.Addr]string{}, taps: map[string]telemetry.Applied{}}
+	how := newReach(cfg.OVS, func() map[string]topology.Switch { return c.tracker.Snapshot().Switches }, c.log)
+	return &fleet{c: c, cfg: cfg, reach: how, bridges: map[string]*pipeline.Bridge{}, zones: map[uint16]bool{}, declined: map[string]string{}, adopted: map[string]map[string][]segmentation.Intent{}, guarded: map[netip.Addr]topology.PortID{}, unguarded: map[netip.Addr]string{}, taps: map[string]telemetry.Applied{}}
 }
 
 // run keeps every bridge connected, beyond the end of ctx, until stop: what
 // is ours is taken off when nobody acts any more.
 func (f *fleet) run(ctx context.Context) error {
+	if err := f.reach.listen(ctx); err != nil {
+		return err
+	}
 	bctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	f.mu.Lock()
 	f.ctx, f.cancel = bctx, cancel
@@ -75,6 +79,7 @@ func (f *fleet) stop() {
 		cancel()
 	}
 	f.running.Wait()
+	f.reach.close()
 }
 
 // settle takes the bridges that the database shows, starts to care for new
@@ -89,18 +94,26 @@ func (f *fleet) settle(switches map[string]topology.Switch) map[string]telemetry
 		if !f.c.cares(name) || sw.OVN {
 			continue
 		}
+		if f.bridges[name] == nil && !f.admit(name) {
+			continue
+		}
 		t := &f.cfg.Telemetry
 		want[name] = telemetry.Settings{
 			SFlowTarget: reachable(t.SFlow), IPFIXTarget: reachable(t.IPFIX), Sampling: t.Sampling, Polling: t.Polling, Header: 128, Agent: "lo",
 			CollectorSetID: t.CollectorSet, Domain: sw.TapDomain, TakeForeign: t.TakeForeign,
 		}
-		if f.bridges[name] == nil {
-			if err := f.add(name); err != nil {
-				f.c.log.WithError(err).WithField("bridge", name).Error("bridge cannot be cared for")
-			}
-		}
 	}
 	return want
+}
+
+// admit takes a bridge into care, and says once why one cannot be.
+func (f *fleet) admit(name string) bool {
+	err := f.add(name)
+	if err != nil && f.declined[name] != err.Error() {
+		f.declined[name] = err.Error()
+		f.c.log.WithError(err).WithField("bridge", name).Error("bridge cannot be cared for")
+	}
+	return err == nil
 }
 
 // reachable is where a switch on this machine sends to when we listen on all
@@ -114,11 +127,14 @@ func reachable(a netip.AddrPort) string {
 
 func (f *fleet) add(name string) error {
 	mgmt, zone := f.c.db.Mgmt(name), pipeline.ZoneOf(name, f.cfg.OVS.BaseZone, f.zones)
-	b, err := pipeline.New(pipeline.Config{
-		Name: name, Target: "unix:" + mgmt, Layout: pipeline.Layout{Base: f.cfg.OVS.BaseTable, Zone: zone},
-		Datapath: &datapath.Local{Dir: filepath.Dir(mgmt)}, ZoneLimit: f.cfg.OVS.ZoneLimit,
+	cfg := pipeline.Config{
+		Name: name, Layout: pipeline.Layout{Base: f.cfg.OVS.BaseTable, Zone: zone}, ZoneLimit: f.cfg.OVS.ZoneLimit,
 		Log: f.c.log, Expired: f.c.manager.Expired,
-	})
+	}
+	if err := f.reach.configure(&cfg, mgmt); err != nil {
+		return err
+	}
+	b, err := pipeline.New(cfg)
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package controller_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -35,6 +36,7 @@ type rig struct {
 	api     *api.Client
 	socket  string
 	config  string
+	reach   string // section ovs of the configuration; empty for the local switch
 	ports   [2]int
 	process *exec.Cmd
 	log     *os.File
@@ -151,8 +153,8 @@ func (r *rig) start(settings string, args ...string) {
 
 func (r *rig) startOnly(settings string, args ...string) {
 	r.t.Helper()
-	cfg := fmt.Sprintf("ovs: {db: %q}\nstate: {dir: %q}\napi: {socket: %q}\ntelemetry: {sflow: \"127.0.0.1:%d\", ipfix: \"127.0.0.1:%d\"}\n%s\n",
-		r.ovs.DB, filepath.Join(r.dir, "state"), r.socket, r.ports[0], r.ports[1], settings)
+	cfg := fmt.Sprintf("ovs: %s\nstate: {dir: %q}\napi: {socket: %q}\ntelemetry: {sflow: \"127.0.0.1:%d\", ipfix: \"127.0.0.1:%d\"}\n%s\n",
+		cmp.Or(r.reach, fmt.Sprintf("{db: %q}", r.ovs.DB)), filepath.Join(r.dir, "state"), r.socket, r.ports[0], r.ports[1], settings)
 	if err := os.WriteFile(r.config, []byte(cfg), 0o600); err != nil {
 		r.t.Fatal(err)
 	}

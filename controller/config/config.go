@@ -45,6 +45,21 @@ type OVS struct {
 	BaseZone uint16 `yaml:"base_zone"`
 	// connections that a bridge's zone may hold, 0 without limit; held on local switches
 	ZoneLimit uint32 `yaml:"zone_limit"`
+	// OpenFlow targets by bridge, for those that are not reached at their management socket: tcp:HOST[:PORT] or ssl:HOST[:PORT] of a bridge that listens (which disturbs nothing), ptcp:[PORT][:HOST] or pssl:[PORT][:HOST] where the bridge dials us (its first active controller, and removing the last one, flush all its flows)
+	OpenFlow map[string]string `yaml:"openflow"`
+	TLS      TLS               `yaml:"tls"`
+}
+
+// TLS names the files of mutual TLS, for the database and for OpenFlow.
+type TLS struct {
+	// certificate of the CA that the switches' certificates must lead to, in PEM (switchca/cacert.pem of ovs-pki); the files are read at each connection
+	CA string `yaml:"ca"`
+	// our certificate, in PEM; the switches verify it
+	Certificate string `yaml:"certificate"`
+	// its private key, in PEM
+	Key string `yaml:"key"`
+	// name that the certificate must carry, by the host of the target or the address that dials us; at hosts left out, any certificate of the CA will do
+	Names map[string]string `yaml:"names"`
 }
 
 // State says where decisions and templates are kept over restarts.
@@ -255,6 +270,8 @@ func (f *File) check(want func(ok bool, path, format string, args ...any)) {
 	}
 	want(f.OVS.BaseTable >= 1 && f.OVS.BaseTable <= 240, "ovs.base_table", "%d is outside 1 to 240 (fourteen tables, below 254)", f.OVS.BaseTable)
 	want(f.OVS.BaseZone >= 1 && f.OVS.BaseZone <= 64511, "ovs.base_zone", "%d is outside 1 to 64511 (1,024 zones)", f.OVS.BaseZone)
+	f.OVS.check(want)
+	f.checkRemote(want)
 	want(f.State.Dir != "" || f.State.NATS != "", "state.dir", "is empty")
 	want(f.API.Socket != "" && len(f.API.Socket) < 108, "api.socket", "needs 1 to 107 bytes")
 	t := &f.Telemetry

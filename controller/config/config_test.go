@@ -64,12 +64,39 @@ func TestFaultsHaveAPlace(t *testing.T) {
 		{"protected: [10.0.0.0/8, nonsense]\n", "c.yaml:1:25: "},
 		{"ovs: {base_table: 250}\n", "c.yaml:1:19: "},
 		{"mode: [\n", "c.yaml:"},
+		{"ovs: {db: \"ssl:10.0.0.1\"}\n", "c.yaml:1:11: "},
+		{"ovs: {db: \"unix:db.sock\"}\n", "c.yaml:1:11: "},
+		{"ovs:\n  openflow:\n    br0: ssl:::1\n", "c.yaml:3:10: "},
+		{"ovs:\n  openflow: {br.0: \"tcp:10.0.0.1:0\"}\n", "c.yaml:2:20: "},
+		{"bridges: [br1]\novs:\n  openflow: {br0: \"tcp:10.0.0.1\"}\n", "c.yaml:3:19: "},
+		{"ovs:\n  openflow: {br0: \"pssl:\"}\n", "c.yaml:2:3: "}, // no TLS at all: where it would stand
+		{"ovs:\n  tls: {ca: /a, certificate: /b}\n", "c.yaml:2:8: "},
+		{"ovs:\n  tls: {ca: /a, certificate: /b, key: /c, names: {10.0.0.1: \"\"}}\n", "c.yaml:2:61: "},
+		{"bridges: [br0]\novs: {db: \"tcp:127.0.0.1:6640\"}\n", "c.yaml:2:6: "},
+		{"ovs: {db: \"tcp:10.0.0.1:6640\"}\ntelemetry:\n  sflow: 10.0.0.2:6343\n  ipfix: 127.0.0.1:4739\n", "c.yaml:4:10: "},
 	} {
 		_, err := config.Parse("c.yaml", []byte(c.in))
 		var faults strictyaml.Errors
 		if !errors.As(err, &faults) || !strings.HasPrefix(err.Error(), c.want) {
 			t.Errorf("%q: got %v, want a fault at %s", c.in, err, c.want)
 		}
+	}
+}
+
+func TestRemoteSwitches(t *testing.T) {
+	f, err := config.Parse("c.yaml", []byte(`
+bridges: [br0, br1]
+ovs:
+  db: "ssl:10.0.0.1:6640"
+  openflow: {br0: "ssl:10.0.0.1", br1: "pssl:6653:10.0.0.2"}
+  tls: {ca: /pki/switchca.pem, certificate: /pki/us.pem, key: /pki/us.key, names: {10.0.0.1: hv1}}
+telemetry: {sflow: "10.0.0.2:6343", ipfix: "10.0.0.2:4739"}
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := f.OVS.TLS.Files(); got.CA != "/pki/switchca.pem" || got.Names["10.0.0.1"] != "hv1" || f.OVS.HasSockets() {
+		t.Errorf("got %+v", got)
 	}
 }
 

@@ -172,3 +172,50 @@ func TestListenerBoundsOneSource(t *testing.T) {
 		t.Error("the address finds no place after its connections have ended")
 	}
 }
+
+// Behaviour 3, the part with controllers: a bridge's first active controller,
+// and the removal of its last one, flush every flow, everybody's, with groups
+// and meters. A second one does not, and neither does a passive target.
+func TestActiveControllersFlush(t *testing.T) {
+	b := behave(t, "plofbeh3a")
+	l, err := Dialer{}.Listen(b.ctx, "ptcp:0:127.0.0.1", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	b.ctl("set-fail-mode", b.bridge, "secure", "--", "set", "bridge", b.bridge, "other-config:disable-in-band=true")
+	foreign := func() bool {
+		return strings.Contains(b.flows(), "0xf00") && strings.Contains(b.ofctl("dump-meters"), "meter=9")
+	}
+	program := func() {
+		t.Helper()
+		b.ofctl("add-meter", "meter=9,pktps,bands=type=drop,rate=9")
+		b.ofctl("add-flow", "cookie=0xf00,table=7,actions=drop")
+		if !foreign() {
+			t.Fatal("nothing to be flushed")
+		}
+	}
+	program()
+	active := "tcp:" + l.Addr().String()
+	b.ctl("set-controller", b.bridge, "ptcp:0:127.0.0.1")
+	if !foreign() {
+		t.Fatal("a passive target flushes")
+	}
+	b.ctl("set-controller", b.bridge, "ptcp:0:127.0.0.1", active)
+	b.eventually("the first active controller to flush", func() bool {
+		return !strings.Contains(b.flows(), "0xf00") && !strings.Contains(b.ofctl("dump-meters"), "meter=9")
+	})
+	c, err := l.Dial(b.ctx, datapathID(b.ctx, t, b.sw, b.bridge))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	program()
+	b.ctl("set-controller", b.bridge, active, "tcp:127.0.0.1:9")
+	if !foreign() {
+		t.Fatal("a second active controller flushes")
+	}
+	b.ctl("del-controller", b.bridge)
+	b.eventually("the removal of the last controller to flush", func() bool { return !strings.Contains(b.flows(), "0xf00") })
+	<-c.Done()
+}

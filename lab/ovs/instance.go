@@ -63,6 +63,8 @@ func (i *Instance) StartDB(ctx context.Context) error {
 	var err error
 	i.db, err = i.spawn("ovsdb-server", filepath.Join(i.Dir, "conf.db"),
 		"--remote=p"+i.DB, "--remote=db:Open_vSwitch,Open_vSwitch,manager_options",
+		// As ovs-ctl does: `ovs-vsctl set-ssl` is for both daemons.
+		"--private-key=db:Open_vSwitch,SSL,private_key", "--certificate=db:Open_vSwitch,SSL,certificate", "--ca-cert=db:Open_vSwitch,SSL,ca_cert",
 		"--pidfile="+filepath.Join(i.Dir, "ovsdb-server.pid"),
 		"--unixctl="+filepath.Join(i.Dir, "ovsdb-server.ctl"),
 		"--log-file="+filepath.Join(i.Dir, "ovsdb-server.log"), "-vconsole:off")

@@ -26,10 +26,13 @@ var ErrNotConnected = errors.New("switch not connected; kept for when it is")
 type Config struct {
 	// Name is the bridge's name, as intents give it in Switch.
 	Name string
-	// Target is its OpenFlow target, unix:PATH of its management socket or
-	// tcp:HOST:PORT of a passive one. An active controller connection would
-	// flush everybody's flows.
+	// Target is its OpenFlow target: unix:PATH of its management socket, or
+	// tcp:HOST[:PORT] or ssl:HOST[:PORT] of a passive one. An active
+	// controller connection would flush everybody's flows.
 	Target string
+	// Dial, if set, connects instead of Dialer, which dials Target: where the
+	// switch dials us, it waits for the switch.
+	Dial func(context.Context) (*openflow.Conn, error)
 	// Layout places our tables; the zero value is DefaultBase and ZoneOf.
 	Layout Layout
 	// Instance is who we are: only one at a time holds a bridge.
@@ -112,6 +115,9 @@ func New(cfg Config) (*Bridge, error) {
 	if err := cfg.Instance.validate(); err != nil {
 		return nil, err
 	}
+	if cfg.Dial == nil {
+		cfg.Dial = func(ctx context.Context) (*openflow.Conn, error) { return cfg.Dialer.Dial(ctx, cfg.Target) }
+	}
 	if cfg.Check <= 0 {
 		cfg.Check = time.Second
 	}
@@ -157,7 +163,8 @@ func (b *Bridge) heedDrift() {
 
 // Reconnection: eager right after a loss, because a switch that restarts is
 // back within a second or two, then with back-off. A management socket costs
-// nothing to try, so it is always tried within the recovery budget.
+// nothing to try, so it is always tried within the recovery budget; over the
+// network a try may take longer than the pause before it.
 const (
 	eagerRetry   = 20 * time.Millisecond
 	eagerPeriod  = 10 * time.Second
@@ -172,7 +179,7 @@ func retryDelay(n int, sinceLoss time.Duration, local bool) time.Duration {
 		return eagerRetry
 	}
 	limit := backoffMax
-	if local {
+	if local || sinceLoss < eagerPeriod {
 		limit = backoffLocal
 	}
 	d := limit
@@ -239,7 +246,7 @@ func refusal(err error) bool { return errors.Is(err, ErrConflict) || errors.Is(e
 
 // session is one connection from dial to loss.
 func (b *Bridge) session(ctx context.Context) error {
-	conn, err := b.cfg.Dialer.Dial(ctx, b.cfg.Target)
+	conn, err := b.cfg.Dial(ctx)
 	if err != nil {
 		return err
 	}

@@ -57,7 +57,7 @@ func (b *Bridge) Drift(ctx context.Context) ([]Drift, error) {
 	conn, _ := b.current()
 	if conn == nil {
 		var err error
-		if conn, err = b.cfg.Dialer.Dial(ctx, b.cfg.Target); err != nil {
+		if conn, err = b.cfg.Dial(ctx); err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrNotConnected, err)
 		}
 		defer conn.Close()
