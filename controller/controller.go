@@ -33,6 +33,8 @@ type Options struct {
 	// ReadOnly changes nothing on the switch: no telemetry, no tap, no
 	// rules. What is exported already is listened to.
 	ReadOnly bool
+	// TakeOver takes the bridges from another Platelet that holds them, once.
+	TakeOver bool
 	Log      logrus.FieldLogger
 }
 
@@ -44,6 +46,7 @@ type Controller struct {
 	started time.Time
 
 	db        *ovsdb.Client
+	locks     *ovsdb.Locks
 	telemetry *telemetry.Manager
 	tracker   *topology.Tracker
 	entrance  entrance
@@ -74,7 +77,11 @@ func New(cfg config.File, opts Options) (*Controller, error) {
 	}
 	c := &Controller{cfg: cfg, opts: opts, log: opts.Log, tracker: topology.NewTracker(0), watch: response.NewWatch(), hub: api.NewHub()}
 	var err error
-	if c.db, err = ovsdb.New(database(cfg.OVS, opts.Log)); err != nil {
+	db := database(cfg.OVS, opts.Log)
+	if c.db, err = ovsdb.New(db); err != nil {
+		return nil, err
+	}
+	if c.locks, err = ovsdb.NewLocks(db); err != nil {
 		return nil, err
 	}
 	c.telemetry = telemetry.NewManager(c.db, opts.Log)
@@ -113,11 +120,14 @@ func (c *Controller) Run(ctx context.Context) error {
 	// The database client outlives the rest: what we configured is put back
 	// through it.
 	dbCtx, stopDB := context.WithCancel(context.WithoutCancel(ctx))
-	dbDone := make(chan error, 1)
-	go func() { dbDone <- c.db.Run(dbCtx) }()
+	var db errgroup.Group
+	db.Go(func() error { return c.db.Run(dbCtx) })
+	if !c.opts.ReadOnly {
+		db.Go(func() error { return c.locks.Run(dbCtx) })
+	}
 	err = c.runParts(ctx, state)
 	stopDB()
-	return errors.Join(err, <-dbDone)
+	return errors.Join(err, db.Wait())
 }
 
 func (c *Controller) runParts(ctx context.Context, state *bus.Bus) error {
@@ -125,6 +135,7 @@ func (c *Controller) runParts(ctx context.Context, state *bus.Bus) error {
 		return err
 	}
 	group, gctx := errgroup.WithContext(ctx)
+	c.telemetry.Mine(c.fleet.mine)
 	c.telemetry.OnApplied(func(bridge string, a telemetry.Applied) { c.fleet.setTap(gctx, bridge, a) })
 	for _, run := range c.parts() {
 		group.Go(func() error { return run(gctx) })
@@ -144,6 +155,9 @@ func (c *Controller) open(ctx context.Context, state *bus.Bus) error {
 	}
 	templates, err := state.Bucket(ctx, "templates")
 	if err != nil {
+		return err
+	}
+	if c.fleet.instance, err = identify(ctx, state); err != nil {
 		return err
 	}
 	c.manager = response.New(c.cfg.ResponseConfig(), c.fleet, c.tracker, decisions, c.watch, c.log, c.decision)
@@ -306,6 +320,9 @@ func (c *Controller) refreshTemplates(ctx context.Context) error {
 		c.unknownTemplates.Store(n)
 		last = time.Now()
 		for _, name := range c.fleet.names() {
+			if !c.fleet.mine(name) {
+				continue
+			}
 			rctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 			err := c.telemetry.Driver().Refresh(rctx, name)
 			cancel()

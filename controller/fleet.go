@@ -24,6 +24,8 @@ type fleet struct {
 	c     *Controller
 	cfg   config.File
 	reach *reach
+	// instance is who we are; set before any bridge is added.
+	instance pipeline.Instance
 
 	mu        sync.Mutex
 	bridges   map[string]*pipeline.Bridge
@@ -130,6 +132,8 @@ func (f *fleet) add(name string) error {
 	cfg := pipeline.Config{
 		Name: name, Layout: pipeline.Layout{Base: f.cfg.OVS.BaseTable, Zone: zone}, ZoneLimit: f.cfg.OVS.ZoneLimit,
 		Log: f.c.log, Expired: f.c.manager.Expired,
+		Instance: f.instance, TakeOver: f.c.opts.TakeOver, Lease: f.lease(name),
+		Changed: func(pipeline.Status) { f.c.telemetry.Look() },
 	}
 	if err := f.reach.configure(&cfg, mgmt); err != nil {
 		return err

@@ -350,13 +350,13 @@ func (r *rig) scan(from string, to netip.Addr) {
 // emergency lists our emergency rules as the switch has them; a switch that
 // does not answer has one, of that text.
 func (r *rig) emergency() []string {
-	out, err := r.ovs.Ofctl(r.t.Context(), "-O", "OpenFlow14", "dump-flows", r.ovs.Mgmt(r.bridge), "table=201,cookie=0x504c010300000000/0xffffffff00000000")
+	out, err := r.ovs.Ofctl(r.t.Context(), "-O", "OpenFlow14", "dump-flows", r.ovs.Mgmt(r.bridge), "table=201,cookie=0x504c000300000000/0xffff00ff00000000")
 	if err != nil {
 		return []string{err.Error()}
 	}
 	var rules []string
 	for line := range strings.Lines(out) {
-		if strings.Contains(line, "cookie=0x504c0103") {
+		if strings.Contains(line, "cookie=0x504c") {
 			rules = append(rules, strings.TrimSpace(line))
 		}
 	}

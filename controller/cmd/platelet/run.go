@@ -15,7 +15,7 @@ const receivers = 2
 
 func runCommand() *cobra.Command {
 	var file, level string
-	var readOnly, jsonLog bool
+	var readOnly, takeOver, jsonLog bool
 	var nice int
 	cmd := &cobra.Command{
 		Use:   "run",
@@ -23,7 +23,12 @@ func runCommand() *cobra.Command {
 		Long: `Run the controller. Without a configuration file it attaches to the local Open
 vSwitch, sets telemetry up (restored at exit), observes, and says what it would
 do. With --read-only it changes nothing on the switch and uses what that
-exports already.`,
+exports already.
+
+One Platelet at a time holds a bridge. Where another does, this one says who and
+waits, until that one ends or is gone; with --take-over it takes the bridges at
+once, and the switch refuses whatever the other still sends. Containments of the
+other stay for their TTL.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg := config.Default()
@@ -52,7 +57,7 @@ exports already.`,
 			// Go runtime counts them, for up to 10 ms; with one to spare for
 			// each, a decision never waits for it.
 			runtime.GOMAXPROCS(runtime.NumCPU() + receivers)
-			c, err := controller.New(cfg, controller.Options{ReadOnly: readOnly, Log: log})
+			c, err := controller.New(cfg, controller.Options{ReadOnly: readOnly, TakeOver: takeOver, Log: log})
 			if err != nil {
 				return err
 			}
@@ -61,6 +66,7 @@ exports already.`,
 	}
 	cmd.Flags().StringVarP(&file, "config", "c", "", "configuration file")
 	cmd.Flags().BoolVar(&readOnly, "read-only", false, "change nothing on the switch")
+	cmd.Flags().BoolVar(&takeOver, "take-over", false, "take bridges from another Platelet that holds them")
 	cmd.Flags().IntVar(&nice, "nice", -10, "scheduling priority, -20 (most urgent) to 19; -10 is that of ovs-vswitchd")
 	cmd.Flags().StringVar(&level, "log-level", "info", "debug, info, warn or error")
 	cmd.Flags().BoolVar(&jsonLog, "log-json", false, "log one JSON object a line")

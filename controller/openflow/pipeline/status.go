@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"errors"
 	"time"
 
 	"github.com/platelet-sdn/platelet/controller/openflow"
@@ -33,6 +34,8 @@ type Status struct {
 	// of the claim by which it is, else 0.
 	Instance string `json:"instance,omitempty"`
 	Claim    uint32 `json:"claim,omitempty"`
+	// HeldBy says which other Platelet holds the bridge.
+	HeldBy string `json:"held_by,omitempty"`
 	// Inherited counts rules of another instance from which the bridge was
 	// taken: they stay until their TTL ends.
 	Inherited int `json:"inherited,omitempty"`
@@ -80,7 +83,7 @@ func (b *Bridge) Connected() bool {
 func (b *Bridge) connected(conn *openflow.Conn, shed error) {
 	b.mu.Lock()
 	b.conn = conn
-	b.status.State, b.status.Since, b.status.LastError = StateConnected, b.now(), ""
+	b.status.State, b.status.Since, b.status.LastError, b.status.HeldBy = StateConnected, b.now(), "", ""
 	if shed != nil {
 		b.status.LastError = shed.Error()
 	}
@@ -103,6 +106,9 @@ func (b *Bridge) setState(state State, err error) {
 	}
 	if err != nil {
 		b.status.LastError = err.Error()
+	}
+	if errors.Is(err, ErrHeld) {
+		b.status.HeldBy = err.Error()
 	}
 	s := b.statusLocked()
 	b.mu.Unlock()

@@ -38,6 +38,7 @@ type Manager struct {
 	wanted    map[string]Settings // nil until the first Want
 	applied   map[string]Applied
 	callbacks []func(bridge string, a Applied)
+	mine      func(bridge string) bool // nil: all are
 
 	states map[string]*state // of the goroutine in Run
 }
@@ -72,10 +73,7 @@ func (m *Manager) Want(settings map[string]Settings) {
 		m.wanted = map[string]Settings{}
 	}
 	m.mu.Unlock()
-	select {
-	case m.poke <- struct{}{}:
-	default:
-	}
+	m.Look()
 }
 
 // Applied is what is in force, by bridge.
@@ -83,6 +81,30 @@ func (m *Manager) Applied() map[string]Applied {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return maps.Clone(m.applied)
+}
+
+// Mine lets f say which bridges are ours to touch: what another Platelet set up
+// on the others stays as it is. Without it all are. When an answer changes,
+// call Look. Register before Run.
+func (m *Manager) Mine(f func(bridge string) bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.mine = f
+}
+
+// Look has Run look at all bridges again.
+func (m *Manager) Look() {
+	select {
+	case m.poke <- struct{}{}:
+	default:
+	}
+}
+
+func (m *Manager) touches(bridge string) bool {
+	m.mu.Lock()
+	mine := m.mine
+	m.mu.Unlock()
+	return mine == nil || mine(bridge)
 }
 
 // OnApplied has f called, from Run, when what is in force on a bridge has
@@ -122,6 +144,9 @@ func (m *Manager) RestoreAll(ctx context.Context) error {
 	}
 	errs := []error{m.driver.Sweep(ctx)}
 	for _, bridge := range marked(t) {
+		if !m.touches(bridge) {
+			continue
+		}
 		errs = append(errs, m.driver.Restore(ctx, bridge))
 		m.forget(bridge)
 	}
@@ -147,10 +172,13 @@ func (m *Manager) reconcile(ctx context.Context) time.Duration {
 			m.forget(bridge)
 			continue
 		}
+		if !m.touches(bridge) {
+			continue
+		}
 		next = min(next, m.visit(ctx, bridge, func() (bool, error) { return m.ensure(ctx, bridge, wanted[bridge]) }))
 	}
 	for _, bridge := range marked(t) {
-		if _, ok := wanted[bridge]; ok {
+		if _, ok := wanted[bridge]; ok || !m.touches(bridge) {
 			continue
 		}
 		next = min(next, m.visit(ctx, bridge, func() (bool, error) {
