@@ -47,29 +47,12 @@ const (
 	bothWays
 )
 
-// tcpState is the state of one end of a TCP connection, in the order in
-// which Open vSwitch compares them.
-type tcpState uint8
-
-const (
-	tcpClosed tcpState = iota
-	tcpListen
-	tcpSynSent
-	tcpSynReceived
-	tcpEstablished
-	tcpCloseWait
-	tcpFinWait1
-	tcpClosing
-	tcpLastAck
-	tcpFinWait2
-	tcpTimeWait
-)
-
 // conn is a connection that was committed.
 type conn struct {
 	key     connKey // the original direction
 	state   connState
-	peers   [2]tcpState // of TCP: original, reply
+	peers   [2]tcpPeer // of TCP: original, reply
+	scaled  bool       // of TCP: picked up in the middle, windows may be scaled
 	mark    uint32
 	label   [16]byte
 	expires time.Time
@@ -190,7 +173,9 @@ func (t *tracker) create(now time.Time, p *Packet, k connKey, commit bool) (c *c
 		return nil, CTNew, true
 	}
 	c = &conn{key: k}
-	c.peers[0] = tcpSynSent
+	if k.proto == ProtoTCP {
+		c.beginTCP(p)
+	}
 	c.expires = now.Add(c.firstTimeout())
 	t.conns[k] = c
 	return c, CTNew, false
@@ -303,15 +288,6 @@ func validFirst(p *Packet) bool {
 	return true
 }
 
-// invalidFlags reports combinations of control bits that no stack sends.
-func invalidFlags(f uint16) bool {
-	switch {
-	case f&SYN != 0 && f&(RST|FIN) != 0, f&SYN == 0 && f&(ACK|RST) == 0:
-		return true
-	}
-	return f&ACK == 0 && f&(FIN|PSH|URG) != 0
-}
-
 // verdict is what a connection makes of a packet.
 type verdict uint8
 
@@ -338,7 +314,7 @@ func (v verdict) apply(state CTState, reply bool) CTState {
 
 func (c *conn) update(now time.Time, p *Packet, reply bool) verdict {
 	if c.key.proto == ProtoTCP {
-		return c.updateTCP(now, p.TCPFlags, reply)
+		return c.updateTCP(now, p, reply)
 	}
 	switch {
 	case reply:
@@ -379,56 +355,5 @@ func (c *conn) timeout() time.Duration {
 		}
 		return timeoutOtherFirst
 	}
-	a, b := c.peers[0], c.peers[1]
-	switch {
-	case min(a, b) >= tcpFinWait2:
-		return timeoutTCPClosed
-	case min(a, b) >= tcpClosing:
-		return timeoutTCPFinWait
-	case min(a, b) < tcpEstablished:
-		return timeoutTCPOpening
-	case max(a, b) >= tcpClosing:
-		return timeoutTCPClosing
-	}
-	return timeoutTCPEstablished
-}
-
-// updateTCP follows a segment whose sequence numbers are in the window.
-func (c *conn) updateTCP(now time.Time, flags uint16, reply bool) verdict {
-	from, to := &c.peers[0], &c.peers[1]
-	if reply {
-		from, to = to, from
-	}
-	if invalidFlags(flags) {
-		return isNotOfThis
-	}
-	if flags&(SYN|ACK) == SYN {
-		switch {
-		case *from >= tcpFinWait2 && *to >= tcpFinWait2:
-			return startsAnew
-		case *from <= tcpSynSent:
-			*from = tcpSynSent
-			c.expires = now.Add(timeoutTCPFirst)
-			return belongsNew
-		}
-	}
-	if *from < tcpSynSent {
-		*from = tcpSynSent
-	}
-	if flags&FIN != 0 && *from < tcpClosing {
-		*from = tcpClosing
-	}
-	if flags&ACK != 0 {
-		switch *to {
-		case tcpSynSent:
-			*to = tcpEstablished
-		case tcpClosing:
-			*to = tcpFinWait2
-		}
-	}
-	if flags&RST != 0 {
-		*from, *to = tcpTimeWait, tcpTimeWait
-	}
-	c.expires = now.Add(c.timeout())
-	return belongs
+	return c.timeoutTCP()
 }

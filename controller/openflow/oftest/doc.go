@@ -11,6 +11,8 @@
 //
 // Not modelled, and refused when a flow asks for it: address translation,
 // application helpers of the connection tracker, MPLS, and actions that
-// package openflow keeps as bytes. TCP sequence numbers are taken to be in
-// the window.
+// package openflow keeps as bytes. TCP options are not looked at, so windows
+// are not scaled. Where flows set an ARP operation, both addresses or both
+// ports of a packet to zero, Open vSwitch sends the packet unchanged, because
+// zeros say there that the header is missing; this package does as told.
 package oftest

@@ -107,8 +107,14 @@ type Packet struct {
 	Fragment  Fragment
 	FlowLabel uint32 // IPv6
 
-	SrcPort, DstPort   uint16 // TCP, UDP, SCTP
-	TCPFlags           uint16
+	SrcPort, DstPort uint16 // TCP, UDP, SCTP
+	TCPFlags         uint16
+	// Seq, Ack and Window are those of TCP, and Payload the bytes behind its
+	// header: the connection tracker looks at them. Left zero throughout,
+	// every segment is within the window.
+	Seq, Ack           uint32
+	Window             uint16
+	Payload            int
 	ICMPType, ICMPCode uint8
 	// ICMPID tells echo sessions apart for the connection tracker.
 	ICMPID uint16

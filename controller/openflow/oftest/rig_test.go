@@ -58,12 +58,22 @@ func newRig(t testing.TB) *rig {
 	if _, err := sw.Ctl(ctx, args...); err != nil {
 		t.Fatal(err)
 	}
-	conn, err := of.Dial(ctx, "unix:"+sw.Mgmt(bridge))
-	if err != nil {
-		t.Fatal(err)
+	r := &rig{t: t, ctx: ctx, sw: sw, ctl: dialUnixctl(t, sw.Unixctl())}
+	r.dial()
+	t.Cleanup(func() { r.conn.Close() })
+	return r
+}
+
+// dial connects anew: a switch whose clock leaps ends its connections.
+func (r *rig) dial() {
+	r.t.Helper()
+	if r.conn != nil {
+		r.conn.Close()
 	}
-	t.Cleanup(func() { conn.Close() })
-	return &rig{t: t, ctx: ctx, sw: sw, conn: conn, ctl: dialUnixctl(t, sw.Unixctl())}
+	var err error
+	if r.conn, err = of.Dial(r.ctx, "unix:"+r.sw.Mgmt(bridge)); err != nil {
+		r.t.Fatal(err)
+	}
 }
 
 // unixctl is a connection to ovs-vswitchd's control socket, JSON-RPC without
@@ -101,6 +111,15 @@ func (u *unixctl) call(method string, params ...string) (string, error) {
 		return "", fmt.Errorf("%s %v: %s", method, params, *reply.Error)
 	}
 	return *reply.Result, nil
+}
+
+func (r *rig) must(method string, params ...string) string {
+	r.t.Helper()
+	out, err := r.ctl.call(method, params...)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return out
 }
 
 // program puts flows, and nothing else, on both switches. It returns what
