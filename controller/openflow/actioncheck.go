@@ -115,6 +115,7 @@ const maxActions = 1<<16 - 1024
 // checkActions reports the first action that the switch would reject.
 func (s *situation) checkActions(actions []Action) error {
 	size := 0
+	var encoded []byte
 	for i, a := range actions {
 		if a == nil {
 			return fmt.Errorf("action %d is missing", i)
@@ -122,7 +123,8 @@ func (s *situation) checkActions(actions []Action) error {
 		if err := a.check(s); err != nil {
 			return fmt.Errorf("action %d (%s): %w", i, a, err)
 		}
-		if size += len(a.append(nil)); size > maxActions {
+		encoded = a.append(encoded[:0])
+		if size += len(encoded); size > maxActions {
 			return fmt.Errorf("%d actions do not fit a message", len(actions))
 		}
 	}

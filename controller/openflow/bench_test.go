@@ -33,7 +33,15 @@ func benchFlow(i int) Flow {
 // in between, not on the clock. A ratio is that of the medians: how many times
 // as long a peer takes as Commit.
 //
-// FIGURES
+// Median and 99th percentile in ms of 10 to 15 rounds, OVS 3.1 userspace
+// datapath, 2 cores shared with other work (load average 5 to 8; provisional,
+// to be taken again on an idle machine):
+//
+//	N       Commit       and read back  ovs-ofctl  AddFlowBundle
+//	1       0.34 / 0.43  0.34 / 0.57    17 / 108   21 / 91
+//	100     1.3 / 8.6    1.8 / 6.0      58 / 110   29 / 133
+//	1,000   6.7 / 26     15 / 23        49 / 109   64 / 132
+//	10,000  54 / 89      134 / 187      264 / 339  277 / 420
 func BenchmarkCommit(b *testing.B) {
 	ctx, sw, target := realSwitch(b, "plofx")
 	c, err := Dial(ctx, target)

@@ -48,6 +48,12 @@ func faultFlow(priority uint16, meter, group uint32) FlowMod {
 	return FlowMod{Flow: f}
 }
 
+// refusedFlow holds an action of a type that no switch knows: it is refused when
+// it comes, and by nobody before.
+func refusedFlow(table uint8) FlowMod {
+	return FlowMod{Flow: Flow{Table: table, Instructions: Instructions{Actions: []Action{UnknownAction("\x00\x63\x00\x08\x00\x00\x00\x00")}}}}
+}
+
 func faultGroup(command GroupCommand, id, port uint32) GroupMod {
 	return GroupMod{Command: command, Group: Group{ID: id, Type: GroupIndirect, Buckets: []Bucket{{Actions: []Action{Output{Port: port}}}}}}
 }

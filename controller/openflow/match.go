@@ -93,8 +93,11 @@ func (o OXM) normal() (n OXM, all bool) {
 
 // Canonical returns the match as the switch stores it: fields in canonical
 // order, redundant masks removed. Two matches select the same packets on the
-// switch if and only if their canonical forms are equal.
+// switch if and only if their canonical forms are equal. It may be m itself.
 func (m Match) Canonical() Match {
+	if m.isCanonical() {
+		return m
+	}
 	c := make(Match, 0, len(m))
 	for _, o := range m {
 		if n, all := o.normal(); !all {
@@ -103,6 +106,16 @@ func (m Match) Canonical() Match {
 	}
 	slices.SortFunc(c, compareOXM)
 	return c
+}
+
+// isCanonical spares what was compiled or decoded, most matches by far, a copy.
+func (m Match) isCanonical() bool {
+	for i := range m {
+		if n, all := m[i].normal(); all || n != m[i] || i > 0 && compareOXM(m[i-1], m[i]) > 0 {
+			return false
+		}
+	}
+	return true
 }
 
 func compareOXM(a, b OXM) int {
@@ -119,7 +132,10 @@ func compareOXM(a, b OXM) int {
 }
 
 // Key returns a string that is equal for equal matches, for use in maps.
-func (m Match) Key() string { return string(m.Canonical().appendOXMs(nil)) }
+func (m Match) Key() string {
+	var room [128]byte // spares most matches an allocation
+	return string(m.Canonical().appendOXMs(room[:0]))
+}
 
 // exact returns the value of a field of at most 32 bits; ok is false when it
 // is not matched, or not as a whole.

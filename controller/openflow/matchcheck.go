@@ -77,12 +77,13 @@ var transports = map[prerequisite]struct {
 
 // missing names what the match lacks to satisfy a prerequisite.
 func (m Match) missing(p prerequisite) string {
+	if p == prereqNone {
+		return ""
+	}
 	ethType, _ := m.exact(FieldEthType)
 	ipProto, _ := m.exact(FieldIPProto)
 	isIP := ethType == 0x0800 || ethType == 0x86dd
 	switch p {
-	case prereqNone:
-		return ""
 	case prereqVLAN:
 		return unless(m.tagged(), "a VLAN (vlan_vid with its presence bit)")
 	case prereqIP:
@@ -106,7 +107,10 @@ func (m Match) missing(p prerequisite) string {
 	if m.laterFragments() {
 		return "a packet with ports, not a later fragment"
 	}
-	return unless(isIP && ipProto == t.number, fmt.Sprintf("eth_type 0x0800 or 0x86dd and ip_proto %d (%s)", t.number, t.name))
+	if isIP && ipProto == t.number {
+		return ""
+	}
+	return fmt.Sprintf("eth_type 0x0800 or 0x86dd and ip_proto %d (%s)", t.number, t.name)
 }
 
 func unless(ok bool, need string) string {
