@@ -7,7 +7,8 @@ type Field uint8
 
 // Fields, named as Open vSwitch names them.
 const (
-	fieldUnknown Field = iota
+	fieldUnknown    Field = iota
+	FieldPacketType       // of other than Ethernet packets; first, because it stands for eth_type
 	FieldInPort
 	FieldInPort16 // NXM_OF_IN_PORT, the 16-bit form that load and move take
 	FieldMetadata
@@ -145,7 +146,8 @@ const (
 	matchExact    access = 1 << iota // a match may name it
 	matchMasked                      // a match may mask it, bit by bit
 	writable                         // an action may write it
-	actionAlone                      // never in a match: another field has its bits
+	actionAlone                      // never in our matches: another field has its bits
+	othersAlone                      // never in our matches
 	matchAny      = matchExact | matchMasked
 	matchAndWrite = matchAny | writable
 )

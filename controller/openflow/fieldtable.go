@@ -37,6 +37,7 @@ func buildFields() (f [fieldEnd]fieldInfo) {
 }
 
 func metadataFields(f *[fieldEnd]fieldInfo) {
+	f[FieldPacketType] = fieldInfo{"packet_type", "", "OXM_OF_PACKET_TYPE", 4, 32, othersAlone, prereqNone, headers(basic(44))}
 	f[FieldInPort] = fieldInfo{"in_port", "in_port_oxm", "OXM_OF_IN_PORT", 4, 32, matchExact | writable, prereqNone, headers(basic(0))}
 	f[FieldInPort16] = fieldInfo{"in_port", "", "NXM_OF_IN_PORT", 2, 16, actionAlone | writable, prereqNone, headers(nxm0(0))}
 	f[FieldMetadata] = fieldInfo{"metadata", "", "OXM_OF_METADATA", 8, 64, matchAndWrite, prereqNone, headers(basic(2))}

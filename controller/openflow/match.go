@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"slices"
+	"strings"
 )
 
 // OXM is one field of a match: OpenFlow Extensible Match (section 7.2.3).
@@ -118,17 +119,12 @@ func (m Match) isCanonical() bool {
 	return true
 }
 
+// compareOXM puts what we do not know last: its prerequisites come before it.
 func compareOXM(a, b OXM) int {
 	if a.field != b.field {
-		return int(a.field) - int(b.field)
+		return int(a.field-1) - int(b.field-1) // unsigned: 0 becomes the highest
 	}
-	if a.raw < b.raw {
-		return -1
-	}
-	if a.raw > b.raw {
-		return 1
-	}
-	return 0
+	return strings.Compare(a.raw, b.raw)
 }
 
 // Key returns a string that is equal for equal matches, for use in maps.

@@ -129,6 +129,8 @@ func (o OXM) valueText(v []byte) string {
 		n = n<<8 | uint64(b)
 	}
 	switch o.field {
+	case FieldPacketType:
+		return fmt.Sprintf("(%d,0x%x)", n>>16, n&0xffff)
 	case FieldInPort:
 		return PortText(uint32(n))
 	case FieldEthType, FieldVLAN, FieldMetadata, FieldTunID, FieldCTState, FieldCTMark, FieldPktMark, FieldIPv6Label:

@@ -39,6 +39,8 @@ func (o OXM) check() error {
 	o, _ = o.normal()
 	info := &fields[o.field]
 	switch {
+	case info.access&othersAlone != 0:
+		return fmt.Errorf("match: %s is for the flows of others", o.field)
 	case info.access&actionAlone != 0:
 		return fmt.Errorf("match: %s is for load and move alone", info.nxm)
 	case o.masked && info.access&matchMasked == 0:

@@ -344,7 +344,7 @@ func checkAgainstSwitch(ctx context.Context, t *rapid.T, c *Conn, flows []Flow) 
 
 func matchable() (out []Field) {
 	for f := fieldUnknown + 1; f < fieldEnd; f++ {
-		if fields[f].access&actionAlone == 0 {
+		if fields[f].access&matchExact != 0 {
 			out = append(out, f)
 		}
 	}
