@@ -274,12 +274,7 @@ func (b *Bridge) connect(ctx context.Context, conn *openflow.Conn) error {
 	if err := conn.Monitor(ctx, b.cfg.Layout.filters()...); err != nil {
 		return fmt.Errorf("monitor flows: %w", err)
 	}
-	features, err := conn.MeterFeatures(ctx)
-	if err != nil {
-		return err
-	}
-	list, err := conn.Ports(ctx)
-	if err != nil {
+	if err := b.learn(ctx, conn); err != nil {
 		return err
 	}
 	p, err := look(ctx, conn, b.cfg.Layout)
@@ -290,7 +285,6 @@ func (b *Bridge) connect(ctx context.Context, conn *openflow.Conn) error {
 		return err
 	}
 	b.mu.Lock()
-	b.ports, b.meters = newPorts(list), newMeterRange(features)
 	b.claim, b.lost = nil, nil
 	b.mu.Unlock()
 	_, err = b.heal(ctx, conn)
@@ -298,6 +292,22 @@ func (b *Bridge) connect(ctx context.Context, conn *openflow.Conn) error {
 		return fmt.Errorf("bring the switch up to date: %w", err)
 	}
 	b.connected(conn, err)
+	return nil
+}
+
+// learn reads which ports and room for meters the switch has.
+func (b *Bridge) learn(ctx context.Context, conn *openflow.Conn) error {
+	features, err := conn.MeterFeatures(ctx)
+	if err != nil {
+		return err
+	}
+	list, err := conn.Ports(ctx)
+	if err != nil {
+		return err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.ports, b.meters = newPorts(list), newMeterRange(features)
 	return nil
 }
 

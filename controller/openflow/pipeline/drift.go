@@ -29,7 +29,7 @@ const (
 // Drift is one difference between a switch and what is wanted on it.
 type Drift struct {
 	Kind  DriftKind `json:"kind"`
-	What  string    `json:"what"` // "flow" or "meter"
+	What  string    `json:"what"` // "flow", "group" or "meter"
 	Table string    `json:"table,omitempty"`
 	// Owner, Intent and Why are those of the rule that is affected; empty
 	// for the frame, the tap and what is foreign.
@@ -45,8 +45,10 @@ type Drift struct {
 }
 
 // Drift compares the switch with what is wanted there now, and changes
-// nothing. Rules that wait for their port are not wanted yet. It works on a
-// switch that is refused as well, over a connection of its own.
+// nothing on it. Rules that wait for their port are not wanted yet. It works on
+// a switch that is refused as well, over a connection of its own. Where another
+// Platelet holds the bridge the error wraps ErrHeld: what stands there is not
+// ours to judge.
 func (b *Bridge) Drift(ctx context.Context) ([]Drift, error) {
 	ctx, cancel := withTimeout(ctx)
 	defer cancel()
@@ -57,27 +59,60 @@ func (b *Bridge) Drift(ctx context.Context) ([]Drift, error) {
 	conn, _ := b.current()
 	if conn == nil {
 		var err error
-		if conn, err = b.cfg.Dial(ctx); err != nil {
+		if conn, err = b.cfg.Dialer.Dial(ctx, b.cfg.Target); err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrNotConnected, err)
 		}
 		defer conn.Close()
+		if err := b.learn(ctx, conn); err != nil {
+			return nil, err
+		}
+	}
+	groups, err := conn.Groups(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if found := readClaims(groups); found.lock && found.holder.instance != b.cfg.Instance.name() {
+		return nil, fmt.Errorf("%w: %s", ErrHeld, found.holder)
 	}
 	p, err := look(ctx, conn, b.cfg.Layout)
 	if err != nil {
 		return nil, err
 	}
+	b.setAside(&p)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	want, _, err := b.desiredFlows(b.now())
 	if err != nil {
 		return nil, err
 	}
-	out := append(b.flowDrift(&p, want), b.meterDrift(&p, want)...)
+	out := slices.Concat(b.flowDrift(&p, want), b.groupDrift(groups), b.meterDrift(&p, want))
 	slices.SortFunc(out, func(x, y Drift) int {
-		return cmp.Or(cmp.Compare(y.What, x.What), cmp.Compare(x.order.Table, y.order.Table), // flows, then meters
+		return cmp.Or(cmp.Compare(x.What, y.What), cmp.Compare(x.order.Table, y.order.Table),
 			cmp.Compare(y.order.Priority, x.order.Priority), cmp.Compare(x.order.Match, y.order.Match))
 	})
 	return out, nil
+}
+
+// groupDrift compares the groups that say that the bridge is ours. The caller
+// holds mu.
+func (b *Bridge) groupDrift(groups []openflow.Group) []Drift {
+	if b.claim == nil {
+		return nil
+	}
+	have := make(map[uint32]*openflow.Group, len(groups))
+	for i := range groups {
+		have[groups[i].ID] = &groups[i]
+	}
+	var out []Drift
+	for _, want := range []openflow.Group{b.claim.lockGroup(), b.claim.tokenGroup()} {
+		switch got := have[want.ID]; {
+		case got == nil:
+			out = append(out, Drift{Kind: DriftMissing, What: "group", Want: want.String()})
+		case got.Key() != want.Key():
+			out = append(out, Drift{Kind: DriftDifferent, What: "group", Want: want.String(), Have: got.String()})
+		}
+	}
+	return out
 }
 
 // flowDrift compares flows. The caller holds mu.
