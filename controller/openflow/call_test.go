@@ -277,3 +277,51 @@ func TestHungSwitch(t *testing.T) {
 		t.Errorf("%d flows of a bundle that was never committed, %v", len(flows), err)
 	}
 }
+
+// A switch that lives and answers nothing: every call ends, though its context
+// has no end, and the connection stays for those that are answered.
+func TestCallsEndWithoutAnAnswer(t *testing.T) {
+	settles(t)
+	c, err := Dialer{Timeout: 100 * time.Millisecond}.Dial(t.Context(), badSwitch(t, func(p *peer) {
+		for {
+			m, ok := p.next(TypeEchoRequest)
+			if !ok || !p.send(TypeEchoReply, m.XID, nil) {
+				return
+			}
+		}
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	ctx := context.Background()
+	for what, call := range map[string]func() error{
+		"barrier":   func() error { return c.Barrier(ctx) },
+		"flows":     func() error { _, err := c.Flows(ctx, FlowFilter{}); return err },
+		"ports":     func() error { _, err := c.Ports(ctx); return err },
+		"aggregate": func() error { _, err := c.Aggregate(ctx, FlowFilter{}); return err },
+		"meters":    func() error { _, err := c.Meters(ctx); return err },
+		"groups":    func() error { _, err := c.Groups(ctx); return err },
+		"role":      func() error { return c.Lead(ctx, 1) },
+		"async":     func() error { return c.SetAsync(ctx, Async{}) },
+		"monitor":   func() error { return c.Monitor(ctx, FlowFilter{}) },
+		"packet":    func() error { return c.PacketOut(ctx, PacketOut{Data: make([]byte, 60)}) },
+		"conntrack": func() error { return c.FlushConntrack(ctx, CTFlush{}) },
+		"read back": func() error { _, err := c.ReadBack(ctx, Tx{Flows: manyFlows(1)}); return err },
+	} {
+		if err := call(); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	if err := c.Echo(ctx); err != nil {
+		t.Errorf("the connection is lost: %v", err)
+	}
+	if err := c.Commit(ctx, Tx{Flows: manyFlows(1)}); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("transaction: %v", err)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.pending) != 0 || len(c.spans) != 0 || c.held != 0 {
+		t.Errorf("remembered: %d calls, %d spans, %d bytes", len(c.pending), len(c.spans), c.held)
+	}
+}

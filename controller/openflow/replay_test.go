@@ -24,6 +24,8 @@ func converse(ctx context.Context, c *Conn) error {
 	limited := FlowMod{Flow: Flow{Table: 3, Priority: 9, Cookie: 1, Match: Match{InPort(1)}, Instructions: Instructions{Meter: 7}}}
 	flows := append(manyFlows(8), limited, FlowMod{Flow: Flow{Table: 4, Flags: FlagSendFlowRemoved,
 		Match: Match{EthType(0x0800), IPSrc(netip.MustParsePrefix("10.0.0.0/8"))}, Instructions: Instructions{Actions: []Action{Resubmit{Table: 5}}}}})
+	group := GroupMod{Command: GroupAdd, Group: Group{ID: 5, Type: GroupAll, Buckets: []Bucket{{WatchPort: PortAny, WatchGroup: groupAny, Actions: []Action{Output{Port: 1}}}}}}
+	made := Tx{AddMeters: []Meter{meter}, Groups: []GroupMod{group}, Flows: flows}
 	refused := FlowMod{Flow: Flow{Table: 9, Priority: 7, Instructions: Instructions{Goto: 3, HasGoto: true}}}
 	note := func(what string, err error) error {
 		if err != nil {
@@ -34,12 +36,17 @@ func converse(ctx context.Context, c *Conn) error {
 	errs := []error{
 		note("async", c.SetAsync(ctx, Async{FlowRemoved: true, PortStatus: true, RoleStatus: true})),
 		note("monitor", c.Monitor(ctx, FlowFilter{Table: TableAll})),
-		note("transaction", c.Commit(ctx, Tx{AddMeters: []Meter{meter}, Flows: flows})),
+		note("transaction", c.Commit(ctx, made)),
 	}
 	if err := c.Commit(ctx, Tx{Flows: []FlowMod{limited, refused}}); !errors.As(err, new(*TxError)) {
 		errs = append(errs, fmt.Errorf("a transaction that is refused: %w", err))
 	}
-	_, err := c.Flows(ctx, FlowFilter{Table: TableAll}, FlowFilter{Table: 3})
+	r, err := c.ReadBack(ctx, made)
+	if err == nil && len(r.Differences) > 0 {
+		err = fmt.Errorf("differs: %v", r.Differences)
+	}
+	errs = append(errs, note("read back", err))
+	_, err = c.Flows(ctx, FlowFilter{Table: TableAll}, FlowFilter{Table: 3})
 	errs = append(errs, note("flows", err))
 	_, err = c.Aggregate(ctx, FlowFilter{Table: TableAll})
 	errs = append(errs, note("aggregate", err))
@@ -51,8 +58,15 @@ func converse(ctx context.Context, c *Conn) error {
 	errs = append(errs, note("meter counters", err))
 	_, err = c.MeterFeatures(ctx)
 	errs = append(errs, note("meter features", err))
+	_, err = c.Groups(ctx)
+	errs = append(errs, note("groups", err))
+	_, err = c.GroupCounters(ctx, 5)
+	errs = append(errs, note("group counters", err))
+	zone := uint16(9)
+	errs = append(errs, note("packet", c.PacketOut(ctx, PacketOut{Actions: []Action{Output{Port: 1}}, Data: make([]byte, 60)})),
+		note("conntrack", c.FlushConntrack(ctx, CTFlush{Zone: &zone})))
 	errs = append(errs, note("lead", c.Lead(ctx, 5)), note("echo", c.Echo(ctx)),
-		note("deletion", c.Commit(ctx, Tx{Flows: []FlowMod{{Command: Delete, Flow: Flow{Table: TableAll}}}, DeleteMeters: []uint32{7}})),
+		note("deletion", c.Commit(ctx, Tx{Flows: []FlowMod{{Command: Delete, Flow: Flow{Table: TableAll}}}, DeleteGroups: []uint32{5}, DeleteMeters: []uint32{7}})),
 		note("barrier", c.Barrier(ctx)))
 	return errors.Join(errs...)
 }
@@ -65,6 +79,7 @@ func decodeAsync(c *Conn) {
 			_, _ = DecodeFlowRemoved(m)
 			_, _ = DecodePortStatus(m)
 			_, _ = DecodeRoleStatus(m)
+			_, _ = DecodePacketIn(m)
 			_, _, _ = DecodeFlowUpdates(m)
 			_, _ = decodeError(m)
 		default:

@@ -21,11 +21,11 @@ import (
 
 // pki is a public key infrastructure made by Open vSwitch's own tool.
 type pki struct {
-	t   *testing.T
+	t   testing.TB
 	dir string
 }
 
-func newPKI(t *testing.T) pki {
+func newPKI(t testing.TB) pki {
 	p := pki{t, t.TempDir()}
 	p.run("init")
 	return p
@@ -325,4 +325,34 @@ func manyFlows(n int) []FlowMod {
 		out[i] = FlowMod{Flow: Flow{Table: 7, Priority: 9, Match: Match{Reg(3, uint32(i), 0xffffffff)}}}
 	}
 	return out
+}
+
+// A switch that takes nothing any more does not hold up the end of the
+// connection: TLS would wait 5 s to say farewell.
+func TestTLSFarewellIsShort(t *testing.T) {
+	settles(t)
+	keys := newPKI(t)
+	certificate, err := tls.LoadX509KeyPair(keys.issue("hv-1", "switch"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ours, theirs := net.Pipe() // takes what the other side reads, no more
+	defer theirs.Close()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		newPeer(tls.Server(theirs, &tls.Config{Certificates: []tls.Certificate{certificate}})).shakeHands(1)
+	}()
+	c, err := patient().handshake(t.Context(), tls.Client(ours, keys.controller("platelet").Client("hv-1")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-done
+	closed := make(chan struct{})
+	go func() { c.Close(); close(closed) }()
+	select {
+	case <-closed:
+	case <-time.After(4 * time.Second):
+		t.Error("Close waits for a peer that takes nothing")
+	}
 }
