@@ -35,7 +35,7 @@ type File struct {
 
 // OVS says how to reach Open vSwitch.
 type OVS struct {
-	// OVSDB endpoint
+	// OVSDB endpoint: unix:/PATH, tcp:HOST:PORT or ssl:HOST:PORT
 	DB string `yaml:"db"`
 	// directory of the bridges' management sockets; empty means the directory of the OVSDB socket
 	RunDir string `yaml:"run_dir"`

@@ -136,6 +136,7 @@ func TestReference(t *testing.T) {
 	def := config.Default()
 	rows(t, &b, docs, reflect.ValueOf(def), "")
 	b.WriteString("\nKinds of findings: `port-scan`, `host-sweep`, `arp-sweep`, `syn-flood`, `udp-flood`, `icmp-flood`.\n")
+	b.WriteString(reachingSwitches)
 	if os.Getenv("UPDATE") != "" {
 		if err := os.WriteFile(path, []byte(b.String()), 0o644); err != nil {
 			t.Fatal(err)
@@ -144,6 +145,52 @@ func TestReference(t *testing.T) {
 	have, err := os.ReadFile(path)
 	if err != nil || string(have) != b.String() {
 		t.Errorf("%s is not what the code says (%v); run the command above this test", path, err)
+	}
+}
+
+// reachingSwitches is what a line for each key cannot say. What it says of
+// Open vSwitch has tests in controller/openflow.
+const reachingSwitches = `
+## Reaching switches
+
+Without ` + "`ovs.openflow`" + `, each bridge is reached at its management socket, beside the socket of a local database. A target replaces that:
+
+| target | set on the switch | effect on the bridge |
+|---|---|---|
+| ` + "`ssl:HOST[:PORT]`, `tcp:HOST[:PORT]`" + ` | ` + "`ovs-vsctl set-controller BRIDGE pssl:PORT`, `ptcp:PORT`" + `: the bridge listens | none |
+| ` + "`pssl:[PORT][:HOST]`, `ptcp:[PORT][:HOST]`" + ` | ` + "`ovs-vsctl set-controller BRIDGE ssl:HOST:PORT`, `tcp:HOST:PORT`" + `: the bridge dials us | **flushes all its flows, groups and meters, everybody's**, when this is its first active controller, and again when the last one is removed |
+
+The port defaults to 6653; IPv6 addresses stand in brackets. A bridge that dials us also needs ` + "`ovs-vsctl set-fail-mode BRIDGE secure`" + ` (else it flushes its
+flows when we are away for three probe intervals) and ` + "`other-config:disable-in-band=true`" + ` (else hidden flows pass by every rule); its owner must program it again
+after the flush. It is told from others by its datapath ID, which without TLS anybody can claim. Prefer bridges that listen.
+
+With ` + "`ssl:` and `pssl:`" + ` both sides show certificates, TLS 1.2 at least. The switch's must lead to ` + "`ovs.tls.ca`" + `, be in force, and, where it says what it is good for, be
+good for its side. Hosts are not compared, because ovs-pki asks for no host: any switch of the CA passes for another, unless ` + "`ovs.tls.names`" + ` ties
+an address to a name. The files are read at each connection; a standing connection is not looked at again. The same keys serve an ` + "`ssl:`" + ` database.
+
+` + "```sh" + `
+ovs-pki init && ovs-pki -u req+sign hv1 switch && ovs-pki -u req+sign platelet controller
+# on the switch: its key and certificate, and the CA of the controllers
+ovs-vsctl set-ssl hv1-privkey.pem hv1-cert.pem controllerca/cacert.pem
+ovs-vsctl set-manager pssl:6640 -- set-controller br0 pssl:6653
+` + "```" + `
+
+` + "```yaml" + `
+ovs:
+  db: "ssl:10.0.0.1:6640"
+  openflow: {br0: "ssl:10.0.0.1:6653"}
+  tls: {ca: switchca/cacert.pem, certificate: platelet-cert.pem, key: platelet-privkey.pem, names: {10.0.0.1: hv1}}
+telemetry: {sflow: "10.0.0.2:6343", ipfix: "10.0.0.2:4739"} # where the switch can send to
+` + "```" + `
+`
+
+// The example in the reference is one that works.
+func TestReferenceExample(t *testing.T) {
+	_, rest, _ := strings.Cut(reachingSwitches, "```yaml\n")
+	example, _, ok := strings.Cut(rest, "```")
+	f, err := config.Parse("reference", []byte(example))
+	if err != nil || !ok || f.OVS.OpenFlow["br0"] == "" {
+		t.Errorf("%v: %s", err, example)
 	}
 }
 
