@@ -65,7 +65,9 @@ const (
 	// EstablishedRecheck applies the rule to every packet: a connection that
 	// it forbids stops at once, in both directions.
 	EstablishedRecheck Established = iota
-	// EstablishedKeep applies the rule to new connections alone.
+	// EstablishedKeep denies new connections alone. Of rules with another
+	// action it changes nothing: a connection that one of them lets begin, a
+	// stricter rule behind it must not end.
 	EstablishedKeep
 )
 

@@ -28,21 +28,21 @@ func frame(t testing.TB, p Packet) []byte {
 }
 
 func transport(t testing.TB, p Packet, network gopacket.NetworkLayer) []gopacket.SerializableLayer {
-	switch {
-	case p.Proto == ProtoTCP:
+	switch p.Proto {
+	case ProtoTCP:
 		f := p.TCPFlags
 		tcp := &layers.TCP{SrcPort: layers.TCPPort(p.SrcPort), DstPort: layers.TCPPort(p.DstPort), Seq: p.Seq, Ack: p.Ack, Window: p.Window,
 			FIN: f&FIN != 0, SYN: f&SYN != 0, RST: f&RST != 0, PSH: f&PSH != 0, ACK: f&ACK != 0, URG: f&URG != 0}
 		check(t, tcp.SetNetworkLayerForChecksum(network))
 		return []gopacket.SerializableLayer{tcp, gopacket.Payload(make([]byte, p.Payload))}
-	case p.Proto == ProtoUDP:
+	case ProtoUDP:
 		udp := &layers.UDP{SrcPort: layers.UDPPort(p.SrcPort), DstPort: layers.UDPPort(p.DstPort)}
 		check(t, udp.SetNetworkLayerForChecksum(network))
 		return []gopacket.SerializableLayer{udp, gopacket.Payload("data")}
-	case p.Proto == ProtoICMP:
+	case ProtoICMP:
 		icmp := &layers.ICMPv4{TypeCode: layers.CreateICMPv4TypeCode(p.ICMPType, p.ICMPCode), Id: p.ICMPID}
 		return []gopacket.SerializableLayer{icmp, gopacket.Payload(quoted(t, p))}
-	case p.Proto == ProtoICMPv6:
+	case ProtoICMPv6:
 		icmp := &layers.ICMPv6{TypeCode: layers.CreateICMPv6TypeCode(p.ICMPType, p.ICMPCode)}
 		check(t, icmp.SetNetworkLayerForChecksum(network))
 		if p.Quoted != (Tuple{}) {

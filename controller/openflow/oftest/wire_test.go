@@ -15,7 +15,7 @@ import (
 // with everything that came before; they leave by probePort.
 const (
 	probe     uint16 = 0x88b6
-	probePort        = 4
+	probePort uint32 = 4
 )
 
 // probeFlow sends probes on.

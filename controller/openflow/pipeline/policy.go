@@ -32,7 +32,7 @@ func checkPolicy(in segmentation.Intent) error {
 // established connections are not its concern, and neither is ICMP that is
 // no question.
 func HasReply(in segmentation.Intent) bool {
-	if !in.Tier.Policy() || in.Established == segmentation.EstablishedKeep && in.Action != segmentation.ActionAllow {
+	if !in.Tier.Policy() || in.Established == segmentation.EstablishedKeep && in.Action == segmentation.ActionDeny {
 		return false
 	}
 	_, ok := reply(in.Match)
@@ -86,7 +86,7 @@ func compilePolicy(in segmentation.Intent, p Placement, f openflow.Flow) (openfl
 		return f, err
 	}
 	f.Match = append(f.Match, side)
-	if in.Established == segmentation.EstablishedKeep && in.Action != segmentation.ActionAllow {
+	if in.Established == segmentation.EstablishedKeep && in.Action == segmentation.ActionDeny {
 		f.Match = append(f.Match, openflow.CTState(openflow.CTNew, openflow.CTNew))
 	}
 	return f, f.Validate()

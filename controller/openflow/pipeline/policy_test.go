@@ -70,7 +70,7 @@ func first(intents []segmentation.Intent, tier segmentation.Tier, d segmentation
 		if in.Tier != tier || in.Direction != d || !met(in.Match, o) {
 			continue
 		}
-		if established && in.Established == segmentation.EstablishedKeep && in.Action != segmentation.ActionAllow {
+		if established && in.Established == segmentation.EstablishedKeep && in.Action == segmentation.ActionDeny {
 			continue
 		}
 		if best == nil || order(in) < order(best) {
