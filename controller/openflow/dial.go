@@ -135,10 +135,9 @@ func (c *Conn) hello(ctx context.Context, r *bufio.Reader) error {
 }
 
 func (c *Conn) exchangeHello(ctx context.Context, r *bufio.Reader) (Message, error) {
-	secure, isTLS := c.nc.(*tls.Conn)
-	if isTLS {
+	if secure, ok := c.nc.(*tls.Conn); ok {
 		if err := secure.HandshakeContext(ctx); err != nil {
-			return Message{}, explain(err, true)
+			return Message{}, explain(err, c.nc)
 		}
 	}
 	_, unsent := c.nc.Write(appendHello(nil, c.xids(1)))
@@ -146,7 +145,7 @@ func (c *Conn) exchangeHello(ctx context.Context, r *bufio.Reader) (Message, err
 	// handshake, and has hung up perhaps before our hello.
 	m, err := readFirst(r)
 	if err = cmp.Or(err, unsent); err != nil {
-		return m, explain(err, isTLS)
+		return m, explain(err, c.nc)
 	}
 	return m, nil
 }

@@ -123,7 +123,8 @@ func carries(c *x509.Certificate, name string) error {
 }
 
 // explain adds to an error of the first exchange what it usually means.
-func explain(err error, secure bool) error {
+func explain(err error, nc net.Conn) error {
+	_, secure := nc.(*tls.Conn)
 	var plain tls.RecordHeaderError
 	var op *net.OpError
 	switch {
@@ -131,7 +132,7 @@ func explain(err error, secure bool) error {
 		return fmt.Errorf("no TLS on the other side (tcp: and ptcp: speak without): %w", err)
 	case errors.As(err, &op) && op.Op == "remote error":
 		return fmt.Errorf("the switch refused our certificate or version of TLS: %w", err)
-	case closedEarly(err) && !secure:
+	case closedEarly(err) && !secure && nc.RemoteAddr().Network() == "tcp":
 		return fmt.Errorf("closed before hello (does the switch want TLS, ssl: or pssl:?): %w", err)
 	case closedEarly(err):
 		return fmt.Errorf("closed before hello: %w", err)
