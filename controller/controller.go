@@ -187,7 +187,7 @@ func (c *Controller) parts() []func(context.Context) error {
 		c.offerAgain,
 	}
 	if !c.opts.ReadOnly {
-		parts = append(parts, c.telemetry.Run, c.fleet.run, c.refreshTemplates)
+		parts = append(parts, c.telemetry.Run, c.fleet.run, c.steer, c.refreshTemplates)
 	}
 	return parts
 }
