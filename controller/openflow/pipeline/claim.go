@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"regexp"
+	"strconv"
 	"strings"
 	"time"
 
@@ -47,31 +48,31 @@ func (i Instance) object() uint32 {
 	return max(1, ObjectID(i.ID))
 }
 
-// The claim: two groups on the switch. The first has a fixed ID, so that adding
-// it fails where one is; a note in it says who holds the bridge. The second, the
-// token, has an ID that changes with every claim. Each of our transactions
-// begins with a change of the token that changes nothing: once another Platelet
-// has replaced it, the switch itself refuses the transaction, whole.
+// The claim: flows of the last table, below the one that every packet there
+// meets, so that none ever gets to them. One says in a note who holds the
+// bridge, and matches on the number of its claim, its epoch, in the metadata.
+// The others, the fence, match on all smaller numbers.
+//
+// Each of our transactions begins by adding the first one over itself, with the
+// request to refuse it where it overlaps with a flow of the same priority. Once
+// another Platelet has put its fence around a larger number, the switch itself
+// refuses the transaction, whole.
 //
 // Roles could not do this. A bridge has one master: to become it takes the
 // writing away from another controller whose pipeline runs beside ours; and a
 // newcomer learns from the generation that somebody once led, not that he is
-// there. Groups belong to nobody's connection, and a bundle compares and sets
-// them in one step, over every kind of connection.
-const (
-	claimGroup  uint32 = 0x504c0000
-	claimTokens uint32 = 0xffff // IDs that follow claimGroup
-)
+// there. Flows belong to nobody's connection, and a bundle compares and sets
+// them in one step, over every kind of connection. Groups would do as well, but
+// that a group exists is an error when it is added, to ovs-save too, which then
+// restores nothing of anybody's.
 
 // claim is who holds a bridge.
 type claim struct {
 	instance string
 	epoch    uint32 // grows with each claim
 	who      string
+	table    uint8 // where it stands
 }
-
-// token is the ID of the group that stands for the claim in transactions.
-func (c claim) token() uint32 { return claimGroup + 1 + c.epoch%claimTokens }
 
 func (c claim) String() string {
 	return fmt.Sprintf("%s (instance %s, claim %d)", c.who, c.instance, c.epoch)
@@ -79,60 +80,81 @@ func (c claim) String() string {
 
 const claimText = "platelet %s %d %s"
 
-// lockGroup is the group that says who holds the bridge.
-func (c claim) lockGroup() openflow.Group {
+// number is the epoch as it stands in the metadata: an even number, so that no
+// flow of a fence is equal to another's claim instead of overlapping with it.
+func (c claim) number() uint64 { return uint64(c.epoch) << 1 }
+
+// flow is the flow that says who holds the bridge.
+func (c claim) flow() openflow.Flow {
 	note := openflow.Note{Data: fmt.Sprintf(claimText, c.instance, c.epoch, c.who)}
-	return openflow.Group{ID: claimGroup, Type: openflow.GroupAll, Buckets: []openflow.Bucket{{Actions: []openflow.Action{note}}}}
+	for (len(note.Data)+10)%8 != 0 { // the switch would
+		note.Data += "\x00"
+	}
+	return openflow.Flow{
+		Table: c.table, Priority: claimPriority, Cookie: cookie(CategoryClaim, Instance{ID: c.instance}.object()),
+		Match:        openflow.Match{openflow.Metadata(c.number(), ^uint64(0))},
+		Instructions: openflow.Instructions{Actions: []openflow.Action{note}},
+	}
 }
 
-func (c claim) tokenGroup() openflow.Group {
-	return openflow.Group{ID: c.token(), Type: openflow.GroupAll}
+// fence matches on every smaller number: for each bit that is set in ours, on
+// those that agree above it and have it unset.
+func (c claim) fence(table uint8) []openflow.Flow {
+	var out []openflow.Flow
+	for bit := 1; bit <= 32; bit++ {
+		if c.number()>>bit&1 == 0 {
+			continue
+		}
+		out = append(out, openflow.Flow{
+			Table: table, Priority: claimPriority, Cookie: cookie(CategoryClaim, 0),
+			Match: openflow.Match{openflow.Metadata(c.number()>>(bit+1)<<(bit+1), ^uint64(0)<<bit)},
+		})
+	}
+	return out
 }
 
-// claims is what a switch holds of claims.
-type claims struct {
-	lock   bool // the group of the fixed ID is there
-	holder claim
-	tokens []uint32
+// flows are all flows of the claim.
+func (c claim) flows() []openflow.Flow { return append(c.fence(c.table), c.flow()) }
+
+// assert begins a transaction: it fails when the claim is fenced off. The
+// second leaves the flow as it was, without the request to look for overlaps.
+func (c claim) assert() []openflow.FlowMod {
+	checked, plain := c.flow(), c.flow()
+	checked.Flags |= openflow.FlagCheckOverlap
+	return []openflow.FlowMod{{Command: openflow.Add, Flow: checked}, {Command: openflow.Add, Flow: plain}}
 }
 
-// readClaims finds the claim among a switch's groups. A lock that says nothing
-// that we understand counts as held by somebody unknown.
-func readClaims(groups []openflow.Group) claims {
-	var c claims
-	for _, g := range groups {
-		switch {
-		case g.ID == claimGroup:
-			c.lock, c.holder = true, claim{instance: "?", who: "unknown"}
-			if len(g.Buckets) == 1 && len(g.Buckets[0].Actions) == 1 {
-				if note, ok := g.Buckets[0].Actions[0].(openflow.Note); ok {
-					c.holder.parse(note.Data)
-				}
-			}
-		case g.ID > claimGroup && g.ID <= claimGroup+claimTokens:
-			c.tokens = append(c.tokens, g.ID)
+// holder returns the newest claim among flows, nil when there is none.
+func holder(flows []openflow.FlowStats) *claim {
+	var newest *claim
+	for i := range flows {
+		f := &flows[i].Flow
+		if cookieCategory(f.Cookie) != CategoryClaim || len(f.Actions) != 1 {
+			continue
+		}
+		note, ok := f.Actions[0].(openflow.Note)
+		if !ok {
+			continue
+		}
+		if c, ok := parseClaim(note.Data); ok && (newest == nil || c.epoch > newest.epoch) {
+			c.table = f.Table
+			newest = &c
 		}
 	}
-	return c
+	return newest
 }
 
-// parse reads what lockGroup wrote, and leaves the claim as it is where
-// somebody else wrote something.
-func (c *claim) parse(text string) {
-	var read claim
-	text = strings.TrimRight(text, "\x00")
-	head := strings.SplitN(text, " ", 4)
-	if len(head) != 4 {
-		return
+// parseClaim reads the note of a claim.
+func parseClaim(text string) (c claim, ok bool) {
+	parts := strings.SplitN(strings.TrimRight(text, "\x00"), " ", 4)
+	if len(parts) != 4 || parts[0] != "platelet" || !instanceID.MatchString(parts[1]) {
+		return c, false
 	}
-	if _, err := fmt.Sscanf(strings.Join(head[:3], " "), "platelet %s %d", &read.instance, &read.epoch); err != nil {
-		return
+	epoch, err := strconv.ParseUint(parts[2], 10, 32)
+	if err != nil {
+		return c, false
 	}
-	if !instanceID.MatchString(read.instance) {
-		return
-	}
-	read.who = printable(head[3])
-	*c = read
+	return claim{instance: parts[1], epoch: uint32(epoch), who: printable(parts[3])}, true
 }
 
 // printable makes text from a switch or a configuration fit for a log and a
@@ -152,6 +174,10 @@ func printable(s string) string {
 // within that time, and the holder comes back.
 const grace = 3 * time.Second
 
+// fenceApart is how long, in seconds, a former holder that was given other
+// tables is fenced off in those, where nobody cleans up.
+const fenceApart = 3600
+
 // leaseHold is how long the lease must have been ours before it overrules a
 // claim on the switch. The holder takes it back within that time, when it lost
 // it with a connection to the database and not with its life.
@@ -159,21 +185,22 @@ const leaseHold = 500 * time.Millisecond
 
 // mayClaim decides whether this instance may take the bridge: where nobody
 // holds it, where we held it ourselves before a restart, where the lease shows
-// that the holder is gone, and where we were told to.
-func (b *Bridge) mayClaim(c *claims, wait time.Duration) error {
+// that the holder is gone, and where we were told to. Wait is how long a bridge
+// without a claim is left to who held it last.
+func (b *Bridge) mayClaim(c *claim, wait time.Duration) error {
 	lease, held := b.lease()
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	switch {
-	case c.lock && c.holder.instance == b.cfg.Instance.name() && !b.ousted:
+	case c != nil && c.instance == b.cfg.Instance.name() && !b.ousted:
 		return nil
 	case b.takeOver:
 		return nil
-	case lease == LeaseHeld && (!c.lock || held >= leaseHold):
+	case lease == LeaseHeld && (c == nil || held >= leaseHold):
 		return nil
-	case c.lock:
+	case c != nil:
 		b.absent = time.Time{}
-		return fmt.Errorf("%w: %s", ErrHeld, c.holder)
+		return fmt.Errorf("%w: %s", ErrHeld, *c)
 	case lease == LeaseOthers:
 		return fmt.Errorf("%w: nobody on the switch, but another has the lease", ErrHeld)
 	case wait == 0:
@@ -191,17 +218,25 @@ func (b *Bridge) mayClaim(c *claims, wait time.Duration) error {
 // mayHold asks, before anything else is, whether another holds the bridge: who
 // waits for one must not burden it.
 func (b *Bridge) mayHold(ctx context.Context, conn *openflow.Conn) error {
-	groups, err := conn.Groups(ctx)
+	flows, err := b.claimFlows(ctx, conn)
 	if err != nil {
 		return err
 	}
-	if found := readClaims(groups); found.lock {
-		err = b.mayClaim(&found, 0)
+	if found := holder(flows); found != nil {
+		err = b.mayClaim(found, 0)
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.refused = b.refused || err != nil
 	return err
+}
+
+// claimFlows reads the flows of claims, also those of a Platelet that was
+// given other tables.
+func (b *Bridge) claimFlows(ctx context.Context, conn *openflow.Conn) ([]openflow.FlowStats, error) {
+	return conn.Flows(ctx, openflow.FlowFilter{
+		Table: openflow.TableAll, Cookie: cookieOwner | uint64(CategoryClaim)<<32, CookieMask: cookieOwnerMask | 0xff<<32,
+	})
 }
 
 func (i Instance) name() string {
@@ -213,11 +248,11 @@ func (i Instance) name() string {
 
 // takeClaim takes the bridge if it may. The caller holds the operation lock.
 func (b *Bridge) takeClaim(ctx context.Context, conn *openflow.Conn, p *picture) error {
-	groups, err := conn.Groups(ctx)
+	there, err := b.claimFlows(ctx, conn)
 	if err != nil {
 		return err
 	}
-	found := readClaims(groups)
+	found := holder(there)
 	strange, left := p.strangeHook(b.cfg.Instance.object())
 	b.mu.Lock()
 	wait := time.Duration(0)
@@ -225,63 +260,67 @@ func (b *Bridge) takeClaim(ctx context.Context, conn *openflow.Conn, p *picture)
 		wait = grace
 	}
 	b.mu.Unlock()
-	if err := b.mayClaim(&found, wait); err != nil {
+	if err := b.mayClaim(found, wait); err != nil {
 		b.mu.Lock()
 		b.refused = true
 		b.mu.Unlock()
 		return err
 	}
-	next := claim{instance: b.cfg.Instance.name(), epoch: found.holder.epoch + 1, who: printable(b.cfg.Instance.Who)}
-	if !found.lock {
-		next.epoch = rand.Uint32() // as if it had gone on: an old token must not come back
+	next := claim{instance: b.cfg.Instance.name(), who: printable(b.cfg.Instance.Who), table: b.cfg.Layout.table(tableReturn)}
+	if next.epoch = firstEpoch(); found != nil {
+		next.epoch = found.epoch + 1
 	}
-	for containsID(found.tokens, next.token()) {
-		next.epoch++
-	}
-	if err := conn.Commit(ctx, found.replaceBy(next)); err != nil {
+	if err := conn.Commit(ctx, next.replace(found, there)); err != nil {
 		var refused *openflow.TxError
 		if errors.As(err, &refused) {
 			return fmt.Errorf("%w: it was faster: %w", ErrHeld, err)
 		}
 		return fmt.Errorf("claim the bridge: %w", err)
 	}
-	b.claimed(next, &found, p, strange)
+	b.claimed(next, found, p, strange)
 	return nil
 }
 
-// replaceBy is the transaction that takes the bridge, if nobody else has taken
-// it since we looked.
-func (c *claims) replaceBy(next claim) openflow.Tx {
-	var tx openflow.Tx
-	if !c.lock {
-		tx.Groups = append(tx.Groups, openflow.GroupMod{Command: openflow.GroupAdd, Group: next.lockGroup()})
-	} else {
-		if containsID(c.tokens, c.holder.token()) {
-			tx.Groups = append(tx.Groups, openflow.GroupMod{Command: openflow.GroupModify, Group: c.holder.tokenGroup()})
-		}
-		tx.Groups = append(tx.Groups, openflow.GroupMod{Command: openflow.GroupModify, Group: next.lockGroup()})
-	}
-	tx.Groups = append(tx.Groups, openflow.GroupMod{Command: openflow.GroupAdd, Group: next.tokenGroup()})
-	tx.DeleteGroups = c.tokens
-	return tx
-}
+// firstEpoch is a number unlike that of who comes at the same time, with few
+// bits, for each costs a flow of the fence, and with room above it.
+func firstEpoch() uint32 { return 1<<30 | 1<<rand.N(30) | 1<<rand.N(30) | 1<<rand.N(30) }
 
-func containsID(ids []uint32, id uint32) bool {
-	for _, i := range ids {
-		if i == id {
-			return true
+// replace is the transaction that puts a claim in the place of the one found,
+// if nobody else has since. There are the flows of all claims.
+func (c claim) replace(found *claim, there []openflow.FlowStats) openflow.Tx {
+	var tx openflow.Tx
+	add := func(flows []openflow.Flow) {
+		for _, f := range flows {
+			tx.Flows = append(tx.Flows, openflow.FlowMod{Command: openflow.Add, Flow: f})
 		}
 	}
-	return false
+	if found != nil {
+		tx.Flows = found.assert()
+	}
+	for i := range there {
+		if holder(there[i:i+1]) != nil || there[i].Table == c.table {
+			tx.Flows = append(tx.Flows, remove(&there[i].Flow))
+		}
+	}
+	add(c.fence(c.table))
+	if found != nil && found.table != c.table {
+		apart := c.fence(found.table)
+		for i := range apart {
+			apart[i].HardTimeout = fenceApart
+		}
+		add(apart)
+	}
+	tx.Flows = append(tx.Flows, c.assert()...)
+	return tx
 }
 
 // claimed records that the bridge is ours. What another instance left there
 // stays for its TTL: a containment must not end because its controller did.
-func (b *Bridge) claimed(c claim, found *claims, p *picture, strange bool) {
+func (b *Bridge) claimed(c claim, found *claim, p *picture, strange bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if found.lock && found.holder.instance != c.instance {
-		b.log.WithField("from", found.holder.String()).Warn("bridge taken over")
+	if found != nil && found.instance != c.instance {
+		b.log.WithField("from", found.String()).Warn("bridge taken over")
 		strange = true
 	}
 	if strange {
@@ -338,67 +377,40 @@ func (b *Bridge) setAside(p *picture) int {
 // commitTx carries out a transaction while the bridge is ours. The caller
 // holds the operation lock.
 func (b *Bridge) commitTx(ctx context.Context, conn *openflow.Conn, tx openflow.Tx) error {
-	for attempt := 0; ; attempt++ {
-		b.mu.Lock()
-		c := b.claim
-		b.mu.Unlock()
-		guarded := tx
-		if c != nil {
-			guarded.Groups = append([]openflow.GroupMod{{Command: openflow.GroupModify, Group: c.tokenGroup()}}, tx.Groups...)
-		}
-		err := conn.Commit(ctx, guarded)
-		if c == nil || attempt > 0 || !tokenGone(err) {
-			return err
-		}
-		if err := b.reclaim(ctx, conn); err != nil {
-			return err
-		}
+	b.mu.Lock()
+	c := b.claim
+	b.mu.Unlock()
+	if c == nil {
+		return conn.Commit(ctx, tx)
 	}
-}
-
-// tokenGone reports whether a transaction was refused because its token, the
-// first group in it, is not there.
-func tokenGone(err error) bool {
+	guard := c.assert()
+	tx.Flows = append(guard, tx.Flows...)
+	err := conn.Commit(ctx, tx)
 	var refused *openflow.TxError
-	if !errors.As(err, &refused) || refused.Committed {
-		return false
+	if !errors.As(err, &refused) {
+		return err
 	}
 	for _, m := range refused.Members {
-		var e *openflow.Error
-		if m.Member == "group" && m.Index == 0 && errors.As(m, &e) && e.CodeName() == "UNKNOWN_GROUP" {
-			return true
+		if m.Member != "flow" {
+			continue
+		}
+		if m.Index -= len(guard); m.Index < 0 {
+			return b.fenced(ctx, conn, err)
 		}
 	}
-	return false
+	return err
 }
 
-// reclaim finds out why our token is gone. Either somebody deleted our groups,
-// and we put them back, or the bridge is another's now.
-func (b *Bridge) reclaim(ctx context.Context, conn *openflow.Conn) error {
-	groups, err := conn.Groups(ctx)
+// fenced finds out who has fenced us off.
+func (b *Bridge) fenced(ctx context.Context, conn *openflow.Conn, refusal error) error {
+	flows, err := b.claimFlows(ctx, conn)
 	if err != nil {
 		return err
 	}
-	found := readClaims(groups)
-	b.mu.Lock()
-	c := *b.claim
-	b.mu.Unlock()
-	if found.lock && (found.holder.instance != c.instance || found.holder.epoch != c.epoch) {
-		return b.oust(found.holder)
+	if found := holder(flows); found != nil {
+		return b.oust(*found)
 	}
-	next := c
-	next.epoch++
-	for containsID(found.tokens, next.token()) {
-		next.epoch++
-	}
-	if err := conn.Commit(ctx, found.replaceBy(next)); err != nil {
-		return fmt.Errorf("claim the bridge again: %w", err)
-	}
-	b.log.Warn("our claim was deleted from the switch; it is back")
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.claim, b.status.Claim = &next, next.epoch
-	return nil
+	return fmt.Errorf("%w: %w", ErrHeld, refusal)
 }
 
 // oust records that another instance has taken the bridge; the session ends
@@ -429,8 +441,8 @@ func (b *Bridge) hold(ctx context.Context, conn *openflow.Conn, p *picture) (idl
 	if gone || !held && !wanted && len(p.own) == 0 {
 		return true, nil
 	}
-	if held {
-		return false, nil
+	if found := holder(p.own); held {
+		return false, b.compare(found)
 	}
 	if err := b.takeClaim(ctx, conn, p); err != nil {
 		return false, err
@@ -438,6 +450,18 @@ func (b *Bridge) hold(ctx context.Context, conn *openflow.Conn, p *picture) (idl
 	// Until now somebody else may have written.
 	*p, err = look(ctx, conn, b.cfg.Layout)
 	return false, err
+}
+
+// compare looks at whether a claim that is on the switch is newer than ours. An
+// older one was put back by somebody who saved it, and goes.
+func (b *Bridge) compare(found *claim) error {
+	b.mu.Lock()
+	ours := b.claim
+	b.mu.Unlock()
+	if found == nil || found.epoch <= ours.epoch {
+		return nil
+	}
+	return b.oust(*found)
 }
 
 // let gives the bridge free when we want nothing there any more, or are about
@@ -458,34 +482,15 @@ func (b *Bridge) let(ctx context.Context, conn *openflow.Conn) error {
 	return nil
 }
 
-// checkClaim looks whether the bridge is still ours, and has the lease follow
-// the claim.
-func (b *Bridge) checkClaim(ctx context.Context, conn *openflow.Conn) error {
-	ctx, cancel := context.WithTimeout(ctx, healTimeout)
-	defer cancel()
-	if err := b.lock(ctx); err != nil {
-		return nil // an operation hangs; it will find out itself
-	}
-	defer b.unlock()
+// checkLease has the lease follow the claim: who holds the bridge needs it, so
+// that the next one learns of our end.
+func (b *Bridge) checkLease() {
 	b.mu.Lock()
-	c := b.claim
+	held := b.claim != nil
 	b.mu.Unlock()
-	if c == nil {
-		return nil
-	}
-	counters, err := conn.GroupCounters(ctx, c.token())
-	if err != nil {
-		return nil // a lost connection shows in Done
-	}
-	if len(counters) == 0 {
-		if err := b.reclaim(ctx, conn); err != nil {
-			return err
-		}
-	}
-	if state, _ := b.lease(); state == LeaseOthers {
+	if state, _ := b.lease(); held && state == LeaseOthers {
 		b.cfg.Lease.Steal()
 	}
-	return nil
 }
 
 // release gives the bridge free, for whoever comes next.
@@ -496,11 +501,11 @@ func (b *Bridge) release(ctx context.Context, conn *openflow.Conn) error {
 	if c == nil {
 		return nil
 	}
-	err := conn.Commit(ctx, openflow.Tx{
-		Groups:       []openflow.GroupMod{{Command: openflow.GroupModify, Group: c.tokenGroup()}},
-		DeleteGroups: []uint32{claimGroup, c.token()},
-	})
-	if err != nil && !tokenGone(err) {
+	tx := openflow.Tx{}
+	for _, f := range c.flows() {
+		tx.Flows = append(tx.Flows, remove(&f))
+	}
+	if err := b.commitTx(ctx, conn, tx); err != nil {
 		return fmt.Errorf("give the bridge free: %w", err)
 	}
 	b.mu.Lock()

@@ -29,7 +29,7 @@ const (
 // Drift is one difference between a switch and what is wanted on it.
 type Drift struct {
 	Kind  DriftKind `json:"kind"`
-	What  string    `json:"what"` // "flow", "group" or "meter"
+	What  string    `json:"what"` // "flow" or "meter"
 	Table string    `json:"table,omitempty"`
 	// Owner, Intent and Why are those of the rule that is affected; empty
 	// for the frame, the tap and what is foreign.
@@ -67,12 +67,12 @@ func (b *Bridge) Drift(ctx context.Context) ([]Drift, error) {
 			return nil, err
 		}
 	}
-	groups, err := conn.Groups(ctx)
+	claims, err := b.claimFlows(ctx, conn)
 	if err != nil {
 		return nil, err
 	}
-	if found := readClaims(groups); found.lock && found.holder.instance != b.cfg.Instance.name() {
-		return nil, fmt.Errorf("%w: %s", ErrHeld, found.holder)
+	if found := holder(claims); found != nil && found.instance != b.cfg.Instance.name() {
+		return nil, fmt.Errorf("%w: %s", ErrHeld, *found)
 	}
 	p, err := look(ctx, conn, b.cfg.Layout)
 	if err != nil {
@@ -85,34 +85,12 @@ func (b *Bridge) Drift(ctx context.Context) ([]Drift, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := slices.Concat(b.flowDrift(&p, want), b.groupDrift(groups), b.meterDrift(&p, want))
+	out := slices.Concat(b.flowDrift(&p, want), b.meterDrift(&p, want))
 	slices.SortFunc(out, func(x, y Drift) int {
 		return cmp.Or(cmp.Compare(x.What, y.What), cmp.Compare(x.order.Table, y.order.Table),
 			cmp.Compare(y.order.Priority, x.order.Priority), cmp.Compare(x.order.Match, y.order.Match))
 	})
 	return out, nil
-}
-
-// groupDrift compares the groups that say that the bridge is ours. The caller
-// holds mu.
-func (b *Bridge) groupDrift(groups []openflow.Group) []Drift {
-	if b.claim == nil {
-		return nil
-	}
-	have := make(map[uint32]*openflow.Group, len(groups))
-	for i := range groups {
-		have[groups[i].ID] = &groups[i]
-	}
-	var out []Drift
-	for _, want := range []openflow.Group{b.claim.lockGroup(), b.claim.tokenGroup()} {
-		switch got := have[want.ID]; {
-		case got == nil:
-			out = append(out, Drift{Kind: DriftMissing, What: "group", Want: want.String()})
-		case got.Key() != want.Key():
-			out = append(out, Drift{Kind: DriftDifferent, What: "group", Want: want.String(), Have: got.String()})
-		}
-	}
-	return out
 }
 
 // flowDrift compares flows. The caller holds mu.
@@ -128,6 +106,9 @@ func (b *Bridge) flowDrift(p *picture, want map[openflow.FlowKey]desired) []Drif
 	there := make(map[openflow.FlowKey]bool, len(p.own))
 	for i := range p.own {
 		f := &p.own[i].Flow
+		if b.claim == nil && cookieCategory(f.Cookie) == CategoryClaim {
+			continue // an earlier one of our own
+		}
 		there[f.Key()] = true
 		w, ok := want[f.Key()]
 		switch {

@@ -71,6 +71,11 @@ func (b *Bridge) desiredFlows(now time.Time) (map[openflow.FlowKey]desired, []st
 		}
 		out[f.Key()] = desired{flow: f}
 	}
+	if b.claim != nil && !b.leaving {
+		for _, f := range b.claim.flows() {
+			out[f.Key()] = desired{flow: f}
+		}
+	}
 	for _, f := range b.tap.flows(b.cfg.Layout, b.overrideList(), b.ports.number) {
 		out[f.Key()] = desired{flow: f}
 	}

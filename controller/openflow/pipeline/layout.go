@@ -110,11 +110,13 @@ const (
 	CategoryBaseline
 	CategoryState   // the way of a tracked packet
 	CategoryTracked // sends the packets of a prefix under policy to conntrack
+	CategoryClaim   // says which Platelet holds the bridge; no packet meets it
 )
 
 var categoryNames = [...]string{CategoryHook: "hook", CategoryGuard: "guard", CategoryEmergency: "emergency",
 	CategoryTap: "tap", CategoryMiss: "miss", CategoryReturn: "return", CategoryAdmin: "admin",
-	CategoryApplication: "application", CategoryBaseline: "baseline", CategoryState: "state", CategoryTracked: "tracked"}
+	CategoryApplication: "application", CategoryBaseline: "baseline", CategoryState: "state", CategoryTracked: "tracked",
+	CategoryClaim: "claim"}
 
 // String returns the category's name.
 func (c Category) String() string {
@@ -158,6 +160,8 @@ const (
 // The priorities of rules: see priority.
 const (
 	missPriority   = uint16(0)
+	claimPriority  = uint16(0) // of flows that no packet meets
+	returnPriority = claimPriority + 1
 	ruleTop        = uint16(60000)
 	maxRank        = 999
 	prioritiesRank = 32 // per rank: 3 actions, 8 slots each
@@ -188,7 +192,7 @@ func (l Layout) miss(from, to uint8) openflow.Flow {
 func (l Layout) baseFlows() []openflow.Flow {
 	return []openflow.Flow{
 		{
-			Table: l.table(tableReturn), Priority: missPriority, Cookie: cookie(CategoryReturn, 0),
+			Table: l.table(tableReturn), Priority: returnPriority, Cookie: cookie(CategoryReturn, 0),
 			Instructions: openflow.Instructions{Actions: []openflow.Action{
 				mark(replyBit, 3, 1<<(markBit-replyBit)), // the mark alone
 				openflow.Resubmit{Table: 0},

@@ -3,6 +3,7 @@ package pipeline_test
 import (
 	"os/exec"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -185,8 +186,9 @@ func TestRulesAreInFlowSyntax(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(rules) != l.ours() {
-		t.Fatalf("%d rules listed of %d", len(rules), l.ours())
+	listed := slices.DeleteFunc(slices.Clone(rules), func(r pipeline.InstalledRule) bool { return r.Category == "claim" })
+	if len(listed) != l.ours() {
+		t.Fatalf("%d rules listed of %d", len(listed), l.ours())
 	}
 	found := false
 	for _, r := range rules {

@@ -172,9 +172,7 @@ func (b *Bridge) healNow(ctx context.Context, conn *openflow.Conn) {
 // check compares the switch with what we want: usually only the number of
 // flows, because the flow monitor reports the rest, now and then everything.
 func (b *Bridge) check(ctx context.Context, conn *openflow.Conn, full bool) {
-	if b.checkClaim(ctx, conn) != nil {
-		return // the session ends
-	}
+	b.checkLease()
 	b.mu.Lock()
 	expected, troubled := b.flowCount, b.status.LastError != ""
 	b.mu.Unlock()
