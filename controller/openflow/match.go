@@ -99,7 +99,12 @@ func (m Match) Canonical() Match {
 	if m.isCanonical() {
 		return m
 	}
-	c := make(Match, 0, len(m))
+	return slices.Clone(m).settle()
+}
+
+// settle makes the match canonical in its own place.
+func (m Match) settle() Match {
+	c := m[:0]
 	for _, o := range m {
 		if n, all := o.normal(); !all {
 			c = append(c, n)

@@ -65,6 +65,9 @@ func decodeMatch(b []byte) (Match, []byte, error) {
 
 func decodeOXMs(b []byte) (Match, error) {
 	var m Match
+	if len(b) > 0 {
+		m = make(Match, 0, min(len(b)/6, 16)) // a field takes 6 bytes or more, as a rule
+	}
 	for len(b) > 0 {
 		if len(b) < oxmHeaderLen || len(b) < oxmHeaderLen+int(b[3]) {
 			return nil, malformed("match field cut short after %d fields", len(m))
@@ -77,7 +80,7 @@ func decodeOXMs(b []byte) (Match, error) {
 		m = append(m, o)
 		b = b[n:]
 	}
-	return m.Canonical(), nil
+	return m.settle(), nil
 }
 
 // decodeOXM reads one TLV; b holds exactly it.

@@ -86,6 +86,9 @@ func decodeFlowStats(b []byte) ([]FlowStats, error) {
 		if n < flowStatsLen || n > len(b) {
 			return nil, malformed("flow statistics length %d of %d bytes", n, len(b))
 		}
+		if out == nil {
+			out = make([]FlowStats, 0, len(b)/n+1) // most flows are much alike
+		}
 		s, err := decodeFlowStat(b[:n])
 		if err != nil {
 			return nil, err

@@ -279,20 +279,18 @@ func (b *Bridge) sawMeters(list []openflow.Meter) {
 	}
 }
 
-// giveMeters allocates meters for the rules that need a new one.
+// giveMeters allocates meters for the rules that need a new one. Few changes
+// do, and there may be many rules: only those pay for looking at them all.
 func (b *Bridge) giveMeters(next []*rule) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	taken := maps.Clone(b.meterIDs)
-	if taken == nil {
-		taken = map[uint32]bool{}
-	}
-	for _, r := range b.rules.objects {
-		taken[r.meter.ID] = true
-	}
+	var taken map[uint32]bool
 	for _, r := range next {
 		if !r.limited() || r.meter.ID != 0 {
 			continue
+		}
+		if taken == nil {
+			taken = b.takenMeters()
 		}
 		var err error
 		if r.meter, err = b.meters.allocate(r.intent.Limit, taken); err != nil {
@@ -302,6 +300,18 @@ func (b *Bridge) giveMeters(next []*rule) error {
 		r.metered.restart()
 	}
 	return nil
+}
+
+// takenMeters returns the IDs that are on the switch, or meant to be.
+func (b *Bridge) takenMeters() map[uint32]bool {
+	taken := make(map[uint32]bool, len(b.meterIDs))
+	maps.Copy(taken, b.meterIDs)
+	for _, r := range b.rules.objects {
+		if r.meter.ID != 0 {
+			taken[r.meter.ID] = true
+		}
+	}
+	return taken
 }
 
 // plan compares an owner's old and new rules.
