@@ -65,4 +65,7 @@ func TestIsolation(t *testing.T) {
 	if entries, err := os.ReadDir("/sys/class/net"); err != nil || len(entries) != 1 {
 		t.Errorf("/sys shows another network: %v, %v", entries, err)
 	}
+	if entries, err := os.ReadDir("/run/netns"); err != nil || len(entries) != 0 {
+		t.Errorf("namespaces of others: %v, %v", entries, err)
+	}
 }

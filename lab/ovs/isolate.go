@@ -17,6 +17,9 @@ import (
 // the one that started them.
 const isolatedEnv = "PLATELET_ISOLATED"
 
+// netnsDir is where ip netns keeps its names.
+const netnsDir = "/run/netns"
+
 // Isolate runs the tests of a package in network and mount namespaces of
 // their own, and returns their exit code:
 //
@@ -67,6 +70,14 @@ func furnish() error {
 	}
 	if err := unix.Mount("sysfs", "/sys", "sysfs", 0, ""); err != nil {
 		return fmt.Errorf("mount /sys: %w", err)
+	}
+	// Names of namespaces are files: without a place of their own, two runs
+	// of the same test meet in them.
+	if err := os.MkdirAll(netnsDir, 0o755); err != nil {
+		return fmt.Errorf("make %s: %w", netnsDir, err)
+	}
+	if err := unix.Mount("none", netnsDir, "tmpfs", 0, ""); err != nil {
+		return fmt.Errorf("mount %s: %w", netnsDir, err)
 	}
 	lo, err := netlink.LinkByName("lo")
 	if err != nil {
