@@ -264,3 +264,7 @@ func (g gen) l4Match(p Packet) (m of.Match) {
 	}
 	return m
 }
+
+func endpoints() []netip.AddrPort {
+	return []netip.AddrPort{netip.MustParseAddrPort("10.0.0.1:22"), netip.MustParseAddrPort("10.0.0.2:80"), netip.MustParseAddrPort("10.1.0.1:443")}
+}

@@ -34,7 +34,7 @@ func (s *Switch) GroupMod(m of.GroupMod) error {
 		return nil
 	}
 	for i := range m.Buckets {
-		if err := s.checkActions(m.Buckets[i].Actions, nil); err != nil {
+		if err := s.checkActions(m.Buckets[i].Actions); err != nil {
 			return err
 		}
 	}
@@ -49,19 +49,44 @@ func (s *Switch) deleteGroup(id uint32) {
 			continue
 		}
 		delete(s.groups, g)
-		s.removeUsers(of.RemovedGroupDelete, func(a of.Action) bool { return a == of.Action(of.ToGroup{ID: g}) })
+		for _, r := range s.groupUsers(g) {
+			s.remove(r, of.RemovedGroupDelete)
+		}
 	}
 }
 
-// removeUsers deletes the flows with an action that uses says yes to.
-func (s *Switch) removeUsers(why of.RemovedReason, uses func(of.Action) bool) {
+func namesGroup(list []of.Action, id uint32) bool {
+	return slices.ContainsFunc(list, func(a of.Action) bool {
+		g, ok := a.(of.ToGroup)
+		return ok && g.ID == id
+	})
+}
+
+// groupUsers returns the flows that name a group.
+func (s *Switch) groupUsers(id uint32) (out []*Rule) {
 	for i := range s.tables {
-		for _, r := range slices.Clone(s.tables[i].rules) {
-			if slices.ContainsFunc(r.Actions, uses) || slices.ContainsFunc(r.Write, uses) {
-				s.remove(r, why)
+		for _, r := range s.tables[i].rules {
+			if namesGroup(r.Actions, id) || namesGroup(r.Write, id) {
+				out = append(out, r)
 			}
 		}
 	}
+	return out
+}
+
+// groupInUse reports whether a flow names a group, or another group that
+// stays.
+func (s *Switch) groupInUse(id uint32, going []uint32) bool {
+	if len(s.groupUsers(id)) > 0 {
+		return true
+	}
+	for other, g := range s.groups {
+		names := slices.ContainsFunc(g.Buckets, func(b of.Bucket) bool { return namesGroup(b.Actions, id) })
+		if names && !slices.Contains(going, other) {
+			return true
+		}
+	}
+	return false
 }
 
 // maxWatch is how deep groups may watch groups (MAX_LIVENESS_RECURSION).

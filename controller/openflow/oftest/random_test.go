@@ -24,12 +24,6 @@ func (r *rig) furnish(v *Switch) {
 	for id := range uint32(meterCount) {
 		tx.AddMeters = append(tx.AddMeters, of.Meter{ID: id + 1, Flags: of.MeterPktps | of.MeterBurst, Rate: 1000, Burst: 1000})
 	}
-	if err := r.conn.Commit(r.ctx, tx); err != nil {
-		r.t.Fatal(err)
-	}
-	if err := v.Apply(tx); err != nil {
-		r.t.Fatal(err)
-	}
 	groups := []of.Group{
 		{ID: 1, Type: of.GroupAll, Buckets: []of.Bucket{
 			{Actions: []of.Action{of.Output{Port: 2}, of.DecTTL{}, of.Load{Dst: of.RegBits(0, 0, 4), Value: 9}}},
@@ -45,13 +39,11 @@ func (r *rig) furnish(v *Switch) {
 			{Actions: []of.Action{of.Conntrack{Commit: true, Zone: 9, Recirc: true, Table: 5}}},
 			{Actions: []of.Action{of.Output{Port: 1}}}}},
 	}
-	for _, g := range []of.Group{groups[1], groups[0], groups[2], groups[3]} {
-		if _, err := r.sw.Ofctl(r.ctx, "-OOpenFlow14", "add-group", r.sw.Mgmt(bridge), g.String()); err != nil {
-			r.t.Fatal(err)
-		}
-		if err := v.GroupMod(of.GroupMod{Command: of.GroupAdd, Group: g}); err != nil {
-			r.t.Fatal(err)
-		}
+	for _, i := range []int{1, 0, 2, 3} { // a group before those that name it
+		tx.Groups = append(tx.Groups, of.GroupMod{Command: of.GroupAdd, Group: groups[i]})
+	}
+	if refused, err := r.commit(v, tx); err != nil || refused != nil {
+		r.t.Fatal(refused, err)
 	}
 }
 

@@ -217,7 +217,7 @@ func (w *walk) modify(a of.Action) {
 		w.p.pushVLAN(a.EtherType)
 	case of.PopVLAN:
 		w.p.popVLAN()
-	case of.Conjunction, of.SetQueue:
+	case of.Conjunction, of.SetQueue, of.Note:
 		// A clause does nothing by itself; queues do not exist here.
 	default:
 		w.err = fmt.Errorf("action %s is not modelled", a)
