@@ -97,7 +97,13 @@ func (r *reach) listen(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if !t.Passive() || r.listeners[t.String()] != nil {
+		if !t.Passive() {
+			continue
+		}
+		// Whoever reads this later, looking for flows, should find why.
+		r.log.WithFields(logrus.Fields{"bridge": bridge, "target": t.String()}).
+			Info("bridge is to dial us: adding its first active controller, and removing its last, flushes all its flows")
+		if r.listeners[t.String()] != nil {
 			continue
 		}
 		l, err := r.dialer.Listen(ctx, target, r.turnedAway)

@@ -231,6 +231,49 @@ func TestLongReplyIsNoSilence(t *testing.T) {
 	}
 }
 
+// Large replies of the real switch, echoes and changes on one connection do
+// not get into each other's way.
+func TestEchoBesideLargeReplies(t *testing.T) {
+	ctx, _, target := realSwitch(t, "plofbig")
+	settles(t)
+	c, err := Dialer{Keepalive: 10 * time.Second}.Dial(ctx, target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	const flows = 10_000
+	if err := c.Commit(ctx, Tx{Flows: manyFlows(flows)}); err != nil {
+		t.Fatal(err)
+	}
+	reading, stop := context.WithCancel(ctx)
+	var beside sync.WaitGroup
+	beside.Go(func() {
+		for reading.Err() == nil {
+			if err := errors.Join(c.Echo(ctx), c.Barrier(ctx), c.Commit(ctx, Tx{Flows: []FlowMod{{Flow: Flow{Table: 8}}}})); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	})
+	var readers sync.WaitGroup
+	for range 3 {
+		readers.Go(func() {
+			for range 3 {
+				got, err := c.Flows(ctx, FlowFilter{Table: 7})
+				if err != nil || len(got) != flows {
+					t.Errorf("%d flows, %v", len(got), err)
+				}
+			}
+		})
+	}
+	readers.Wait()
+	stop()
+	beside.Wait()
+	if c.Stale() != 0 {
+		t.Errorf("%d replies found no caller", c.Stale())
+	}
+}
+
 // A switch that hangs is given up after the keepalive time, and with it every
 // call, those without a deadline too; when it goes on it can be dialled again.
 func TestHungSwitch(t *testing.T) {
