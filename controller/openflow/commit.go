@@ -40,11 +40,10 @@ func (c *Conn) Commit(ctx context.Context, tx Tx) error {
 	}
 	r.span = c.beginSpan(tx.members() + 1)
 	defer c.endSpan(r.span)
-	if err := r.prepare(ctx); err != nil {
-		return r.undo(err, true)
-	}
-	if err := r.guardGroups(ctx); err != nil {
-		return r.undo(err, true)
+	for _, step := range []func(context.Context) error{r.prepare, r.guardGroups, context.Context.Err} {
+		if err := step(ctx); err != nil {
+			return r.undo(err)
+		}
 	}
 	// From here on only the switch knows what is in force, and it tells soon:
 	// a context that ends now must not keep us from hearing it.
@@ -54,7 +53,7 @@ func (c *Conn) Commit(ctx context.Context, tx Tx) error {
 		if errors.Is(err, ErrUncertain) {
 			return err
 		}
-		return r.undo(err, false)
+		return r.undo(err)
 	}
 	return r.deleteMeters(ctx)
 }
@@ -221,7 +220,7 @@ func (r *txRun) commit(ctx context.Context) error {
 		w.add(func(b []byte) []byte { return appendBundleControl(b, calls[0].xid, r.bundle, bundleCommit) })
 		w.add(func(b []byte) []byte { return appendMessage(b, TypeBarrierRequest, calls[1].xid, nil) })
 	}); err != nil {
-		return fmt.Errorf("%w: %w", ErrUncertain, r.abandon(calls, err))
+		return r.abandon(calls, err) // it was not sent
 	}
 	err = r.waitAll(ctx, calls)
 	var refused *Error
@@ -234,17 +233,14 @@ func (r *txRun) commit(ctx context.Context) error {
 // undo discards the bundle, deletes the meters that this transaction added,
 // restores the ones it changed, and says why. A meter whose addition was
 // refused is somebody else's.
-func (r *txRun) undo(cause error, discard bool) error {
+func (r *txRun) undo(cause error) error {
 	ctx, cancel := context.WithTimeout(context.Background(), min(undoTimeout, r.c.timeout))
 	defer cancel()
-	n := 0
-	if discard {
-		n = 1
-	}
 	// An error in answer to this is expected: the bundle may never have been
-	// opened. With the barrier's reply the errors of all members are in, and
-	// only then it is known which meters are ours.
-	_, err := r.c.sendChecked(ctx, n, func(b []byte, _ int, xid uint32) []byte {
+	// opened, or have gone with a failed commit. With the barrier's reply the
+	// errors of all members are in, and only then it is known which meters are
+	// ours.
+	_, err := r.c.sendChecked(ctx, 1, func(b []byte, _ int, xid uint32) []byte {
 		return appendBundleControl(b, xid, r.bundle, bundleDiscard)
 	})
 	result := &TxError{Cause: cause}
