@@ -68,6 +68,7 @@ func TestSwitchesDialUs(t *testing.T) {
 // A connection that nobody claimed is replaced by the switch's next one, and
 // goes with the listener; a claimed one stays.
 func TestListenerKeepsTheNewest(t *testing.T) {
+	settles(t)
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	l, err := Dialer{}.Listen(ctx, "ptcp:0:127.0.0.1", nil)
@@ -116,6 +117,7 @@ func dialIn(t *testing.T, l *Listener, datapathID byte) *peer {
 
 // Who connects and says nothing, or too often, takes no place of others.
 func TestListenerBoundsOneSource(t *testing.T) {
+	settles(t)
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	refused := make(chan error, 3*maxFrom)
