@@ -207,6 +207,8 @@ func retell(recorded []byte, write func(io.Writer, []byte) error, limit time.Dur
 		return err
 	}
 	defer c.Close()
+	// Then it is over: the undoing of a transaction has a time of its own.
+	defer context.AfterFunc(ctx, func() { c.fail(ctx.Err()) })()
 	err = converse(ctx, c)
 	decodeAsync(c)
 	return err
@@ -266,7 +268,7 @@ func FuzzConversation(f *testing.F) {
 		go func() {
 			defer close(done)
 			// An answer that does not answer is waited for to the end.
-			_ = retell(said, whole, 20*time.Millisecond)
+			_ = retell(said, whole, 50*time.Millisecond)
 		}()
 		select {
 		case <-done:
