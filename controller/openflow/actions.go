@@ -12,7 +12,8 @@ const portInPort16 uint16 = 0xfff8
 // Output sends the packet to a port (section 7.2.5, OFPAT_OUTPUT).
 type Output struct {
 	Port uint32
-	// MaxLen is how much of the packet goes to PortController.
+	// MaxLen is how much of the packet goes to PortController; Open vSwitch
+	// since 2.7 sends all of it.
 	MaxLen uint16
 }
 
@@ -329,7 +330,7 @@ func (DecTTL) String() string           { return "dec_ttl" }
 // Controller sends the packet to the controllers of one ID (nicira-ext,
 // NXAST_CONTROLLER).
 type Controller struct {
-	MaxLen uint16
+	MaxLen uint16 // see Output
 	ID     uint16
 	Reason uint8 // as PacketIn.Reason shows it
 }

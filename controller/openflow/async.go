@@ -57,10 +57,13 @@ type Async struct {
 	FlowRemoved bool // every reason
 	PortStatus  bool // every reason
 	RoleStatus  bool // every reason
+	PacketIn    bool // every reason
 }
 
 // Properties of set-async, each for the roles of slave and of master or equal.
 const (
+	asyncPacketInSlave     uint16 = 0
+	asyncPacketInMaster    uint16 = 1
 	asyncPortStatusSlave   uint16 = 2
 	asyncPortStatusMaster  uint16 = 3
 	asyncFlowRemovedSlave  uint16 = 4
@@ -70,22 +73,22 @@ const (
 )
 
 func (a Async) body() []byte {
-	portStatus, flowRemoved, roleStatus := uint32(0), uint32(0), uint32(0)
-	if a.PortStatus {
-		portStatus = 1<<PortAdded | 1<<PortDeleted | 1<<PortModified
+	reasons := func(on bool, last uint8) uint32 {
+		if !on {
+			return 0
+		}
+		return 1<<(last+1) - 1
 	}
-	if a.FlowRemoved {
-		flowRemoved = 1<<(RemovedEviction+1) - 1
-	}
-	if a.RoleStatus {
-		roleStatus = 1<<RoleMasterRequest | 1<<RoleConfig | 1<<RoleExperimenter
-	}
+	packetIn := reasons(a.PacketIn, ReasonPacketOut)
+	portStatus := reasons(a.PortStatus, uint8(PortModified))
+	flowRemoved := reasons(a.FlowRemoved, uint8(RemovedEviction))
+	roleStatus := reasons(a.RoleStatus, uint8(RoleExperimenter))
 	var b []byte
 	for _, p := range [...]struct {
 		t    uint16
 		mask uint32
 	}{
-		{0, 0}, {1, 0}, // packet-in, never
+		{asyncPacketInSlave, packetIn}, {asyncPacketInMaster, packetIn},
 		{asyncPortStatusSlave, portStatus}, {asyncPortStatusMaster, portStatus},
 		{asyncFlowRemovedSlave, flowRemoved}, {asyncFlowRemovedMaster, flowRemoved},
 		{asyncRoleStatusSlave, roleStatus}, {asyncRoleStatusMaster, roleStatus},

@@ -11,12 +11,16 @@ import (
 // CTFlush selects entries of the connection tracker. Without Proto, Orig and
 // Reply it selects a whole zone (NXT_CT_FLUSH_ZONE, Open vSwitch 2.6), or,
 // without Zone too, every entry; else the connections that have all that is
-// given (NXT_CT_FLUSH, Open vSwitch 3.1), in zone 0 if Zone is nil.
+// given (NXT_CT_FLUSH, Open vSwitch 3.1).
+//
+// ICMPv6 connections cannot be selected but by zone: the userspace tracker of
+// Open vSwitch 3.1 aborts, and ovs-vswitchd with it, when it is to remove one
+// by its tuple. An IPv6 address without Proto selects TCP, UDP and SCTP.
 type CTFlush struct {
-	Zone  *uint16
-	Proto uint8 // IP protocol; a tuple with ports or ICMP needs it
+	Zone  *uint16 // nil is every zone
+	Proto uint8   // IP protocol; a tuple with ports or ICMP needs it
 	// Orig and Reply are the two directions of a connection. The userspace
-	// tracker knows connections by Orig.
+	// tracker knows a translated connection by Orig.
 	Orig, Reply CTTuple
 }
 
@@ -24,11 +28,10 @@ type CTFlush struct {
 type CTTuple struct {
 	Src, Dst         netip.Addr
 	SrcPort, DstPort uint16
-	ICMP             *CTICMP // of protocol 1 or 58, in place of ports
+	ICMP             *CTICMP // of protocol 1, in place of ports
 }
 
-// CTICMP is what tells ICMP connections apart. Open vSwitch wants an address
-// beside it.
+// CTICMP is what tells ICMP connections apart.
 type CTICMP struct {
 	ID         uint16
 	Type, Code uint8
@@ -53,10 +56,41 @@ const (
 	ctTupleICMPCode uint16 = 6
 )
 
+// IP protocols.
+const (
+	protoICMP   = 1
+	protoTCP    = 6
+	protoUDP    = 17
+	protoICMPv6 = 58
+	protoSCTP   = 132
+)
+
 func (t CTTuple) empty() bool { return t == CTTuple{} }
 
 // byTuple says whether single connections are meant.
 func (f CTFlush) byTuple() bool { return f.Proto != 0 || !f.Orig.empty() || !f.Reply.empty() }
+
+// requests returns what is sent for the selection: IPv6 addresses are never
+// sent without a protocol, which would select ICMPv6 too.
+func (f CTFlush) requests() []CTFlush {
+	if f.Proto != 0 || !f.is6() {
+		return []CTFlush{f}
+	}
+	out := make([]CTFlush, 0, 3)
+	for _, f.Proto = range [...]uint8{protoTCP, protoUDP, protoSCTP} {
+		out = append(out, f)
+	}
+	return out
+}
+
+func (f CTFlush) is6() bool {
+	for _, a := range [...]netip.Addr{f.Orig.Src, f.Orig.Dst, f.Reply.Src, f.Reply.Dst} {
+		if a.IsValid() && a.Unmap().Is6() {
+			return true
+		}
+	}
+	return false
+}
 
 // appendCTFlush appends the whole message.
 func appendCTFlush(b []byte, xid uint32, f *CTFlush) []byte {
@@ -116,18 +150,24 @@ func appendTLV16(b []byte, kind, value uint16) []byte {
 // Validate reports what the switch would reject and can be told from the
 // request alone.
 func (f *CTFlush) Validate() error {
-	const icmp, icmp6 = 1, 58
+	if f.Proto == protoICMPv6 {
+		return errors.New("conntrack flush: ICMPv6 connections go with their zone alone")
+	}
+	o := f.Orig
+	if f.Proto == protoICMP && !(o.Src.IsValid() && o.Dst.IsValid() && o.ICMP != nil && f.Reply.empty()) {
+		return errors.New("conntrack flush: of ICMP the switch selects one connection, by all of Orig, and no Reply")
+	}
+	if whole := o.Src.IsValid() && o.Dst.IsValid() && (o.SrcPort != 0 && o.DstPort != 0 || o.ICMP != nil); whole && f.Zone == nil {
+		return errors.New("conntrack flush: a whole Orig needs a Zone, or the switch looks into zone 0 alone")
+	}
 	family := netip.Addr{}
 	for _, t := range [...]CTTuple{f.Orig, f.Reply} {
+		ports := t.SrcPort != 0 || t.DstPort != 0
 		switch {
-		case f.Proto == 0 && (t.SrcPort != 0 || t.DstPort != 0 || t.ICMP != nil):
-			return errors.New("conntrack flush: ports and ICMP need a protocol")
-		case t.ICMP != nil && f.Proto != icmp && f.Proto != icmp6:
-			return fmt.Errorf("conntrack flush: protocol %d has no ICMP type", f.Proto)
-		case t.ICMP != nil && !t.Src.IsValid() && !t.Dst.IsValid():
-			return errors.New("conntrack flush: ICMP needs an address")
-		case (f.Proto == icmp || f.Proto == icmp6) && (t.SrcPort != 0 || t.DstPort != 0):
-			return errors.New("conntrack flush: ICMP has no ports")
+		case f.Proto == 0 && ports:
+			return errors.New("conntrack flush: ports need a protocol")
+		case f.Proto != protoICMP && t.ICMP != nil, f.Proto == protoICMP && ports:
+			return fmt.Errorf("conntrack flush: ports or ICMP that protocol %d has not", f.Proto)
 		}
 		for _, a := range [...]netip.Addr{t.Src, t.Dst} {
 			if !a.IsValid() {

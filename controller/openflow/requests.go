@@ -226,20 +226,6 @@ func (c *Conn) PacketOut(ctx context.Context, p PacketOut) error {
 	if err != nil {
 		return fmt.Errorf("packet-out: %w", err)
 	}
-	return c.sendOne(ctx, "packet-out", msg)
-}
-
-// FlushConntrack removes entries of the connection tracker, and returns when
-// the switch has done so.
-func (c *Conn) FlushConntrack(ctx context.Context, f CTFlush) error {
-	if err := f.Validate(); err != nil {
-		return err
-	}
-	return c.sendOne(ctx, "conntrack flush", appendCTFlush(nil, 0, &f))
-}
-
-// sendOne sends a whole message that has no reply and waits for a barrier.
-func (c *Conn) sendOne(ctx context.Context, what string, msg []byte) error {
 	errs, err := c.sendChecked(ctx, 1, func(b []byte, _ int, xid uint32) []byte {
 		binary.BigEndian.PutUint32(msg[4:], xid)
 		return append(b, msg...)
@@ -248,7 +234,26 @@ func (c *Conn) sendOne(ctx context.Context, what string, msg []byte) error {
 		err = joined(errs)
 	}
 	if err != nil {
-		return fmt.Errorf("%s: %w", what, err)
+		return fmt.Errorf("packet-out: %w", err)
+	}
+	return nil
+}
+
+// FlushConntrack removes entries of the connection tracker, and returns when
+// the switch has done so.
+func (c *Conn) FlushConntrack(ctx context.Context, f CTFlush) error {
+	if err := f.Validate(); err != nil {
+		return err
+	}
+	requests := f.requests()
+	errs, err := c.sendChecked(ctx, len(requests), func(b []byte, i int, xid uint32) []byte {
+		return appendCTFlush(b, xid, &requests[i])
+	})
+	if err == nil {
+		err = joined(errs)
+	}
+	if err != nil {
+		return fmt.Errorf("conntrack flush: %w", err)
 	}
 	return nil
 }
