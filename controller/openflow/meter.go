@@ -46,11 +46,20 @@ type Meter struct {
 
 // String returns the meter in ovs-ofctl's syntax.
 func (m Meter) String() string {
-	unit := "kbps"
-	if m.Flags&MeterPktps != 0 {
-		unit = "pktps"
+	text := fmt.Sprintf("meter=%d,", m.ID)
+	for _, flag := range [...]struct {
+		bit  uint16
+		name string
+	}{{MeterKbps, "kbps"}, {MeterPktps, "pktps"}, {MeterBurst, "burst"}, {MeterStats, "stats"}} {
+		if m.Flags&flag.bit != 0 {
+			text += flag.name + ","
+		}
 	}
-	return fmt.Sprintf("meter=%d,%s,bands=type=drop,rate=%d,burst_size=%d", m.ID, unit, m.Rate, m.Burst)
+	text += fmt.Sprintf("bands=type=drop,rate=%d", m.Rate)
+	if m.Flags&MeterBurst != 0 { // ovs-ofctl takes no burst_size otherwise
+		text += fmt.Sprintf(",burst_size=%d", m.Burst)
+	}
+	return text
 }
 
 // Validate reports what the switch would reject.
