@@ -30,6 +30,7 @@ type Instance struct {
 
 	args         []string // of ovs-vswitchd, beside our own
 	db, vswitchd *exec.Cmd
+	detached     bool // ovs-vswitchd was started by ovs-ctl and is nobody's child
 }
 
 // Start starts both daemons in dir, which must exist and have a short path
@@ -116,7 +117,7 @@ func (i *Instance) KillDB() error { return kill(&i.db, syscall.SIGKILL) }
 // datapaths and LOCAL interfaces. It is safe to call more than once.
 func (i *Instance) Stop() error {
 	sig := syscall.SIGTERM
-	if i.vswitchd != nil {
+	if i.vswitchd != nil || i.detached {
 		_ = i.ResumeSwitch() // a paused one could not leave in order
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
@@ -126,7 +127,7 @@ func (i *Instance) Stop() error {
 			sig = 0
 		}
 	}
-	return errors.Join(kill(&i.vswitchd, sig), kill(&i.db, syscall.SIGTERM))
+	return errors.Join(i.awaitDetached(), kill(&i.vswitchd, sig), kill(&i.db, syscall.SIGTERM))
 }
 
 // Unixctl is the control socket of ovs-vswitchd.

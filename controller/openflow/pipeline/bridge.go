@@ -91,6 +91,7 @@ type Bridge struct {
 	left      bool // and is there, and the bridge is not ours any more
 	waiting   []string
 	claim     *claim                      // by which the bridge is ours, nil while it is not
+	epoch     uint32                      // of our latest claim
 	takeOver  bool                        // take the next claim whoever has it
 	ousted    bool                        // another took our claim: it is not ours to take back
 	refused   bool                        // another had the bridge when we came
@@ -321,6 +322,8 @@ func (b *Bridge) disconnect() {
 func (b *Bridge) watch(ctx context.Context, conn *openflow.Conn) error {
 	tick := time.NewTicker(b.cfg.Check)
 	defer tick.Stop()
+	var rest time.Time          // before it, no change of somebody else's causes a heal
+	var putOff <-chan time.Time // one that came before
 	for n := 1; ; n++ {
 		select {
 		case <-ctx.Done():
@@ -330,7 +333,13 @@ func (b *Bridge) watch(ctx context.Context, conn *openflow.Conn) error {
 		case m := <-conn.Async():
 			b.onAsync(m)
 		case <-b.kick:
-			b.healNow(ctx, conn)
+			if wait := time.Until(rest); wait <= 0 {
+				rest = b.healPaced(ctx, conn)
+			} else if putOff == nil {
+				putOff = time.After(wait)
+			}
+		case <-putOff:
+			putOff, rest = nil, b.healPaced(ctx, conn)
 		case <-b.leaseChanged():
 			b.check(ctx, conn, false)
 		case <-tick.C:

@@ -267,8 +267,8 @@ func (b *Bridge) takeClaim(ctx context.Context, conn *openflow.Conn, p *picture)
 		return err
 	}
 	next := claim{instance: b.cfg.Instance.name(), who: printable(b.cfg.Instance.Who), table: b.cfg.Layout.table(tableReturn)}
-	if next.epoch = firstEpoch(); found != nil {
-		next.epoch = found.epoch + 1
+	if next.epoch = b.nextEpoch(); found != nil {
+		next.epoch = max(next.epoch, found.epoch+1)
 	}
 	if err := conn.Commit(ctx, next.replace(found, there)); err != nil {
 		var refused *openflow.TxError
@@ -281,9 +281,18 @@ func (b *Bridge) takeClaim(ctx context.Context, conn *openflow.Conn, p *picture)
 	return nil
 }
 
-// firstEpoch is a number unlike that of who comes at the same time, with few
-// bits, for each costs a flow of the fence, and with room above it.
-func firstEpoch() uint32 { return 1<<30 | 1<<rand.N(30) | 1<<rand.N(30) | 1<<rand.N(30) }
+// nextEpoch is a number above all that we have had, for ovs-save may put an
+// earlier claim back beside the present one. A first one goes by the clock: it
+// is above what an earlier process had, and unlike that of who comes at the
+// same time.
+func (b *Bridge) nextEpoch() uint32 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.epoch != 0 {
+		return b.epoch + 1
+	}
+	return (uint32(b.now().Unix())>>4+1)<<4 | 1<<rand.N(4)
+}
 
 // replace is the transaction that puts a claim in the place of the one found,
 // if nobody else has since. There are the flows of all claims.
@@ -326,6 +335,7 @@ func (b *Bridge) claimed(c claim, found *claim, p *picture, strange bool) {
 	if strange {
 		b.inherit(p)
 	}
+	b.epoch = c.epoch
 	b.claim, b.ousted, b.takeOver, b.refused, b.absent = &c, false, false, false, time.Time{}
 	b.status.Claim = c.epoch
 }
@@ -458,7 +468,7 @@ func (b *Bridge) compare(found *claim) error {
 	b.mu.Lock()
 	ours := b.claim
 	b.mu.Unlock()
-	if found == nil || found.epoch <= ours.epoch {
+	if found == nil || found.epoch < ours.epoch || found.epoch == ours.epoch && found.instance == ours.instance {
 		return nil
 	}
 	return b.oust(*found)

@@ -165,6 +165,7 @@ func (b *Bridge) heal(ctx context.Context, conn *openflow.Conn) (int, error) {
 	others := b.setAside(&p)
 	b.observe(&p)
 	b.mu.Lock()
+	b.status.Compared++
 	b.sawMeters(p.meters)
 	b.mu.Unlock()
 	meters, add := b.chooseMeters(&p)
@@ -218,9 +219,7 @@ func (b *Bridge) commitOrShed(ctx context.Context, conn *openflow.Conn, p *pictu
 			if m.Member != "flow" {
 				continue
 			}
-			key := tx.Flows[m.Index].Key()
-			if w := want[key]; w.rule != nil {
-				delete(want, key)
+			if shedMember(want, tx.Flows, m) > 0 {
 				shed = errors.Join(shed, errShed, m)
 			}
 		}
@@ -229,6 +228,28 @@ func (b *Bridge) commitOrShed(ctx context.Context, conn *openflow.Conn, p *pictu
 		}
 		tx.Flows = diff(p, want)
 	}
+}
+
+// shedMember takes a refused rule out of want, and returns how many it took.
+// Where a table is full, the members behind the refused one do not fit either.
+func shedMember(want map[openflow.FlowKey]desired, mods []openflow.FlowMod, m *openflow.MemberError) int {
+	var e *openflow.Error
+	full := errors.As(m, &e) && e.CodeName() == "TABLE_FULL"
+	n := 0
+	for i := m.Index; i < len(mods); i++ {
+		if i > m.Index && (!full || mods[i].Table != mods[m.Index].Table || mods[i].Command != openflow.Add) {
+			continue
+		}
+		key := mods[i].Key()
+		if w := want[key]; w.rule != nil {
+			delete(want, key)
+			n++
+		}
+		if !full {
+			break
+		}
+	}
+	return n
 }
 
 // errShed says that a rule is not in force because the switch refuses it.

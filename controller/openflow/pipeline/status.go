@@ -50,6 +50,10 @@ type Status struct {
 	// an operation: after drift, port changes and expiry.
 	Healed   uint64    `json:"healed"`
 	LastHeal time.Time `json:"last_heal,omitzero"`
+	// Disturbed counts changes of others in our places, Compared how often
+	// the whole switch was compared with what is wanted.
+	Disturbed uint64 `json:"disturbed"`
+	Compared  uint64 `json:"compared"`
 	// AsyncDropped counts messages from the switch that came too fast, on
 	// the present connection.
 	AsyncDropped uint64 `json:"async_dropped"`

@@ -91,6 +91,7 @@ func (b *Bridge) onFlowRemoved(f openflow.FlowRemoved) {
 
 // onFlowUpdates asks for a heal when somebody else touched our places.
 func (b *Bridge) onFlowUpdates(updates []openflow.FlowUpdate) {
+	var disturbed uint64
 	for _, u := range updates {
 		switch u.Event {
 		case openflow.FlowOwnChange, openflow.MonitorPaused:
@@ -100,9 +101,15 @@ func (b *Bridge) onFlowUpdates(updates []openflow.FlowUpdate) {
 				continue
 			}
 		}
-		b.heedDrift()
+		disturbed++
+	}
+	if disturbed == 0 {
 		return
 	}
+	b.mu.Lock()
+	b.status.Disturbed += disturbed
+	b.mu.Unlock()
+	b.heedDrift()
 }
 
 // ended reports whether a flow's end by timeout is the end that its rule is
@@ -141,6 +148,21 @@ func (b *Bridge) expireLoop(ctx context.Context) {
 			}
 		}
 	}
+}
+
+// Somebody who changes our flows all the time must not keep us and the switch
+// at nothing else: after each heal there is a pause, four times as long.
+const (
+	healPauseMin = 10 * time.Millisecond
+	healPauseMax = time.Second
+)
+
+// healPaced heals, and returns when to do so again at the earliest.
+func (b *Bridge) healPaced(ctx context.Context, conn *openflow.Conn) time.Time {
+	began := time.Now()
+	b.healNow(ctx, conn)
+	took := time.Since(began)
+	return began.Add(took + min(max(4*took, healPauseMin), healPauseMax))
 }
 
 // healNow heals and records the outcome. A failed heal does not end the
