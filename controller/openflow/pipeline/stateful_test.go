@@ -1,0 +1,201 @@
+package pipeline_test
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/platelet-sdn/platelet/controller/openflow/datapath"
+	"github.com/platelet-sdn/platelet/controller/openflow/pipeline"
+	"github.com/platelet-sdn/platelet/flowcollector/flow"
+	"github.com/platelet-sdn/platelet/segmentation"
+)
+
+// denyAll is default deny for everybody, in both directions.
+func denyAll() []segmentation.Intent {
+	rule := segmentation.Intent{ID: "all/in", Tier: segmentation.TierBaseline, Direction: segmentation.DirectionIngress, Rank: 1, Action: segmentation.ActionDeny}
+	out := rule
+	out.ID, out.Direction = "all/out", segmentation.DirectionEgress
+	return []segmentation.Intent{rule, out}
+}
+
+// What a host needs to have an address and neighbours passes every policy,
+// untracked; nothing that only resembles it does.
+func TestHostsKeepTheirNeighbourhood(t *testing.T) {
+	l := newLab(t, "va", 2)
+	b := l.start()
+	l.apply(b, "all", denyAll()...)
+	sw := datapath.Local{Dir: l.sw.Dir}
+	for packet, want := range map[string]bool{
+		"arp,arp_op=1,arp_spa=10.0.0.1,arp_tpa=10.0.0.2":                                true,
+		"udp,nw_src=0.0.0.0,nw_dst=255.255.255.255,udp_src=68,udp_dst=67":               true,
+		"udp,nw_src=10.0.0.1,nw_dst=10.0.0.2,udp_src=67,udp_dst=68":                     true,
+		"udp,nw_src=10.0.0.1,nw_dst=10.0.0.2,udp_src=1067,udp_dst=67":                   false,
+		"udp6,ipv6_src=fe80::1,ipv6_dst=ff02::1:2,udp_src=546,udp_dst=547":              true,
+		"icmp6,ipv6_src=fe80::1,ipv6_dst=ff02::1:ff00:2,icmpv6_type=135,icmpv6_code=0":  true,
+		"icmp6,ipv6_src=fe80::1,ipv6_dst=ff02::2,icmpv6_type=133,icmpv6_code=0":         true,
+		"icmp6,ipv6_src=fe80::1,ipv6_dst=ff02::16,icmpv6_type=143,icmpv6_code=0":        true,
+		"icmp6,ipv6_src=2001:db8::1,ipv6_dst=2001:db8::2,icmpv6_type=128,icmpv6_code=0": false,
+		"tcp,nw_src=10.0.0.1,nw_dst=10.0.0.2,tcp_src=68,tcp_dst=67,tcp_flags=syn":       false,
+		"dl_type=0x88cc": true,
+	} {
+		text, err := sw.Call(l.ctx, "ofproto/trace", l.bridge, "in_port="+l.hosts[0]+","+packet, "--ct-next", "trk,new")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Contains(text, "NORMAL"); got != want || want && strings.Contains(text, "ct(") {
+			t.Errorf("%s: passes %v, want %v:\n%s", packet, got, want, text)
+		}
+	}
+}
+
+// A zone that is full takes nobody in, and leaves alone who is in it.
+func TestFullZoneSparesSessions(t *testing.T) {
+	l := newLab(t, "vb", 2)
+	l.echo(1, 9000)
+	const limit = 20
+	b := l.start(func(c *pipeline.Config) { c.Datapath, c.ZoneLimit = &datapath.Local{Dir: l.sw.Dir}, limit })
+	l.apply(b, "policy",
+		l.rule("policy/0", segmentation.TierApplication, 5, segmentation.ActionAllow, 1, 0, 0),
+		l.rule("policy/1", segmentation.TierBaseline, 5, segmentation.ActionDeny, 1, 0, 0))
+	l.eventually("the limit", func() bool { u := b.Status().Datapath; return u != nil && u.ZoneLimit == limit })
+	s := l.session(0, 1, 9000)
+	s.flows(l)
+	l.inHost(0, func() error {
+		for range 10 * limit {
+			conn, err := net.DialUDP("udp4", nil, net.UDPAddrFromAddrPort(netip.AddrPortFrom(l.addr(1), 9999)))
+			if err != nil {
+				return err
+			}
+			_, err = conn.Write([]byte("x"))
+			conn.Close()
+			if err != nil && !errors.Is(err, syscall.ECONNREFUSED) {
+				return err
+			}
+		}
+		return nil
+	})
+	l.eventually("a full zone", func() bool { return l.connections() == limit })
+	s.flows(l)
+	if n := l.connections(); n > limit {
+		t.Errorf("%d connections in a zone of %d", n, limit)
+	}
+}
+
+// What conntrack relates to an allowed connection comes through.
+func TestErrorsOfAllowedConnectionsPass(t *testing.T) {
+	l := newLab(t, "vc", 2)
+	b := l.start()
+	in, out := l.rule("policy/in", segmentation.TierApplication, 1, segmentation.ActionAllow, 1, flow.ProtoUDP, 9999), segmentation.Intent{}
+	in.Match.Src = l.prefix(0)
+	out = in
+	out.ID, out.Direction = "policy/out", segmentation.DirectionEgress
+	l.apply(b, "policy", append(denyAll(), in, out)...)
+	l.inHost(0, func() error {
+		conn, err := net.DialUDP("udp4", nil, net.UDPAddrFromAddrPort(netip.AddrPortFrom(l.addr(1), 9999)))
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		if _, err := conn.Write([]byte("x")); err != nil {
+			return err
+		}
+		if err := conn.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
+			return err
+		}
+		if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNREFUSED) {
+			return fmt.Errorf("no port unreachable, but %v", err)
+		}
+		return nil
+	})
+}
+
+// A rate limit of a policy tier holds for what the opener sends; what a rule
+// is about is listed with both of its flows.
+func TestPolicyRateLimit(t *testing.T) {
+	l := newLab(t, "vd", 2)
+	b := l.start()
+	s := l.stream(0, 1, 9000, time.Millisecond)
+	s.flows(l)
+	in := l.rule("policy/0", segmentation.TierAdmin, 1, segmentation.ActionRateLimit, 1, flow.ProtoUDP, 9000)
+	in.Limit = segmentation.Limit{PacketsPerSecond: 50, Burst: 5}
+	l.apply(b, "policy", in)
+	l.eventually("the meter to drop", func() bool {
+		c, err := b.Counters(l.ctx, "policy")
+		return err == nil && len(c) == 1 && c[0].Dropped > 20
+	})
+	s.flows(l)
+	rules, err := b.Rules(l.ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var flows []string
+	for _, r := range rules {
+		if r.Intent == "policy/0" && r.Owner == "policy" && r.Table == "ingress-admin" && r.Category == "admin" {
+			flows = append(flows, r.Flow)
+		}
+	}
+	if len(flows) != 2 || strings.Contains(flows[0], "meter") == strings.Contains(flows[1], "meter") {
+		t.Errorf("flows of the rule: %q", flows)
+	}
+}
+
+// The way of packets under policy is healed like everything else.
+func TestStatefulFrameHeals(t *testing.T) {
+	l := newLab(t, "ve", 2)
+	l.echo(1, 9000)
+	b := l.start()
+	l.apply(b, "policy", append(denyAll(), l.rule("policy/0", segmentation.TierApplication, 1, segmentation.ActionAllow, 1, 0, 0))...)
+	n := l.ours()
+	for _, table := range []string{"202", "203", "204", "207", "211"} {
+		l.ofctl("del-flows", "table="+table)
+		l.eventually("table "+table+" to be whole", func() bool { return l.ours() == n })
+	}
+	l.remove(b, "policy")
+	n = l.ours()
+	l.apply(b, "policy", denyAll()...)
+	l.remove(b, "policy")
+	if got := l.ours(); got != n {
+		t.Errorf("%d flows after a policy came and went, %d before", got, n)
+	}
+	if out := l.ofctl("dump-flows", "--no-stats", "table=203"); strings.Contains(out, "ct(") {
+		t.Errorf("conntrack without policy: %s", out)
+	}
+}
+
+// Two bridges of one switch, joined by patch ports, track one connection each
+// in its own zone.
+func TestPolicyAcrossBridges(t *testing.T) {
+	l := newLab(t, "vf", 2)
+	accepted := l.echo(1, 9000)
+	second := l.bridge + "2"
+	if err := l.sw.AddBridge(l.ctx, second, "netdev"); err != nil {
+		t.Fatal(err)
+	}
+	l.ctl("del-port", l.bridge, l.hosts[1])
+	l.ctl("--", "add-port", second, l.hosts[1],
+		"--", "add-port", l.bridge, "vfa", "--", "set", "interface", "vfa", "type=patch", "options:peer=vfb",
+		"--", "add-port", second, "vfb", "--", "set", "interface", "vfb", "type=patch", "options:peer=vfa")
+	one := l.start()
+	two := l.start(func(c *pipeline.Config) {
+		c.Name, c.Target = second, "unix:"+l.sw.Mgmt(second)
+		c.Layout.Zone = pipeline.ZoneOf(second, pipeline.DefaultZone, map[uint16]bool{pipeline.ZoneOf(l.bridge, pipeline.DefaultZone, nil): true})
+	})
+	allow := l.rule("policy/0", segmentation.TierApplication, 1, segmentation.ActionAllow, 1, flow.ProtoTCP, 9000)
+	deny := l.rule("policy/1", segmentation.TierBaseline, 1, segmentation.ActionDeny, 1, 0, 0)
+	l.apply(one, "policy", allow, deny)
+	l.apply(two, "policy", allow, deny)
+	s := l.session(0, 1, 9000)
+	s.flows(l)
+	if n := l.connections(); n != 1 {
+		t.Errorf("%d connections on the first bridge", n)
+	}
+	l.apply(two, "policy", deny)
+	s.stuck(l, two, "policy")
+	l.tries(two, "policy", 0, 1, 9000, accepted)
+}
