@@ -145,8 +145,8 @@ func ObjectID(intentID string) uint32 {
 }
 
 // Our marks on a packet: that it has been through our tables, and, while it
-// is there, that a guard rule exempts it from policy, and that it answers what
-// the other end sent.
+// is there, that a guard rule exempts it from policy, that it answers what the
+// other end sent, and that a rule allows its very service.
 const (
 	markReg    = 15
 	markBit    = 31
@@ -155,6 +155,8 @@ const (
 	exemptMask = uint32(1) << exemptBit
 	replyBit   = 29
 	replyMask  = uint32(1) << replyBit
+	namedBit   = 28
+	namedMask  = uint32(1) << namedBit
 )
 
 // The priorities of rules: see priority.
@@ -194,7 +196,7 @@ func (l Layout) baseFlows() []openflow.Flow {
 		{
 			Table: l.table(tableReturn), Priority: returnPriority, Cookie: cookie(CategoryReturn, 0),
 			Instructions: openflow.Instructions{Actions: []openflow.Action{
-				mark(replyBit, 3, 1<<(markBit-replyBit)), // the mark alone
+				mark(namedBit, 4, 1<<(markBit-namedBit)), // the first mark alone
 				openflow.Resubmit{Table: 0},
 			}},
 		},

@@ -63,16 +63,20 @@ func compilePolicy(in segmentation.Intent, p Placement, f openflow.Flow) (openfl
 		first, behind = tableIngress, tableCommit
 	}
 	f.Table, f.Cookie = p.Layout.table(first+tier), cookie(CategoryAdmin+Category(tier), p.Object)
+	allowed := []openflow.Action{openflow.Resubmit{Table: p.Layout.table(behind)}}
+	if !p.Reply && in.Match.DstPort|in.Match.DstPortMask != 0 {
+		allowed = append([]openflow.Action{mark(namedBit, 1, 1)}, allowed...)
+	}
 	switch in.Action {
 	case segmentation.ActionDeny:
 		f.Actions = p.Tap.sample(flow.SignalDropped, in.Sample)
 	case segmentation.ActionAllow:
-		f.Actions = []openflow.Action{openflow.Resubmit{Table: p.Layout.table(behind)}}
+		f.Actions = allowed
 	case segmentation.ActionRateLimit: // of what the opener sends
 		if !p.Reply {
 			f.Meter = p.Meter
 		}
-		f.Actions = []openflow.Action{openflow.Resubmit{Table: p.Layout.table(behind)}}
+		f.Actions = allowed
 	case segmentation.ActionPass:
 		f.Actions = []openflow.Action{openflow.Resubmit{Table: p.Layout.table(first + tier + 1)}}
 	}

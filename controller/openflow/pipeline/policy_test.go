@@ -110,19 +110,36 @@ func judge(intents []segmentation.Intent, s step) (passes, tracked, entered bool
 	if s.state == "inv" && !s.answers() {
 		return false, true, false
 	}
+	allowed, named := decided(intents, s.opening, s.state != "new" || s.answers())
+	if !allowed || s.answers() || s.state != "new" {
+		return allowed, true, false
+	}
+	ports := s.proto == flow.ProtoTCP || s.proto == flow.ProtoUDP
+	if ports && !strings.HasPrefix(s.flags, "syn") && s.srcPort < 32768 && s.dstPort >= 32768 && !named {
+		// Perhaps the other end opened it.
+		allowed, _ = decided(intents, opening{src: s.dst, dst: s.src, proto: s.proto, srcPort: s.dstPort, dstPort: s.srcPort}, true)
+		return allowed, true, false
+	}
+	return true, true, s.enters()
+}
+
+// decided is what the policies say of a connection, and whether one that
+// allows it names its port.
+func decided(intents []segmentation.Intent, o opening, established bool) (allowed, named bool) {
 	for _, d := range []segmentation.Direction{segmentation.DirectionEgress, segmentation.DirectionIngress} {
 		for tier := segmentation.TierAdmin; tier <= segmentation.TierBaseline; tier++ {
-			in := first(intents, tier, d, s.opening, s.state != "new" || s.answers())
+			in := first(intents, tier, d, o, established)
 			if in == nil || in.Action == segmentation.ActionPass {
 				continue
 			}
 			if in.Action == segmentation.ActionDeny {
-				return false, true, false
+				return false, false
 			}
+			named = named || in.Match.DstPort != 0
 			break
 		}
 	}
-	return true, true, s.enters()
+	return true, named
 }
 
 // drawnWorld is small, so that rules and packets meet often.
@@ -161,7 +178,7 @@ func drawnMatch(t *rapid.T) segmentation.Match {
 			m.ICMPType = 8
 		}
 	case m.Proto != 0:
-		m.DstPort = rapid.SampledFrom([]uint16{0, 80, 81}).Draw(t, "dport")
+		m.DstPort = rapid.SampledFrom([]uint16{0, 80, 81, 40080}).Draw(t, "dport")
 		if rapid.IntRange(0, 5).Draw(t, "masked") == 0 {
 			m.DstPort, m.DstPortMask = 80, 0xfff0
 		}
@@ -205,8 +222,8 @@ func drawnStep(t *rapid.T) step {
 		if s.proto == flow.ProtoTCP {
 			s.flags = rapid.SampledFrom([]string{"syn", "syn|ack", "ack", "rst"}).Draw(t, "flags")
 		}
-		s.srcPort = rapid.SampledFrom([]uint16{5000, 5001}).Draw(t, "sport")
-		s.dstPort = rapid.SampledFrom([]uint16{80, 81, 443}).Draw(t, "dport")
+		s.srcPort = rapid.SampledFrom([]uint16{5000, 40000}).Draw(t, "sport")
+		s.dstPort = rapid.SampledFrom([]uint16{80, 81, 443, 40080}).Draw(t, "dport")
 	case v6:
 		s.proto, s.flags = flow.ProtoTCP, "ack"
 	default:

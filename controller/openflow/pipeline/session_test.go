@@ -309,6 +309,27 @@ func TestNewDenyStopsSessions(t *testing.T) {
 	s.stuck(l, b, "base")
 }
 
+// The first rule of all ends sessions that nobody has tracked, whoever sends
+// first after it.
+func TestFirstDenyStopsSessions(t *testing.T) {
+	l := newLab(t, "sg", 2)
+	accepted := l.echo(1, 9000)
+	b := l.start()
+	s, p := l.session(0, 1, 9000), l.push(1, 0, 9001)
+	s.flows(l)
+	p.flows(l)
+	l.apply(b, "deny", l.rule("deny/0", segmentation.TierAdmin, 1, segmentation.ActionDeny, 1, 0, 0))
+	p.quiet(l, 50)
+	s.stuck(l, b, "deny")
+	l.tries(b, "deny", 0, 1, 9000, accepted)
+	if n := l.connections(); n > 0 {
+		t.Errorf("%d connections of what is denied are tracked", n)
+	}
+	l.remove(b, "deny")
+	s.flows(l)
+	p.flows(l)
+}
+
 // A deny that keeps what is established is for new connections alone.
 func TestKeepLeavesSessionsAlone(t *testing.T) {
 	l := newLab(t, "sc", 2)

@@ -31,6 +31,13 @@ import (
 // second flows know them by their addresses and ports. (Linux takes
 // connections in mid-stream by default, nf_conntrack_tcp_loose, and the
 // userspace datapath always does.)
+//
+// Conntrack does not know who opened a connection that it meets in mid-stream,
+// because it is older than the policy or than the switch's last start: it
+// takes whoever sends first. A server's packet would so bring back what its
+// clients are forbidden. So what goes from a service's port to an ephemeral
+// one, and to none that a rule names, must be allowed as an answer as well,
+// and is not entered; the client's next packet is.
 
 // DefaultZone is the first of our conntrack zones unless configured
 // otherwise; others count from 1 upwards.
@@ -64,10 +71,15 @@ const (
 	stateExempt  uint16 = 50
 	stateRelated uint16 = 40
 	stateReply   uint16 = 30
+	stateDoubt   uint16 = 20 // who opened the connection
 	stateInvalid uint16 = 20
 	stateAside   uint16 = 20 // discovery and address assignment
 	stateTrack   uint16 = 10
 )
+
+// ephemeral is the bit that ports of clients have, from 32768 on, where most
+// systems begin (RFC 6056, section 3.2), and those of services seldom.
+const ephemeral = 1 << 15
 
 // exemptMark is the ct_mark of connections that a guard rule's host opened.
 const exemptMark = 1
@@ -146,6 +158,12 @@ func (f *frame) commitTable() {
 			append([]openflow.Action{openflow.Conntrack{Zone: f.layout.Zone, Commit: true,
 				Exec: []openflow.Action{openflow.Load{Dst: openflow.Subfield{Field: openflow.FieldCTMark, Bits: 32}, Value: exemptMark}}}}, on...)...)
 		f.add(tableCommit, stateReply, tcpFlag(ip, uint16(flow.SYN)), on...)
+		for _, m := range []openflow.Match{
+			{openflow.IPProto(flow.ProtoTCP), openflow.TCPSrc(0).WithMask(ephemeral), openflow.TCPDst(ephemeral).WithMask(ephemeral)},
+			{openflow.IPProto(flow.ProtoUDP), openflow.UDPSrc(0).WithMask(ephemeral), openflow.UDPDst(ephemeral).WithMask(ephemeral)},
+		} {
+			f.add(tableCommit, stateDoubt, append(m, ip, has(openflow.CTNew), openflow.Reg(markReg, 0, namedMask)), mark(replyBit, 1, 1), f.to(tableEgress))
+		}
 		f.add(tableCommit, stateTrack, openflow.Match{ip, has(openflow.CTNew)},
 			append([]openflow.Action{openflow.Conntrack{Zone: f.layout.Zone, Commit: true}}, on...)...)
 	}

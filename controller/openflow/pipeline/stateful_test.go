@@ -91,9 +91,9 @@ func TestFullZoneSparesSessions(t *testing.T) {
 func TestErrorsOfAllowedConnectionsPass(t *testing.T) {
 	l := newLab(t, "vc", 2)
 	b := l.start()
-	in, out := l.rule("policy/in", segmentation.TierApplication, 1, segmentation.ActionAllow, 1, flow.ProtoUDP, 9999), segmentation.Intent{}
+	in := l.rule("policy/in", segmentation.TierApplication, 1, segmentation.ActionAllow, 1, flow.ProtoUDP, 9999)
 	in.Match.Src = l.prefix(0)
-	out = in
+	out := in
 	out.ID, out.Direction = "policy/out", segmentation.DirectionEgress
 	l.apply(b, "policy", append(denyAll(), in, out)...)
 	l.inHost(0, func() error {
@@ -109,7 +109,7 @@ func TestErrorsOfAllowedConnectionsPass(t *testing.T) {
 			return err
 		}
 		if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNREFUSED) {
-			return fmt.Errorf("no port unreachable, but %v", err)
+			return fmt.Errorf("no port unreachable, but %w", err)
 		}
 		return nil
 	})
