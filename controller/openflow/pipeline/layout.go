@@ -146,7 +146,7 @@ func ObjectID(intentID string) uint32 {
 
 // Our marks on a packet: that it has been through our tables, and, while it
 // is there, that a guard rule exempts it from policy, that it answers what the
-// other end sent, and that a rule allows its very service.
+// other end sent, and that a rule allows it, not just the absence of one.
 const (
 	markReg    = 15
 	markBit    = 31
@@ -155,8 +155,8 @@ const (
 	exemptMask = uint32(1) << exemptBit
 	replyBit   = 29
 	replyMask  = uint32(1) << replyBit
-	namedBit   = 28
-	namedMask  = uint32(1) << namedBit
+	allowBit   = 28
+	allowMask  = uint32(1) << allowBit
 )
 
 // The priorities of rules: see priority.
@@ -196,7 +196,7 @@ func (l Layout) baseFlows() []openflow.Flow {
 		{
 			Table: l.table(tableReturn), Priority: returnPriority, Cookie: cookie(CategoryReturn, 0),
 			Instructions: openflow.Instructions{Actions: []openflow.Action{
-				mark(namedBit, 4, 1<<(markBit-namedBit)), // the first mark alone
+				mark(allowBit, 4, 1<<(markBit-allowBit)), // the first mark alone
 				openflow.Resubmit{Table: 0},
 			}},
 		},

@@ -64,8 +64,8 @@ func compilePolicy(in segmentation.Intent, p Placement, f openflow.Flow) (openfl
 	}
 	f.Table, f.Cookie = p.Layout.table(first+tier), cookie(CategoryAdmin+Category(tier), p.Object)
 	allowed := []openflow.Action{openflow.Resubmit{Table: p.Layout.table(behind)}}
-	if !p.Reply && in.Match.DstPort|in.Match.DstPortMask != 0 {
-		allowed = append([]openflow.Action{mark(namedBit, 1, 1)}, allowed...)
+	if !p.Reply && (in.Match.Proto == 0 || in.Match.Proto == flow.ProtoUDP) { // see commitTable
+		allowed = append([]openflow.Action{mark(allowBit, 1, 1)}, allowed...)
 	}
 	switch in.Action {
 	case segmentation.ActionDeny:

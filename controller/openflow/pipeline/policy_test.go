@@ -38,7 +38,7 @@ func (s step) answers() bool {
 
 // enters reports whether the packet, if it is allowed, makes an entry.
 func (s step) enters() bool {
-	return s.state == "new" && !strings.HasPrefix(s.flags, "syn") && s.flags != "rst"
+	return s.state == "new" && s.flags != "syn|ack" && s.flags != "rst" && (s.flags != "syn" || s.upward())
 }
 
 // met reports whether a match selects an opening packet.
@@ -110,22 +110,27 @@ func judge(intents []segmentation.Intent, s step) (passes, tracked, entered bool
 	if s.state == "inv" && !s.answers() {
 		return false, true, false
 	}
-	allowed, named := decided(intents, s.opening, s.state != "new" || s.answers())
-	if !allowed || s.answers() || s.state != "new" {
-		return allowed, true, false
+	passes, ruled := decided(intents, s.opening, s.state != "new" || s.answers())
+	if !passes || s.answers() || s.state != "new" {
+		return passes, true, false
 	}
-	ports := s.proto == flow.ProtoTCP || s.proto == flow.ProtoUDP
-	if ports && !strings.HasPrefix(s.flags, "syn") && s.srcPort < 32768 && s.dstPort >= 32768 && !named {
+	if s.upward() && (s.proto == flow.ProtoTCP && s.flags == "ack" || s.proto == flow.ProtoUDP && !ruled) {
 		// Perhaps the other end opened it.
-		allowed, _ = decided(intents, opening{src: s.dst, dst: s.src, proto: s.proto, srcPort: s.dstPort, dstPort: s.srcPort}, true)
-		return allowed, true, false
+		passes, _ = decided(intents, opening{src: s.dst, dst: s.src, proto: s.proto, srcPort: s.dstPort, dstPort: s.srcPort}, true)
+		return passes, true, false
 	}
 	return true, true, s.enters()
 }
 
-// decided is what the policies say of a connection, and whether one that
-// allows it names its port.
-func decided(intents []segmentation.Intent, o opening, established bool) (allowed, named bool) {
+// upward reports whether a packet goes from a service's port to an ephemeral
+// one.
+func (o opening) upward() bool {
+	return (o.proto == flow.ProtoTCP || o.proto == flow.ProtoUDP) && o.srcPort < 32768 && o.dstPort >= 32768
+}
+
+// decided is what the policies say of a connection, and whether it takes a
+// rule to allow it.
+func decided(intents []segmentation.Intent, o opening, established bool) (passes, ruled bool) {
 	for _, d := range []segmentation.Direction{segmentation.DirectionEgress, segmentation.DirectionIngress} {
 		for tier := segmentation.TierAdmin; tier <= segmentation.TierBaseline; tier++ {
 			in := first(intents, tier, d, o, established)
@@ -135,11 +140,11 @@ func decided(intents []segmentation.Intent, o opening, established bool) (allowe
 			if in.Action == segmentation.ActionDeny {
 				return false, false
 			}
-			named = named || in.Match.DstPort != 0
+			ruled = true
 			break
 		}
 	}
-	return true, named
+	return true, ruled
 }
 
 // drawnWorld is small, so that rules and packets meet often.
@@ -220,7 +225,9 @@ func drawnStep(t *rapid.T) step {
 	switch s.proto = rapid.SampledFrom([]uint8{flow.ProtoTCP, flow.ProtoTCP, flow.ProtoUDP, flow.ProtoICMP}).Draw(t, "proto"); {
 	case s.proto != flow.ProtoICMP:
 		if s.proto == flow.ProtoTCP {
-			s.flags = rapid.SampledFrom([]string{"syn", "syn|ack", "ack", "rst"}).Draw(t, "flags")
+			if s.flags = rapid.SampledFrom([]string{"syn", "syn|ack", "ack", "rst"}).Draw(t, "flags"); s.flags == "syn|ack" && s.state == "new" {
+				s.state = "inv" // no tracker calls it new
+			}
 		}
 		s.srcPort = rapid.SampledFrom([]uint16{5000, 40000}).Draw(t, "sport")
 		s.dstPort = rapid.SampledFrom([]uint16{80, 81, 443, 40080}).Draw(t, "dport")

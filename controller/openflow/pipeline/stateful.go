@@ -35,9 +35,12 @@ import (
 // Conntrack does not know who opened a connection that it meets in mid-stream,
 // because it is older than the policy or than the switch's last start: it
 // takes whoever sends first. A server's packet would so bring back what its
-// clients are forbidden. So what goes from a service's port to an ephemeral
-// one, and to none that a rule names, must be allowed as an answer as well,
-// and is not entered; the client's next packet is.
+// clients are forbidden. So a TCP segment in mid-stream that goes from a
+// service's port to an ephemeral one must be allowed as an answer as well, and
+// is not entered; the client's next one is. (Who really opens a connection
+// from a low port to a high one is entered at the SYN.) Datagrams have no
+// SYN: they must be allowed as an answer only where no rule but the absence
+// of rules allows them.
 
 // DefaultZone is the first of our conntrack zones unless configured
 // otherwise; others count from 1 upwards.
@@ -71,7 +74,9 @@ const (
 	stateExempt  uint16 = 50
 	stateRelated uint16 = 40
 	stateReply   uint16 = 30
-	stateDoubt   uint16 = 20 // who opened the connection
+	stateUpward  uint16 = 28 // SYN from a low port to a high one
+	stateSYN     uint16 = 26
+	stateDoubt   uint16 = 24 // who opened the connection
 	stateInvalid uint16 = 20
 	stateAside   uint16 = 20 // discovery and address assignment
 	stateTrack   uint16 = 10
@@ -135,7 +140,7 @@ func tcpFlag(ip openflow.OXM, bits uint16) openflow.Match {
 // stateTable says what a tracked packet is: exempt, part of what conntrack
 // knows already, an answer, or nothing at all.
 func (f *frame) stateTable(t TapConfig) {
-	answer := []openflow.Action{mark(replyBit, 1, 1), f.to(tableEgress)}
+	answer := f.answer()
 	f.add(tableState, stateExempt, openflow.Match{openflow.Reg(markReg, exemptMask, exemptMask)}, f.to(tableCommit))
 	f.add(tableState, stateExempt, openflow.Match{openflow.CTMark(exemptMark, exemptMark)}, f.to(tableCommit))
 	f.add(tableState, stateRelated, openflow.Match{has(openflow.CTRelated)}, f.to(tableCommit))
@@ -151,24 +156,31 @@ func (f *frame) stateTable(t TapConfig) {
 // untracked, as it came: it may track connections itself.
 func (f *frame) commitTable() {
 	on := []openflow.Action{openflow.CTClear{}, f.to(tableTap)}
+	enter := func(exec ...openflow.Action) []openflow.Action {
+		return append([]openflow.Action{openflow.Conntrack{Zone: f.layout.Zone, Commit: true, Exec: exec}}, on...)
+	}
+	isNew := has(openflow.CTNew)
+	f.add(tableCommit, stateReply, openflow.Match{openflow.Reg(markReg, replyMask, replyMask)}, on...)
 	for _, ip := range families() {
 		// A protected host's SYN is entered, with a mark: answers to it are
 		// exempt as well.
-		f.add(tableCommit, stateExempt, openflow.Match{ip, has(openflow.CTNew), openflow.Reg(markReg, exemptMask, exemptMask)},
-			append([]openflow.Action{openflow.Conntrack{Zone: f.layout.Zone, Commit: true,
-				Exec: []openflow.Action{openflow.Load{Dst: openflow.Subfield{Field: openflow.FieldCTMark, Bits: 32}, Value: exemptMark}}}}, on...)...)
-		f.add(tableCommit, stateReply, tcpFlag(ip, uint16(flow.SYN)), on...)
-		for _, m := range []openflow.Match{
-			{openflow.IPProto(flow.ProtoTCP), openflow.TCPSrc(0).WithMask(ephemeral), openflow.TCPDst(ephemeral).WithMask(ephemeral)},
-			{openflow.IPProto(flow.ProtoUDP), openflow.UDPSrc(0).WithMask(ephemeral), openflow.UDPDst(ephemeral).WithMask(ephemeral)},
-		} {
-			f.add(tableCommit, stateDoubt, append(m, ip, has(openflow.CTNew), openflow.Reg(markReg, 0, namedMask)), mark(replyBit, 1, 1), f.to(tableEgress))
-		}
-		f.add(tableCommit, stateTrack, openflow.Match{ip, has(openflow.CTNew)},
-			append([]openflow.Action{openflow.Conntrack{Zone: f.layout.Zone, Commit: true}}, on...)...)
+		f.add(tableCommit, stateExempt, openflow.Match{ip, isNew, openflow.Reg(markReg, exemptMask, exemptMask)},
+			enter(openflow.Load{Dst: openflow.Subfield{Field: openflow.FieldCTMark, Bits: 32}, Value: exemptMark})...)
+		syn := tcpFlag(ip, uint16(flow.SYN))
+		f.add(tableCommit, stateSYN, syn, on...)
+		f.add(tableCommit, stateUpward, append(syn, isNew, openflow.TCPSrc(0).WithMask(ephemeral), openflow.TCPDst(ephemeral).WithMask(ephemeral)), enter()...)
+		f.add(tableCommit, stateDoubt, openflow.Match{ip, isNew, openflow.IPProto(flow.ProtoTCP),
+			openflow.TCPSrc(0).WithMask(ephemeral), openflow.TCPDst(ephemeral).WithMask(ephemeral)}, f.answer()...)
+		f.add(tableCommit, stateDoubt, openflow.Match{ip, isNew, openflow.IPProto(flow.ProtoUDP), openflow.Reg(markReg, 0, allowMask),
+			openflow.UDPSrc(0).WithMask(ephemeral), openflow.UDPDst(ephemeral).WithMask(ephemeral)}, f.answer()...)
+		f.add(tableCommit, stateTrack, openflow.Match{ip, isNew}, enter()...)
 	}
-	f.add(tableCommit, stateReply, openflow.Match{openflow.Reg(markReg, replyMask, replyMask)}, on...)
 	f.add(tableCommit, missPriority, nil, on...)
+}
+
+// answer has a packet judged as an answer to the other end.
+func (f *frame) answer() []openflow.Action {
+	return []openflow.Action{mark(replyBit, 1, 1), f.to(tableEgress)}
 }
 
 // untracked lists what hosts need to have an address and a neighbourhood at
