@@ -98,30 +98,55 @@ func (o *outcome) forget(m *FlowMod) {
 	}
 }
 
-// filters select all that the outcome is about: what is left of each deletion,
-// and of each table what has the bits in common that the cookies have.
+// readSingly is up to how many cookies are asked for one by one: the switch
+// finds a flow by its whole cookie at once, and by a part of it among all.
+const readSingly = 32
+
+// filters select all that the outcome is about: what is left of each deletion
+// by wildcards, and of each table what has the right cookie or, if there are
+// many, what has the bits in common that the cookies have.
 func (o *outcome) filters() []FlowFilter {
-	var out []FlowFilter
+	places := map[place]bool{}
+	for key, f := range o.there {
+		places[place{key.Table, f.Cookie, ^uint64(0)}] = true
+	}
+	for key, m := range o.gone {
+		places[place{key.Table, m.Cookie & m.CookieMask, m.CookieMask}] = true
+	}
+	if len(places) > readSingly {
+		places = merged(places)
+	}
+	out := make([]FlowFilter, 0, len(places)+len(o.wide))
+	for k := range places {
+		out = append(out, FlowFilter{Table: k.table, Cookie: k.cookie, CookieMask: k.mask})
+	}
 	for _, m := range o.wide {
 		out = append(out, FlowFilter{Table: m.Table, Cookie: m.Cookie & m.CookieMask, CookieMask: m.CookieMask, Match: m.Match})
 	}
-	place := map[uint8]int{}
-	add := func(table uint8, cookie, mask uint64) {
-		at, ok := place[table]
+	return out
+}
+
+// place is where flows of a cookie stand.
+type place struct {
+	table        uint8
+	cookie, mask uint64
+}
+
+// merged returns one place for each table, which holds all of its places.
+func merged(places map[place]bool) map[place]bool {
+	tables := map[uint8]place{}
+	for p := range places {
+		all, ok := tables[p.table]
 		if !ok {
-			at = len(out)
-			place[table] = at
-			out = append(out, FlowFilter{Table: table, Cookie: cookie, CookieMask: mask})
+			all = p
 		}
-		f := &out[at]
-		f.CookieMask &= mask &^ (f.Cookie ^ cookie)
-		f.Cookie &= f.CookieMask
+		all.mask &= p.mask &^ (all.cookie ^ p.cookie)
+		all.cookie &= all.mask
+		tables[p.table] = all
 	}
-	for key, f := range o.there {
-		add(key.Table, f.Cookie, ^uint64(0))
-	}
-	for key, m := range o.gone {
-		add(key.Table, m.Cookie, m.CookieMask)
+	out := make(map[place]bool, len(tables))
+	for _, p := range tables {
+		out[p] = true
 	}
 	return out
 }

@@ -391,46 +391,31 @@ func (b *Bridge) accept(owner string, next []*rule, p *plan) {
 	b.rules.replace(owner, next)
 }
 
-// readBackSingly is up to how many rules are asked for one by one; the switch
-// finds a flow by its whole cookie at once.
-const readBackSingly = 32
-
 // readBack reads the planned flows and compares.
 func (b *Bridge) readBack(ctx context.Context, conn *openflow.Conn, p *plan) error {
-	expect := make(map[openflow.FlowKey]*openflow.Flow, len(p.place))
-	cookies := map[uint64]bool{}
+	var tx openflow.Tx
+	for i := range p.gone {
+		tx.Flows = append(tx.Flows, remove(&p.gone[i]))
+	}
 	for _, f := range p.place {
-		expect[f.Key()] = f
-		cookies[f.Cookie] = true
+		tx.Flows = append(tx.Flows, openflow.FlowMod{Command: openflow.Add, Flow: *f})
 	}
 	for i := range p.come {
-		expect[p.come[i].Key()] = &p.come[i]
-		cookies[p.come[i].Cookie] = true
+		tx.Flows = append(tx.Flows, openflow.FlowMod{Command: openflow.Add, Flow: p.come[i]})
 	}
-	gone := map[openflow.FlowKey]uint64{}
-	for i := range p.gone {
-		gone[p.gone[i].Key()] = p.gone[i].Cookie
-		cookies[p.gone[i].Cookie] = true
-	}
-	have, err := b.flowsByCookie(ctx, conn, cookies)
+	r, err := conn.ReadBack(ctx, tx)
 	if err != nil {
 		return err
 	}
-	for i := range have {
-		f := &have[i].Flow
-		key := f.Key()
-		if want := expect[key]; want != nil && same(f, want) {
-			delete(expect, key)
-		}
-		if c, found := gone[key]; found && c == f.Cookie {
-			return fmt.Errorf("%w: still there: %s", errDrift, f.String())
-		}
-	}
-	for _, f := range expect {
-		return fmt.Errorf("%w: missing: %s", errDrift, f.String())
+	if len(r.Differences) > 0 {
+		return fmt.Errorf("%w: %d differences, first %s", errDrift, len(r.Differences), r.Differences[0])
 	}
 	return nil
 }
+
+// readSingly is up to how many cookies are asked for one by one; the switch
+// finds a flow by its whole cookie at once.
+const readSingly = 32
 
 // flowsByCookie reads flows of ours: by each cookie if there are few, all of
 // them otherwise.
@@ -438,7 +423,7 @@ func (b *Bridge) flowsByCookie(ctx context.Context, conn *openflow.Conn, cookies
 	if len(cookies) == 0 {
 		return nil, nil
 	}
-	if len(cookies) > readBackSingly {
+	if len(cookies) > readSingly {
 		return conn.Flows(ctx, openflow.FlowFilter{Table: openflow.TableAll, Cookie: cookieOwner, CookieMask: cookieOwnerMask})
 	}
 	var filters []openflow.FlowFilter
