@@ -38,7 +38,7 @@ func transport(t testing.TB, p Packet, network gopacket.NetworkLayer) []gopacket
 	case ProtoUDP:
 		udp := &layers.UDP{SrcPort: layers.UDPPort(p.SrcPort), DstPort: layers.UDPPort(p.DstPort)}
 		check(t, udp.SetNetworkLayerForChecksum(network))
-		return []gopacket.SerializableLayer{udp, gopacket.Payload("data")}
+		return []gopacket.SerializableLayer{udp, gopacket.Payload(make([]byte, p.Payload))}
 	case ProtoICMP:
 		icmp := &layers.ICMPv4{TypeCode: layers.CreateICMPv4TypeCode(p.ICMPType, p.ICMPCode), Id: p.ICMPID}
 		return []gopacket.SerializableLayer{icmp, gopacket.Payload(quoted(t, p))}
