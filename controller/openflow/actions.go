@@ -201,7 +201,7 @@ type SetField struct{ Field OXM }
 
 func (a SetField) append(b []byte) []byte {
 	start := len(b)
-	a.Field, _ = a.Field.normal()
+	a.Field, _ = a.Field.trimmed()
 	if a.Field.masked {
 		b = appendNicira(b, 0, nxRegLoad2)
 	} else {
@@ -222,7 +222,26 @@ func decodeSetField(b []byte) (Action, error) {
 	if o.field == fieldUnknown {
 		return nil, nil
 	}
+	o, _ = o.trimmed()
 	return SetField{Field: o}, nil
+}
+
+// trimmed is normal for what is written, which may be bits that a match does
+// not take.
+func (o OXM) trimmed() (t OXM, nothing bool) {
+	if !o.masked || o.field == fieldUnknown {
+		return o, false
+	}
+	full, empty := true, true
+	for i := range int(fields[o.field].size) {
+		o.value[i] &= o.mask[i]
+		full = full && o.mask[i] == 0xff
+		empty = empty && o.mask[i] == 0
+	}
+	if full {
+		o.masked, o.mask = false, [16]byte{}
+	}
+	return o, empty
 }
 
 func (a SetField) check(s *situation) error {
@@ -230,7 +249,7 @@ func (a SetField) check(s *situation) error {
 	if f == fieldUnknown || f >= fieldEnd {
 		return errors.New("set-field takes a known field")
 	}
-	switch o, nothing := a.Field.normal(); {
+	switch o, nothing := a.Field.trimmed(); {
 	case nothing:
 		return fmt.Errorf("set-field writes no bit of %s", f)
 	case o.masked && fields[f].access&matchMasked == 0:
@@ -251,6 +270,7 @@ func (a SetField) String() string {
 	if o.field == fieldUnknown {
 		return fmt.Sprintf("set_field:%x", o.raw)
 	}
+	o, _ = o.trimmed()
 	return fmt.Sprintf("set_field:%s->%s", o.maskedText(), o.field.setName())
 }
 
