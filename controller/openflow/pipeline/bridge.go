@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -76,7 +77,8 @@ type Bridge struct {
 	// op is held by who talks to the switch, so that one conversation (read,
 	// compare, change, read back) is over before the next begins. mu guards
 	// everything below it and is never held while waiting for the switch.
-	op chan struct{}
+	op      chan struct{}
+	drifted atomic.Bool // the whole switch is to be compared
 
 	mu        sync.Mutex
 	conn      *openflow.Conn // nil while not connected
@@ -90,6 +92,7 @@ type Bridge struct {
 	leaving   bool // after Leave: everything has an end
 	left      bool // and is there, and the bridge is not ours any more
 	waiting   []string
+	lossOf    loss
 	claim     *claim                      // by which the bridge is ours, nil while it is not
 	epoch     uint32                      // of our latest claim
 	takeOver  bool                        // take the next claim whoever has it
@@ -156,6 +159,12 @@ func (b *Bridge) unlock() { <-b.op }
 
 // heedDrift asks Run for a heal soon.
 func (b *Bridge) heedDrift() {
+	b.drifted.Store(true)
+	b.heedLoss()
+}
+
+// heedLoss asks Run to look soon at what others have changed.
+func (b *Bridge) heedLoss() {
 	select {
 	case b.kick <- struct{}{}:
 	default: // one is due already
@@ -286,7 +295,7 @@ func (b *Bridge) connect(ctx context.Context, conn *openflow.Conn) error {
 		return err
 	}
 	b.mu.Lock()
-	b.claim, b.lost = nil, nil
+	b.claim, b.lost, b.lossOf = nil, nil, loss{}
 	b.mu.Unlock()
 	_, err = b.heal(ctx, conn)
 	if err != nil && !errors.Is(err, errShed) {

@@ -65,22 +65,8 @@ func (b *Bridge) desiredFlows(now time.Time) (map[openflow.FlowKey]desired, []st
 	if !b.attached {
 		return out, nil, nil
 	}
-	for _, f := range b.cfg.Layout.baseFlows() {
-		if cookieCategory(f.Cookie) == CategoryHook {
-			f.Cookie = cookie(CategoryHook, b.cfg.Instance.object())
-		}
-		out[f.Key()] = desired{flow: f}
-	}
-	if b.claim != nil && !b.leaving {
-		for _, f := range b.claim.flows() {
-			out[f.Key()] = desired{flow: f}
-		}
-	}
-	for _, f := range b.tap.flows(b.cfg.Layout, b.overrideList(), b.ports.number) {
-		out[f.Key()] = desired{flow: f}
-	}
-	for _, f := range b.rules.tracked.flows(b.cfg.Layout, b.tap) {
-		out[f.Key()] = desired{flow: f}
+	for key, f := range b.frame() {
+		out[key] = desired{flow: f}
 	}
 	var waiting []string
 	for _, r := range b.rules.all() {
@@ -105,6 +91,29 @@ func (b *Bridge) desiredFlows(now time.Time) (map[openflow.FlowKey]desired, []st
 		b.bound(out, now)
 	}
 	return out, waiting, nil
+}
+
+// frame is what belongs on the switch beside the rules. The caller holds mu.
+func (b *Bridge) frame() map[openflow.FlowKey]openflow.Flow {
+	out := map[openflow.FlowKey]openflow.Flow{}
+	add := func(flows []openflow.Flow) {
+		for _, f := range flows {
+			out[f.Key()] = f
+		}
+	}
+	base := b.cfg.Layout.baseFlows()
+	for i := range base {
+		if cookieCategory(base[i].Cookie) == CategoryHook {
+			base[i].Cookie = cookie(CategoryHook, b.cfg.Instance.object())
+		}
+	}
+	add(base)
+	if b.claim != nil && !b.leaving {
+		add(b.claim.flows())
+	}
+	add(b.tap.flows(b.cfg.Layout, b.overrideList(), b.ports.number))
+	add(b.rules.tracked.flows(b.cfg.Layout, b.tap))
+	return out
 }
 
 func (b *Bridge) placement() Placement { return Placement{Layout: b.cfg.Layout, Tap: b.tap} }

@@ -46,6 +46,9 @@ func BenchmarkHealAfterDeletion(b *testing.B) {
 			gone := openflow.FlowMod{Command: openflow.DeleteStrict, Flow: openflow.Flow{Table: 201, Priority: flows[0].Priority, Match: flows[0].Match}}
 			var took []time.Duration
 			for b.Loop() {
+				b.StopTimer()
+				time.Sleep(30 * time.Millisecond) // after a heal the bridge pauses, for those who never stop
+				b.StartTimer()
 				if err := other.Commit(l.ctx, openflow.Tx{Flows: []openflow.FlowMod{gone}}); err != nil {
 					b.Fatal(err)
 				}

@@ -91,7 +91,7 @@ func (b *Bridge) onFlowRemoved(f openflow.FlowRemoved) {
 
 // onFlowUpdates asks for a heal when somebody else touched our places.
 func (b *Bridge) onFlowUpdates(updates []openflow.FlowUpdate) {
-	var disturbed uint64
+	disturbed := false
 	for _, u := range updates {
 		switch u.Event {
 		case openflow.FlowOwnChange, openflow.MonitorPaused:
@@ -101,15 +101,15 @@ func (b *Bridge) onFlowUpdates(updates []openflow.FlowUpdate) {
 				continue
 			}
 		}
-		disturbed++
+		b.mu.Lock()
+		b.lossOf.note(u)
+		b.status.Disturbed++
+		b.mu.Unlock()
+		disturbed = true
 	}
-	if disturbed == 0 {
-		return
+	if disturbed {
+		b.heedLoss()
 	}
-	b.mu.Lock()
-	b.status.Disturbed += disturbed
-	b.mu.Unlock()
-	b.heedDrift()
 }
 
 // ended reports whether a flow's end by timeout is the end that its rule is
@@ -160,9 +160,34 @@ const (
 // healPaced heals, and returns when to do so again at the earliest.
 func (b *Bridge) healPaced(ctx context.Context, conn *openflow.Conn) time.Time {
 	began := time.Now()
-	b.healNow(ctx, conn)
+	b.mu.Lock()
+	lost, all := b.lossOf, b.drifted.Swap(false)
+	b.lossOf = loss{}
+	b.mu.Unlock()
+	if all || lost.more || !b.restoreNow(ctx, conn, lost.flows) {
+		b.healNow(ctx, conn)
+	}
 	took := time.Since(began)
 	return began.Add(took + min(max(4*took, healPauseMin), healPauseMax))
+}
+
+// restoreNow puts back what others deleted, and reports whether that was all
+// there was to do.
+func (b *Bridge) restoreNow(ctx context.Context, conn *openflow.Conn, lost map[openflow.FlowKey]uint64) bool {
+	ctx, cancel := context.WithTimeout(ctx, healTimeout)
+	defer cancel()
+	if b.lock(ctx) != nil {
+		return false
+	}
+	defer b.unlock()
+	changes, done := b.restore(ctx, conn, lost)
+	if changes > 0 {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.status.Healed += uint64(changes)
+		b.status.LastHeal = b.now()
+	}
+	return done
 }
 
 // healNow heals and records the outcome. A failed heal does not end the

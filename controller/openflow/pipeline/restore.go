@@ -1,0 +1,89 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+
+	"github.com/platelet-sdn/platelet/controller/openflow"
+)
+
+// maxLost is up to how many deleted flows are put back one by one; beyond, the
+// whole switch is compared.
+const maxLost = 256
+
+// loss is what others have taken from us since the last heal, as the flow
+// monitor tells it.
+type loss struct {
+	flows map[openflow.FlowKey]uint64 // cookies of deleted flows
+	more  bool                        // something else has changed
+}
+
+// note records a change. Only flows of ours that somebody deleted can be put
+// back without a look at the rest. The caller holds mu.
+func (l *loss) note(u openflow.FlowUpdate) {
+	if u.Event != openflow.FlowRemovedEvent || u.Reason != openflow.RemovedDelete || !isOurs(u.Cookie) || len(l.flows) == maxLost {
+		l.more = true
+		return
+	}
+	if l.flows == nil {
+		l.flows = map[openflow.FlowKey]uint64{}
+	}
+	l.flows[openflow.FlowKey{Table: u.Table, Priority: u.Priority, Match: u.Match.Key()}] = u.Cookie
+}
+
+// restore puts deleted flows back, at a cost that does not grow with the number
+// of rules; done is false when the whole switch has to be compared instead. The
+// caller holds the operation lock.
+func (b *Bridge) restore(ctx context.Context, conn *openflow.Conn, lost map[openflow.FlowKey]uint64) (changes int, done bool) {
+	p := plan{place: map[*rule]*openflow.Flow{}}
+	if !b.planRestore(lost, &p) {
+		return 0, false
+	}
+	if len(p.tx.Flows) == 0 {
+		return 0, true
+	}
+	if b.commitTx(ctx, conn, p.tx) != nil {
+		return 0, false // that says what is wrong
+	}
+	if err := b.readBack(ctx, conn, &p); errors.Is(err, errDrift) {
+		// Somebody was there again; the flow monitor tells of that, too.
+		b.log.WithError(err).Debug("flows that were put back are gone")
+	}
+	return len(p.tx.Flows), true
+}
+
+// planRestore finds the wanted flow for every key; false when one needs more
+// than its flow.
+func (b *Bridge) planRestore(lost map[openflow.FlowKey]uint64, p *plan) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.attached || b.leaving || b.status.LastError != "" {
+		return false
+	}
+	frame := b.frame()
+	for key, cookie := range lost {
+		if !ruleCategory(cookieCategory(cookie)) {
+			if f, ok := frame[key]; ok {
+				p.come = append(p.come, f)
+				p.tx.Flows = append(p.tx.Flows, openflow.FlowMod{Command: openflow.Add, Flow: f})
+			}
+			continue
+		}
+		r := b.rules.objects[cookieObject(cookie)]
+		if r == nil {
+			continue // nobody wants it
+		}
+		now := b.now()
+		if r.placed == nil || r.placed.Key() != key || !r.expiry.IsZero() && !r.expiry.After(now) {
+			return false
+		}
+		f, ok, err := r.compile(now, b.placement(), b.ports.number)
+		if err != nil || !ok || f.Key() != key {
+			return false
+		}
+		r.flow.restart()
+		p.place[r] = &f
+		p.tx.Flows = append(p.tx.Flows, openflow.FlowMod{Command: openflow.Add, Flow: f})
+	}
+	return true
+}
