@@ -19,8 +19,8 @@ type Tier uint8
 
 // The tiers, in falling precedence.
 const (
-	TierGuard     Tier = iota // protected assets, before everything
-	TierEmergency             // written by the healer; always expires
+	TierGuard     Tier = iota // protected assets, before everything, and exempt from policy
+	TierEmergency             // written by the healer; always expires; what it lets pass, policy decides
 	TierAdmin
 	TierApplication
 	TierBaseline

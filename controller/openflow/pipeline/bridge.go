@@ -50,8 +50,9 @@ type Config struct {
 	Datapath *datapath.Local
 	// ZoneLimit is the most connections that Layout.Zone may hold, so that a
 	// flood towards a host under policy leaves room for others; 0 is no limit.
-	// Where it is reached, new connections are not entered, and their replies
-	// are dropped, while those that are known go on.
+	// Where it is reached, connections that are known go on, and new ones are
+	// not entered: the userspace datapath still checks their packets, one by
+	// one; the kernel's drops those that would be entered.
 	ZoneLimit uint32
 	// Check is how often the switch is compared with what we want, beside
 	// its own reports of changes. Default 1 s.
