@@ -199,3 +199,34 @@ func TestPolicyAcrossBridges(t *testing.T) {
 	s.stuck(l, two, "policy")
 	l.tries(two, "policy", 0, 1, 9000, accepted)
 }
+
+// No packet of what stays allowed is lost while policies come, change and go,
+// from neither end.
+func TestPolicyChangesLoseNothing(t *testing.T) {
+	l := newLab(t, "vg", 2)
+	b := l.start()
+	up, down := l.stream(0, 1, 9000, time.Millisecond), l.push(1, 0, 9001)
+	up.flows(l)
+	down.flows(l)
+	allow := func(rank uint16, tier segmentation.Tier, port uint16) segmentation.Intent {
+		return l.rule(fmt.Sprintf("policy/%d", port), tier, rank, segmentation.ActionAllow, 1, flow.ProtoUDP, port)
+	}
+	deny := l.rule("policy/deny", segmentation.TierBaseline, 1, segmentation.ActionDeny, 1, 0, 0)
+	for range 60 {
+		l.apply(b, "policy", allow(1, segmentation.TierApplication, 9000), allow(2, segmentation.TierApplication, 9001), deny)
+		l.apply(b, "policy", allow(2, segmentation.TierApplication, 9000), allow(1, segmentation.TierAdmin, 9001), deny)
+		l.apply(b, "more", l.rule("more/0", segmentation.TierAdmin, 0, segmentation.ActionDeny, 1, flow.ProtoTCP, 9000))
+		l.apply(b, "policy", allow(7, segmentation.TierApplication, 0), deny)
+		l.remove(b, "more")
+		l.remove(b, "policy")
+	}
+	for what, s := range map[string]*stream{"the opener": up, "the other end": down} {
+		sent, received := uint64(0), uint64(0)
+		l.eventually("all of what "+what+" sent", func() bool {
+			sent = s.sent.Load()
+			received = s.received.Load()
+			return received >= sent
+		})
+		t.Logf("%d of %d packets from %s", received, sent, what)
+	}
+}
