@@ -63,6 +63,18 @@ func (r *run) start(p Packet) {
 	}
 }
 
+// giveUp says why a pass ends early; that there was too much work, once for
+// all of them.
+func (r *run) giveUp(why error) {
+	if errors.Is(why, errTooMuchWork) {
+		if r.exhausted {
+			return
+		}
+		r.exhausted = true
+	}
+	r.drop(why.Error())
+}
+
 func (r *run) drop(why string) { r.result.Effects = append(r.result.Effects, Dropped{Why: why}) }
 
 // pass translates the flows that the packet meets from a table on, the action
@@ -82,7 +94,7 @@ func (r *run) pass(p Packet, from recirculation, nested int) {
 	}
 	r.result.Finals = append(r.result.Finals, w.p)
 	if w.err != nil {
-		r.drop(w.err.Error())
+		r.giveUp(w.err)
 		return
 	}
 	r.perform(w.ops, nested)
@@ -117,6 +129,10 @@ func (r *run) perform(ops []op, nested int) {
 	var ct Conntrack
 	for i := range ops {
 		o := &ops[i]
+		if r.work++; r.work > maxWork {
+			r.giveUp(errTooMuchWork)
+			return
+		}
 		switch {
 		case o.meter != 0:
 			if !r.metered(o) {
@@ -167,7 +183,7 @@ func (r *run) recirculate(o *op, ct Conntrack, nested int) {
 	case r.traced:
 		r.waiting = append(r.waiting, next)
 	case nested >= maxRecirculations:
-		r.drop(errRecirculation.Error())
+		r.giveUp(errRecirculation)
 	default:
 		r.pass(next.p, next, nested+1)
 	}

@@ -156,3 +156,12 @@ func refusal(err error) string {
 	m := tx.Members[0]
 	return fmt.Sprintf("%s %d: %v", m.Member, m.Index, m.Err)
 }
+
+// eventually waits until try has nothing to say against it.
+func (r *rig) eventually(try func() error) error {
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		if err := try(); err == nil || time.Now().After(deadline) {
+			return err
+		}
+	}
+}

@@ -40,7 +40,9 @@ type run struct {
 	waiting []recirculation // passes of a trace
 	work    int
 	passes  int
-	decided bool
+	// exhausted says that the work is done that a packet may cost, and decided
+	// that result.By is known.
+	exhausted, decided bool
 }
 
 // walk is one pass: a translation of the flows that the packet meets into
