@@ -94,6 +94,7 @@ type Bridge struct {
 	left      bool // and is there, and the bridge is not ours any more
 	waiting   []string
 	lossOf    loss
+	surveyed  bool                        // the foreign pipeline bears us
 	claim     *claim                      // by which the bridge is ours, nil while it is not
 	epoch     uint32                      // of our latest claim
 	takeOver  bool                        // take the next claim whoever has it
@@ -293,6 +294,9 @@ func (b *Bridge) connect(ctx context.Context, conn *openflow.Conn) error {
 		return err
 	}
 	if err := p.conflict(b.cfg.Layout); err != nil {
+		return err
+	}
+	if err := b.survey(ctx, conn); err != nil {
 		return err
 	}
 	b.mu.Lock()

@@ -169,3 +169,49 @@ func (a *actor) act() string {
 	}
 	return what
 }
+
+// A foreign pipeline that uses the mark, or leads into our tables, would not
+// behave with us as it does without: nothing is written there.
+func TestForeignUseOfTheMarkIsRefused(t *testing.T) {
+	l := foreignLab(t, "y")
+	for _, flow := range []string{
+		"table=5,reg15=0,actions=drop",
+		"table=5,reg15=0x80000000/0x80000000,actions=drop",
+		"table=5,xreg7=7,actions=drop",
+		"table=5,xxreg3=0/0xf0000000,actions=drop",
+		"table=0,priority=5,actions=load:7->NXM_NX_REG15[],resubmit(,5)",
+		"table=0,priority=5,actions=set_field:7->xreg7,resubmit(,5)",
+		"table=0,priority=5,actions=move:NXM_NX_REG1[]->NXM_NX_REG15[]",
+		"table=0,priority=5,actions=move:NXM_NX_REG15[]->NXM_NX_REG1[]",
+		"table=0,priority=5,actions=output:NXM_NX_REG15[]",
+		"table=0,priority=5,actions=resubmit(,213)",
+		"table=0,priority=5,actions=goto_table:200",
+		"table=0,priority=5,ip,actions=ct(table=205)",
+	} {
+		l.ofctl("add-flow", flow)
+		before := l.ofctl("dump-flows", "--no-stats")
+		b := l.run(l.newBridge())
+		l.eventually("the refusal of "+flow, func() bool { return b.Status().State == pipeline.StateRefused })
+		if st := b.Status(); !strings.Contains(st.LastError, "register 15") && !strings.Contains(st.LastError, "into our tables") {
+			t.Fatalf("%s: %s", flow, st.LastError)
+		}
+		if after := l.ofctl("dump-flows", "--no-stats"); after != before {
+			t.Fatalf("%s: the switch was written to:\n%s", flow, after)
+		}
+		b.stop()
+		l.ofctl("del-flows", "table=5")
+		l.ofctl("del-flows", "--strict", "table=0,priority=5")
+		l.ofctl("del-flows", "--strict", "table=0,priority=5,ip")
+	}
+	for _, flow := range []string{
+		"table=5,reg15=0/0xff,actions=drop",
+		"table=5,actions=load:7->NXM_NX_REG15[0..15]",
+		"table=0,priority=60001,arp,actions=NORMAL",
+	} {
+		l.ofctl("add-flow", flow)
+	}
+	b := l.start()
+	if st := b.Status(); st.Bypass != 1 {
+		t.Fatalf("%d foreign flows pass us by", st.Bypass)
+	}
+}

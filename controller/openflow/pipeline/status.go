@@ -50,6 +50,9 @@ type Status struct {
 	// an operation: after drift, port changes and expiry.
 	Healed   uint64    `json:"healed"`
 	LastHeal time.Time `json:"last_heal,omitzero"`
+	// Bypass counts foreign flows of table 0 that stood before our hook when we
+	// came: packets that they match pass containment by.
+	Bypass int `json:"bypass,omitempty"`
 	// Disturbed counts changes of others in our places, Compared how often
 	// the whole switch was compared with what is wanted.
 	Disturbed uint64 `json:"disturbed"`
