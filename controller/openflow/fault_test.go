@@ -332,18 +332,24 @@ func TestContextEndsAtEveryPoint(t *testing.T) {
 func TestControllerKilledAtEveryPoint(t *testing.T) {
 	ctx, sw, _ := realSwitch(t, "plofv")
 	r := newFaultRig(ctx, t, sw, "plofv0")
-	var child *exec.Cmd
-	r.everyPoint(cut.Fault{Kind: cut.Before, Do: func() { _ = child.Process.Kill() }}, func() error {
-		child = exec.CommandContext(ctx, "/proc/self/exe")
-		child.Env = append(os.Environ(), childEnv+"="+r.proxy.Target())
-		out, err := child.Output()
-		if err == nil && string(out) != "done\n" {
-			err = fmt.Errorf("the child said %q", out)
+	started := make(chan *os.Process, 1)
+	r.everyPoint(cut.Fault{Kind: cut.Before, Do: func() { _ = (<-started).Kill() }}, func() error {
+		var out strings.Builder
+		child := exec.CommandContext(ctx, "/proc/self/exe")
+		child.Env, child.Stdout = append(os.Environ(), childEnv+"="+r.proxy.Target()), &out
+		if err := child.Start(); err != nil {
+			t.Fatal(err)
+		}
+		started <- child.Process
+		err := child.Wait()
+		if err == nil && out.String() != "done\n" {
+			err = fmt.Errorf("the child said %q", out.String())
 		}
 		if err != nil {
-			err = fmt.Errorf("%w: %w", ErrUncertain, err) // it could not say
+			return fmt.Errorf("%w: %w", ErrUncertain, err) // it could not say
 		}
-		return err
+		<-started // nobody killed it
+		return nil
 	})
 }
 

@@ -208,6 +208,9 @@ func TestSwitchKilledWhileApplying(t *testing.T) {
 			fault := cut.Fault{Direction: d, Message: n, Do: func() { _ = k.sw.KillSwitch() }}
 			var b *running
 			if b, done = k.apply(fault); !done {
+				if err := k.proxy.Settled(k.ctx); err != nil { // until it is dead
+					t.Fatal(err)
+				}
 				if err := k.sw.StartSwitch(k.ctx); err != nil {
 					t.Fatal(err)
 				}
