@@ -208,17 +208,47 @@ func (f Field) nxmHeader() uint32 {
 
 // fieldOfHeader finds the field of a 32-bit header without mask.
 func fieldOfHeader(h uint32) (Field, bool) {
-	f, ok := fieldByHeader[oxmHeader{class: uint16(h >> 16), field: uint8(h >> 9 & 0x7f)}]
-	return f, ok && h>>8&1 == 0 && uint8(h) == fields[f].size
+	f := oxmHeader{class: uint16(h >> 16), field: uint8(h>>9) & 0x7f}.lookup()
+	return f, f != fieldUnknown && h>>8&1 == 0 && uint8(h) == fields[f].size
 }
 
-// fieldByHeader is the inverse of fields.
-var fieldByHeader = func() map[oxmHeader]Field {
-	m := make(map[oxmHeader]Field, 2*len(fields))
+// fieldByHeader is the inverse of fields: by class and number, and by name for
+// those of experimenters.
+var fieldByHeader = func() (m struct {
+	nxm0, nxm1, basic, packetReg [128]Field
+	experimenter                 map[oxmHeader]Field
+}) {
+	m.experimenter = map[oxmHeader]Field{}
 	for f, info := range fields {
 		for _, h := range info.headers {
-			m[h] = Field(f)
+			switch h.class {
+			case classNXM0:
+				m.nxm0[h.field] = Field(f)
+			case classNXM1:
+				m.nxm1[h.field] = Field(f)
+			case classBasic:
+				m.basic[h.field] = Field(f)
+			case classPacketReg:
+				m.packetReg[h.field] = Field(f)
+			default:
+				m.experimenter[h] = Field(f)
+			}
 		}
 	}
 	return m
 }()
+
+// lookup finds the field that a header names, fieldUnknown if there is none.
+func (h oxmHeader) lookup() Field {
+	switch h.class {
+	case classNXM0:
+		return fieldByHeader.nxm0[h.field&0x7f]
+	case classNXM1:
+		return fieldByHeader.nxm1[h.field&0x7f]
+	case classBasic:
+		return fieldByHeader.basic[h.field&0x7f]
+	case classPacketReg:
+		return fieldByHeader.packetReg[h.field&0x7f]
+	}
+	return fieldByHeader.experimenter[h]
+}

@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"slices"
-	"strings"
 )
 
 // OXM is one field of a match: OpenFlow Extensible Match (section 7.2.3).
@@ -117,19 +116,33 @@ func (m Match) settle() Match {
 // isCanonical spares what was compiled or decoded, most matches by far, a copy.
 func (m Match) isCanonical() bool {
 	for i := range m {
-		if n, all := m[i].normal(); all || n != m[i] || i > 0 && compareOXM(m[i-1], m[i]) > 0 {
+		if i > 0 && m[i-1].after(&m[i]) {
+			return false
+		}
+		if !m[i].masked {
+			continue
+		}
+		if n, all := m[i].normal(); all || n != m[i] {
 			return false
 		}
 	}
 	return true
 }
 
-// compareOXM puts what we do not know last: its prerequisites come before it.
+// after says whether o stands behind p in a match. What we do not know is
+// last, its prerequisites before it: one less than unknown is the highest.
+func (o *OXM) after(p *OXM) bool {
+	return o.field-1 > p.field-1 || o.field == p.field && o.raw > p.raw
+}
+
 func compareOXM(a, b OXM) int {
-	if a.field != b.field {
-		return int(a.field-1) - int(b.field-1) // unsigned: 0 becomes the highest
+	switch {
+	case a.after(&b):
+		return 1
+	case b.after(&a):
+		return -1
 	}
-	return strings.Compare(a.raw, b.raw)
+	return 0
 }
 
 // Key returns a string that is equal for equal matches, for use in maps.

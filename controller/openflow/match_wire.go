@@ -94,8 +94,8 @@ func decodeOXM(b []byte) (OXM, error) {
 		h.experimenter = binary.BigEndian.Uint32(body)
 		body = body[4:]
 	}
-	f, known := fieldByHeader[h]
-	if !known {
+	f := h.lookup()
+	if f == fieldUnknown {
 		return OXM{raw: string(b)}, nil
 	}
 	size := int(fields[f].size)
