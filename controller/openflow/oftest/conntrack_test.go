@@ -71,6 +71,16 @@ func pipelines() map[string][]of.Flow {
 				flow(1, 5, of.Match{ip}, append([]of.Action{of.Conntrack{Zone: 2, Recirc: true, Table: 2}}, show()...)...),
 				flow(2, 10, of.Match{ip}, show()...)}
 		}),
+		"by the original direction": both(func(ip of.OXM) []of.Flow {
+			a, b := hostsOf(ip)[0], hostsOf(ip)[1]
+			opener := of.CTSrc(netip.PrefixFrom(a, a.BitLen()))
+			return []of.Flow{
+				flow(0, 10, of.Match{ip}, of.Conntrack{Commit: true, Zone: 7, Recirc: true, Table: 1}),
+				flow(1, 20, of.Match{ip, state(CTTracked, CTTracked|CTInvalid), opener, of.CTIPProto(ProtoTCP), of.CTTransportDst(80)}, show()...),
+				flow(1, 10, of.Match{ip, state(CTTracked, CTTracked|CTInvalid), of.CTIPProto(ProtoUDP)}, show()...),
+				flow(1, 5, of.Match{ip, state(CTTracked, CTTracked|CTInvalid)}, of.Resubmit{Table: 2, CT: true}),
+				flow(2, 10, of.Match{ip, of.IPSrc(netip.PrefixFrom(b, b.BitLen()))}, show()...)}
+		}),
 		"forced by port 1": both(func(ip of.OXM) []of.Flow {
 			return []of.Flow{
 				flow(0, 20, of.Match{ip, of.InPort(1)}, of.Conntrack{Commit: true, Force: true, Zone: 3, Recirc: true, Table: 1}),
@@ -78,6 +88,16 @@ func pipelines() map[string][]of.Flow {
 				flow(1, 10, of.Match{ip}, show()...)}
 		}),
 	}
+}
+
+func four(ip of.OXM) bool {
+	v, _ := ip.Bytes()
+	return binary.BigEndian.Uint16(v) == EtherIPv4
+}
+
+func hostsOf(ip of.OXM) [2]netip.Addr {
+	k := talk{six: !four(ip)}
+	return k.hosts()
 }
 
 // talk is what may be said between two hosts: packets of a few connections,

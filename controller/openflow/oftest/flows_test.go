@@ -125,7 +125,7 @@ func (g gen) writeSet(table uint8, m of.Match) (out []of.Action) {
 
 func (g gen) actions(table uint8, m of.Match, most int) (out []of.Action) {
 	for range g.n("actions", most) {
-		if g.stateful && table < lastTable && isIP(m) && g.chance("ct", 4) {
+		if g.stateful && table < lastTable && isIP(m) && g.chance("ct", 2) {
 			out = append(out, g.conntrack(table))
 			continue
 		}
@@ -158,6 +158,52 @@ func (g gen) group() of.Action {
 		most--
 	}
 	return of.ToGroup{ID: 1 + uint32(g.n("group", most))}
+}
+
+// groups draws what the groups do. One hands packets on to those before it
+// alone, and only the last one recirculates.
+func (g gen) groups() (out []of.GroupMod) {
+	for id := range uint32(groupCount) {
+		m := of.GroupMod{Command: of.GroupModify, Group: of.Group{ID: id + 1, Type: pick(g, "type", of.GroupAll, of.GroupAll, of.GroupIndirect, of.GroupFastFailover)}}
+		buckets := 1
+		if m.Type != of.GroupIndirect {
+			buckets += g.n("buckets", 2)
+		}
+		for range buckets {
+			b := of.Bucket{Actions: g.bucket(id)}
+			if m.Type == of.GroupFastFailover {
+				b.WatchPort = pick(g, "watch", append([]uint32{9}, ports...)...) // 9 does not exist
+			}
+			m.Buckets = append(m.Buckets, b)
+		}
+		out = append(out, m)
+	}
+	return out
+}
+
+// bucket draws an action set, of a group that id groups stand before.
+func (g gen) bucket(id uint32) (out []of.Action) {
+	for range g.n("bucket", 3) {
+		switch g.n("in bucket", 6) {
+		case 0, 1:
+			out = append(out, of.Output{Port: pick(g, "out", ports...)})
+		case 2:
+			out = append(out, of.Resubmit{Table: groupTable + uint8(g.n("to", lastTable-groupTable))})
+		case 3:
+			out = append(out, of.Load{Dst: of.RegBits(g.n("reg", 3), 0, 4), Value: uint64(g.n("value", 15))})
+		case 4:
+			out = append(out, pick[of.Action](g, "change", of.DecTTL{}, of.PushVLAN{EtherType: EtherVLAN}, of.PopVLAN{}))
+		case 5:
+			if id > 0 {
+				out = append(out, of.ToGroup{ID: 1 + uint32(g.n("group", int(id)-1))})
+			}
+		case 6:
+			if g.stateful && id == groupCount-1 {
+				out = append(out, of.Conntrack{Commit: true, Zone: 9, Recirc: true, Table: lastTable})
+			}
+		}
+	}
+	return out
 }
 
 // jump resubmits, mostly onwards.

@@ -71,7 +71,11 @@ func (g gen) headers() Packet {
 	}
 	from, to := netip.AddrPortFrom(src, g.l4()), netip.AddrPortFrom(dst, g.l4())
 	var p Packet
-	switch g.n("kind", 7) {
+	kind := g.n("kind", 7)
+	if g.stateful {
+		kind = max(kind, 2) // IP, which conntrack is about
+	}
+	switch kind {
 	case 0:
 		p = ARP(pick(g, "op", uint16(1), 2), g.addr4(), g.addr4())
 		p.ARPSHA, p.ARPTHA = g.mac(), g.mac()

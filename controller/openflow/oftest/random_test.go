@@ -24,23 +24,8 @@ func (r *rig) furnish(v *Switch) {
 	for id := range uint32(meterCount) {
 		tx.AddMeters = append(tx.AddMeters, of.Meter{ID: id + 1, Flags: of.MeterPktps | of.MeterBurst, Rate: 1000, Burst: 1000})
 	}
-	groups := []of.Group{
-		{ID: 1, Type: of.GroupAll, Buckets: []of.Bucket{
-			{Actions: []of.Action{of.Output{Port: 2}, of.DecTTL{}, of.Load{Dst: of.RegBits(0, 0, 4), Value: 9}}},
-			{Actions: []of.Action{of.PushVLAN{EtherType: EtherVLAN}, of.Resubmit{Table: 4}}},
-			{Actions: []of.Action{of.Load{Dst: of.RegBits(2, 0, 4), Value: 9}}}}},
-		{ID: 2, Type: of.GroupIndirect, Buckets: []of.Bucket{
-			{Actions: []of.Action{of.Resubmit{Table: 5}, of.Output{Port: 3}}}}},
-		{ID: 3, Type: of.GroupFastFailover, Buckets: []of.Bucket{
-			{WatchPort: 1, Actions: []of.Action{of.Output{Port: 1}}},
-			{WatchPort: 4, Actions: []of.Action{of.ToGroup{ID: 2}}}}},
-		{ID: 4, Type: of.GroupAll, Buckets: []of.Bucket{
-			{Actions: []of.Action{of.ToGroup{ID: 1}, of.Output{Port: 4}}},
-			{Actions: []of.Action{of.Conntrack{Commit: true, Zone: 9, Recirc: true, Table: 5}}},
-			{Actions: []of.Action{of.Output{Port: 1}}}}},
-	}
-	for _, i := range []int{1, 0, 2, 3} { // a group before those that name it
-		tx.Groups = append(tx.Groups, of.GroupMod{Command: of.GroupAdd, Group: groups[i]})
+	for id := range uint32(groupCount) {
+		tx.Groups = append(tx.Groups, of.GroupMod{Group: of.Group{ID: id + 1, Type: of.GroupAll}})
 	}
 	if refused, err := r.commit(v, tx); err != nil || refused != nil {
 		r.t.Fatal(refused, err)
@@ -67,10 +52,11 @@ func TestRandomRulesAsOpenVSwitchTracesThem(t *testing.T) {
 		for i := range packets {
 			packets[i] = g.packet()
 		}
-		flows := g.flows(packets)
-		rejected, err := r.program(v, flows)
+		flows, groups := g.flows(packets), g.groups()
+		text := rulesText(flows, groups)
+		rejected, err := r.program(v, flows, groups...)
 		if err != nil {
-			rt.Fatalf("%v\n%s", err, flowsText(flows))
+			rt.Fatalf("%v\n%s", err, text)
 		}
 		if rejected != nil {
 			refused++
@@ -87,7 +73,7 @@ func TestRandomRulesAsOpenVSwitchTracesThem(t *testing.T) {
 				continue
 			}
 			if err := r.compare(v, p, next...); err != nil {
-				rt.Fatalf("%v\nflows:\n%s", err, flowsText(flows))
+				rt.Fatalf("%v\n%s", err, text)
 			}
 			traced++
 			outputs += len(res.Outputs())
@@ -103,10 +89,13 @@ func TestRandomRulesAsOpenVSwitchTracesThem(t *testing.T) {
 		traced, passes, outputs, failed, refused, ambiguous)
 }
 
-func flowsText(flows []of.Flow) string {
+func rulesText(flows []of.Flow, groups []of.GroupMod) string {
 	var b strings.Builder
 	for i := range flows {
 		fmt.Fprintln(&b, flows[i].String())
+	}
+	for i := range groups {
+		fmt.Fprintln(&b, groups[i].Group.String())
 	}
 	return b.String()
 }

@@ -122,10 +122,10 @@ func (r *rig) must(method string, params ...string) string {
 	return out
 }
 
-// program puts flows, and nothing else, on both switches. It returns what
+// program puts flows, and no others, on both switches, and changes groups. It returns what
 // both refuse; that they do not agree is an error.
-func (r *rig) program(v *Switch, flows []of.Flow) (refused, err error) {
-	tx := of.Tx{Flows: []of.FlowMod{{Command: of.Delete, Flow: of.Flow{Table: of.TableAll}}}}
+func (r *rig) program(v *Switch, flows []of.Flow, groups ...of.GroupMod) (refused, err error) {
+	tx := of.Tx{Groups: groups, Flows: []of.FlowMod{{Command: of.Delete, Flow: of.Flow{Table: of.TableAll}}}}
 	for _, f := range flows {
 		tx.Flows = append(tx.Flows, of.FlowMod{Flow: f})
 	}

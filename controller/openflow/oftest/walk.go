@@ -57,6 +57,7 @@ type walk struct {
 	depth     int
 	shown     int // depth for printing
 	resubmits int
+	// conntrack says whether ct_clear has anything to do.
 	conntrack bool
 	reason    uint8
 	ops       []op
@@ -107,14 +108,17 @@ func (w *walk) resources() bool {
 
 // visit looks the packet up in a table, as if it had come in by inPort, and
 // executes the flow that it finds.
-func (w *walk) visit(id uint8, inPort uint32) {
+func (w *walk) visit(id uint8, inPort uint32) { w.visitAs(id, inPort, &w.p) }
+
+// visitAs is visit with the packet looked up as another one.
+func (w *walk) visitAs(id uint8, inPort uint32, as *Packet) {
 	if !w.resources() || !w.spend() {
 		return
 	}
 	if id >= tables {
 		return // the switch's own, which holds nothing for us
 	}
-	l := w.run.s.tables[id].lookup(&w.p, inPort)
+	l := w.run.s.tables[id].lookup(as, inPort)
 	step := Step{Pass: w.pass, Depth: w.shown, Table: id, Conjunction: l.conj, Ties: l.ties,
 		Ambiguous: l.unclear || len(l.ties) > 0}
 	if l.rule == nil {
@@ -303,10 +307,12 @@ func (w *walk) resubmit(a of.Resubmit) {
 		w.visit(id, inPort)
 		return
 	}
-	if w.p.CT.Orig.Proto == 0 || !w.p.isIP() {
-		return // without a connection there is nothing to swap
+	if orig := w.p.CT.Orig; orig.Proto != 0 && w.p.isIP() {
+		as := w.p
+		as.Src, as.Dst, as.Proto, as.SrcPort, as.DstPort = orig.Src, orig.Dst, orig.Proto, orig.SrcPort, orig.DstPort
+		as.ICMPType, as.ICMPCode = uint8(orig.SrcPort), uint8(orig.DstPort)
+		w.visitAs(id, inPort, &as)
 	}
-	w.err = errors.New("resubmit with a connection's addresses is not modelled")
 }
 
 // decTTL reports false when the packet's time to live runs out, which ends
@@ -366,12 +372,11 @@ func (w *walk) group(id uint32) {
 	for _, i := range taken {
 		// Each bucket has a copy of the packet, and is an action set.
 		p := w.p
-		conntrack := w.conntrack
 		w.reason = reasonGroup
 		w.depth++
 		w.actions(ordered(g.Buckets[i].Actions))
 		w.depth--
-		w.p, w.conntrack = p, conntrack
+		w.p = p // but Open vSwitch 3.1 forgets for good, here, that it was tracked
 		if w.err != nil {
 			return
 		}
