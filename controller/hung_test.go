@@ -29,7 +29,6 @@ import (
 type pipe struct {
 	l    net.Listener
 	to   string
-	mu   sync.Mutex
 	shut chan struct{}
 }
 
