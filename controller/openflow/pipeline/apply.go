@@ -364,7 +364,10 @@ func (b *Bridge) plan(owner string, next []*rule) (plan, error) {
 		adds = append(adds, openflow.FlowMod{Command: openflow.Add, Flow: f})
 	}
 	p.come, p.gone, p.count = come, append(p.gone, gone...), len(come)-len(gone)
-	p.void = b.void(next, last)
+	if last {
+		p.count -= len(b.cfg.Layout.statefulFrame(b.tap)) // the next check finds them
+	}
+	p.void = b.void(next)
 	p.tx.Flows = append(p.tx.Flows, adds...)
 	for id := range oldMeters {
 		p.tx.DeleteMeters = append(p.tx.DeleteMeters, id)

@@ -13,22 +13,16 @@ import (
 // a walk over the zone.
 const maxFlush = 64
 
-// void returns the connections that a change makes void: those that a newly
-// quarantined host opened, and the whole zone when nobody is under policy any
-// more. Enforcement does not depend on it: quarantine stands before
-// conntrack, and policy is checked on every packet. It frees the room that
-// they take. Connections that others opened to the host stay, so that after
-// its release they are known for what they are.
-//
-// The caller holds mu; last says that nobody is under policy afterwards.
-func (b *Bridge) void(next []*rule, last bool) []openflow.CTFlush {
-	zone := b.cfg.Layout.Zone
-	switch {
-	case last:
-		return []openflow.CTFlush{{Zone: &zone}}
-	case len(b.rules.tracked) == 0:
+// void returns the connections that newly quarantined hosts opened.
+// Enforcement does not depend on it: quarantine stands before conntrack, and
+// policy is checked on every packet. It frees the room that they take.
+// Connections that others opened to the host stay, so that after its release
+// they are known for what they are. The caller holds mu.
+func (b *Bridge) void(next []*rule) []openflow.CTFlush {
+	if len(b.rules.tracked) == 0 {
 		return nil // the zone is empty
 	}
+	zone := b.cfg.Layout.Zone
 	var out []openflow.CTFlush
 	seen := map[netip.Addr]bool{}
 	for _, r := range next {
@@ -41,6 +35,24 @@ func (b *Bridge) void(next []*rule, last bool) []openflow.CTFlush {
 		out = append(out, openflow.CTFlush{Zone: &zone, Orig: openflow.CTTuple{Src: src.Addr()}})
 	}
 	return out
+}
+
+// voidZone returns the whole zone when nobody is under policy any more and a
+// heal takes the way to it away.
+func (b *Bridge) voidZone(p *picture, want map[openflow.FlowKey]desired) []openflow.CTFlush {
+	b.mu.Lock()
+	used := len(b.rules.tracked) > 0
+	b.mu.Unlock()
+	if used {
+		return nil
+	}
+	for i := range p.own {
+		f := &p.own[i]
+		if _, wanted := want[f.Key()]; !wanted && cookieCategory(f.Cookie) == CategoryState {
+			return []openflow.CTFlush{{Zone: &b.cfg.Layout.Zone}}
+		}
+	}
+	return nil
 }
 
 // flush removes void connections. A switch that cannot (by address, before

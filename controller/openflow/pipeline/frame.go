@@ -85,7 +85,6 @@ func (b *Bridge) RemoveAll(ctx context.Context) error {
 	}
 	defer b.unlock()
 	b.mu.Lock()
-	void := b.void(nil, len(b.rules.tracked) > 0)
 	b.rules, b.attached, b.inherited = newRuleSet(), false, nil
 	b.overrides = map[tapKey]TapOverride{}
 	conn := b.conn
@@ -94,9 +93,8 @@ func (b *Bridge) RemoveAll(ctx context.Context) error {
 		return ErrNotConnected
 	}
 	_, err := b.heal(ctx, conn)
-	if err == nil || errors.Is(err, ErrConflict) { // what is foreign is not ours to remove
-		b.flush(ctx, conn, void)
-		return nil
+	if errors.Is(err, ErrConflict) {
+		return nil // what is foreign is not ours to remove
 	}
 	return keptWhileHeld(err)
 }

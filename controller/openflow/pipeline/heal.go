@@ -190,10 +190,12 @@ func (b *Bridge) heal(ctx context.Context, conn *openflow.Conn) (int, error) {
 		b.healed(want, waiting, others, 0)
 		return 0, errors.Join(b.let(ctx, conn), p.conflict(b.cfg.Layout))
 	}
+	void := b.voidZone(&p, want)
 	shed, err := b.commitOrShed(ctx, conn, &p, want, &tx)
 	if err != nil {
 		return 0, err
 	}
+	b.flush(ctx, conn, void)
 	changes := size(&tx)
 	b.healed(want, waiting, others, changes)
 	if p, err = look(ctx, conn, b.cfg.Layout); err != nil {

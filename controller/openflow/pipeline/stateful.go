@@ -274,8 +274,9 @@ func (t tracking) flows(l Layout, tap TapConfig) []openflow.Flow {
 }
 
 // change returns the flows that come and go with a change of one owner's
-// rules, without looking at all the others. last says that nothing is tracked
-// any more.
+// rules, without looking at all the others. When nothing is tracked any more
+// (last), the rest of the way stays for packets that are on it, until the next
+// heal.
 func (t tracking) change(l Layout, tap TapConfig, old, next []*rule) (come, gone []openflow.Flow, last bool) {
 	delta := tracking{}
 	delta.add(next, 1)
@@ -290,12 +291,8 @@ func (t tracking) change(l Layout, tap TapConfig, old, next []*rule) (come, gone
 			gone, size = append(gone, l.trackedFlows(p)...), size-1
 		}
 	}
-	last = len(t) > 0 && size == 0
-	switch {
-	case len(t) == 0 && size > 0:
+	if len(t) == 0 && size > 0 {
 		come = append(l.statefulFrame(tap), come...)
-	case last:
-		gone = append(gone, l.statefulFrame(tap)...)
 	}
-	return come, gone, last
+	return come, gone, len(t) > 0 && size == 0
 }
