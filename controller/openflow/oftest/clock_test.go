@@ -114,6 +114,14 @@ func TestMetersAndTimeoutsAsOpenVSwitchKeepsThem(t *testing.T) {
 				})
 				w.must("revalidator/purge") // so that the datapath knows as well
 			}
+			if g.chance("change a meter", 8) {
+				m := rateLimits()[g.n("which", 3)]
+				m.Rate += uint32(g.n("rate", 3))
+				said = append(said, m.String())
+				if refused, err := w.commit(v, of.Tx{ModifyMeters: []of.Meter{m}}); err != nil || refused != nil {
+					rt.Fatal(refused, err)
+				}
+			}
 			p := UDP(endpoints()[0], endpoints()[1]).From(1)
 			p.DstPort, p.Payload = 1000+uint16(1+g.n("flow", 3)), 10+g.n("payload", 200)
 			data := frame(w.t, p)

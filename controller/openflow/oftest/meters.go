@@ -50,11 +50,9 @@ func (s *Switch) MeterMod(c of.MeterCommand, m of.Meter) error {
 	case c == of.MeterModify && old == nil:
 		return refuse(of.ErrorTypeMeterFailed, meterUnknown)
 	}
+	// A changed meter starts anew: full, and counting from 0.
 	next := &meter{Meter: m, last: s.cfg.Now()}
-	next.bucket = next.size() // it starts full
-	if old != nil {
-		next.MeterCounters = old.MeterCounters
-	}
+	next.bucket = next.size()
 	s.meters[m.ID] = next
 	return nil
 }
