@@ -63,12 +63,17 @@ func (l lease) State() (pipeline.LeaseState, time.Time) {
 }
 
 // mine reports whether the telemetry of a bridge is ours to configure: once we
-// have held the bridge, and until another Platelet does.
+// have held the bridge, or have its lease while its OpenFlow cannot be reached,
+// and until another Platelet holds it.
 func (f *fleet) mine(bridge string) bool {
 	b, err := f.bridge(bridge)
 	if err != nil {
 		return false
 	}
 	st := b.Status()
-	return st.Connects > 0 && st.HeldBy == ""
+	if st.HeldBy != "" {
+		return false
+	}
+	state, _ := f.lease(bridge).State()
+	return st.Connects > 0 || state == pipeline.LeaseHeld
 }

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/platelet-sdn/platelet/controller/openflow"
 	"github.com/platelet-sdn/platelet/controller/openflow/pipeline"
 	"github.com/platelet-sdn/platelet/segmentation"
 )
@@ -208,5 +209,30 @@ func TestLeaseFollowsLife(t *testing.T) {
 	t.Logf("taken %v after the lease", took)
 	if st := second.Status(); st.Inherited != 1 {
 		t.Fatalf("%+v: the containment was lost", st)
+	}
+}
+
+// Another controller that leads the bridge goes on leading it: holding a bridge
+// is no role.
+func TestForeignMasterKeepsItsRole(t *testing.T) {
+	l := newLab(t, "r", 1)
+	master, err := openflow.Dial(l.ctx, "unix:"+l.mgmt())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer master.Close()
+	if err := master.Lead(l.ctx, 7); err != nil {
+		t.Fatal(err)
+	}
+	b := l.start(as("first"))
+	if _, err := b.Apply(l.ctx, "d-1", []segmentation.Intent{l.deny("d-1/0", 0)}); err != nil {
+		t.Fatal(err)
+	}
+	role, generation, err := master.SetRole(l.ctx, openflow.RoleNoChange, 0)
+	if err != nil || role != openflow.RoleMaster || generation != 7 {
+		t.Fatalf("%s of generation %d, %v", role, generation, err)
+	}
+	if err := master.Commit(l.ctx, openflow.Tx{Flows: []openflow.FlowMod{{Flow: openflow.Flow{Table: 9, Priority: 1}}}}); err != nil {
+		t.Fatal(err)
 	}
 }
