@@ -78,6 +78,10 @@ func (c claim) String() string {
 	return fmt.Sprintf("%s (instance %s, claim %d)", c.who, c.instance, c.epoch)
 }
 
+// maxEpoch leaves room above whatever a switch shows: who claims a bridge goes
+// beyond the claim that is there.
+const maxEpoch = 1<<32 - 1<<16
+
 const claimText = "platelet %s %d %s"
 
 // number is the epoch as it stands in the metadata: an even number, so that no
@@ -151,7 +155,7 @@ func parseClaim(text string) (c claim, ok bool) {
 		return c, false
 	}
 	epoch, err := strconv.ParseUint(parts[2], 10, 32)
-	if err != nil {
+	if err != nil || epoch > maxEpoch {
 		return c, false
 	}
 	return claim{instance: parts[1], epoch: uint32(epoch), who: printable(parts[3])}, true
