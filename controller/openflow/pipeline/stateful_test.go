@@ -201,7 +201,7 @@ func TestPolicyAcrossBridges(t *testing.T) {
 // What stays allowed goes on while policies come, change and go, from either
 // end. Open vSwitch itself may lose a packet that is between conntrack and its
 // next table when the way it takes is made anew, so one in fifty may be.
-func TestPolicyChangesLoseNothing(t *testing.T) {
+func TestPolicyChangesSpareWhatStaysAllowed(t *testing.T) {
 	l := newLab(t, "vg", 2)
 	b := l.start()
 	up, down := l.stream(0, 1, 9000, time.Millisecond), l.push(1, 0, 9001)
