@@ -213,10 +213,16 @@ func (g *Group) Validate() error {
 		if g.Type == GroupFastFailover && k.WatchPort == 0 && k.WatchGroup == 0 {
 			return fmt.Errorf("bucket %d of fast-failover group %d watches nothing", i, g.ID)
 		}
+		if g.Type != GroupFastFailover && g.Type != GroupSelect && (k.WatchPort != 0 || k.WatchGroup != 0) {
+			return fmt.Errorf("bucket %d of group %d: %s groups watch nothing", i, g.ID, g.Type)
+		}
 		if g.Type != GroupSelect && k.Weight != 0 {
 			return fmt.Errorf("bucket %d of group %d: only select groups weigh", i, g.ID)
 		}
 		if err := (&situation{}).checkActions(k.Actions); err != nil {
+			return fmt.Errorf("bucket %d of group %d: %w", i, g.ID, err)
+		}
+		if err := (&Instructions{Actions: k.Actions}).checkConjunctions(); err != nil {
 			return fmt.Errorf("bucket %d of group %d: %w", i, g.ID, err)
 		}
 	}
