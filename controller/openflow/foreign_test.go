@@ -80,22 +80,6 @@ func TestForeignFlowsReadBackExactly(t *testing.T) {
 	}
 	defer c.Close()
 	dir := t.TempDir()
-	// dump returns what the two tables hold, sorted, without table and cookie.
-	own := regexp.MustCompile(`cookie=0x[0-9a-f]+,|table=\d+,`)
-	dump := func() (theirs, ours []string) {
-		for line := range strings.Lines(ofctl("--no-stats", "--no-names", "dump-flows", sw.Mgmt(bridge))) {
-			text := strings.Join(strings.Fields(own.ReplaceAllString(line, "")), " ")
-			switch {
-			case strings.Contains(line, "table=1,"):
-				theirs = append(theirs, text)
-			case strings.Contains(line, "table=2,"):
-				ours = append(ours, text)
-			}
-		}
-		slices.Sort(theirs)
-		slices.Sort(ours)
-		return theirs, ours
-	}
 	rapid.Check(t, func(t *rapid.T) {
 		path := filepath.Join(dir, file)
 		if err := os.WriteFile(path, []byte(drawForeign(t)), 0o600); err != nil {
@@ -123,10 +107,28 @@ func TestForeignFlowsReadBackExactly(t *testing.T) {
 		for _, e := range errs {
 			t.Errorf("%v", e)
 		}
-		if want, got := dump(); len(want) == 0 || !slices.Equal(want, got) {
+		if want, got := twoTables(ofctl("--no-stats", "--no-names", "dump-flows", sw.Mgmt(bridge))); len(want) == 0 || !slices.Equal(want, got) {
 			t.Errorf("they wrote %s\nwe wrote   %s", strings.Join(want, "\n           "), strings.Join(got, "\n           "))
 		}
 	})
+}
+
+// twoTables returns the flows of table 1 and of table 2 in what dump-flows
+// printed, sorted, without table and cookie.
+func twoTables(dump string) (theirs, ours []string) {
+	own := regexp.MustCompile(`cookie=0x[0-9a-f]+,|table=\d+,`)
+	for line := range strings.Lines(dump) {
+		text := strings.Join(strings.Fields(own.ReplaceAllString(line, "")), " ")
+		switch {
+		case strings.Contains(line, "table=1,"):
+			theirs = append(theirs, text)
+		case strings.Contains(line, "table=2,"):
+			ours = append(ours, text)
+		}
+	}
+	slices.Sort(theirs)
+	slices.Sort(ours)
+	return theirs, ours
 }
 
 // drawForeign draws the lines of a file for ovs-ofctl add-flows.

@@ -3,7 +3,9 @@ package openflow
 import (
 	"bytes"
 	"errors"
+	"runtime"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -180,6 +182,49 @@ func FuzzInstructions(f *testing.F) {
 		}
 		_ = i.check(1, nil)
 	})
+}
+
+// A message makes us allocate no more than a multiple of what it really holds,
+// whatever lengths it claims. The smallest parts cost most: a match field of
+// four bytes becomes an OXM.
+func TestDecodingIsBoundedByWhatCame(t *testing.T) {
+	const size, perByte = 60000, 128
+	repeat := func(part ...byte) []byte { return bytes.Repeat(part, size/len(part)) }
+	lying := func(decode func([]byte) error) func() error {
+		return func() error {
+			return decode(append([]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, make([]byte, 100)...))
+		}
+	}
+	flows := func(b []byte) error { _, err := decodeFlowStats(b); return err }
+	groups := func(b []byte) error { _, err := decodeGroups(b); return err }
+	meters := func(b []byte) error { _, err := decodeMeterConfigs(b); return err }
+	for name, decode := range map[string]func() error{
+		"lying flows": lying(flows), "lying groups": lying(groups), "lying meters": lying(meters),
+		"flows":   func() error { return flows(repeat(asStats(&Flow{})...)) },
+		"groups":  func() error { return groups(repeat(0, 8, 0, 0, 0, 0, 0, 1)) },
+		"meters":  func() error { return meters(repeat(0, 8, 0, 1, 0, 0, 0, 1)) },
+		"fields":  func() error { _, err := decodeOXMs(repeat(0xff, 0xfe, 0, 0)); return err },
+		"actions": func() error { _, err := decodeActions(repeat(0, 99, 0, 8, 0, 0, 0, 0)); return err },
+		"buckets": func() error {
+			_, err := decodeBuckets(repeat(0, 16, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0))
+			return err
+		},
+		"instructions": func() error {
+			_, err := decodeInstructions(repeat(0, 77, 0, 8, 0, 0, 0, 0))
+			return err
+		},
+	} {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		err := decode()
+		runtime.ReadMemStats(&after)
+		if got := after.TotalAlloc - before.TotalAlloc; got > size*perByte {
+			t.Errorf("%s: %d bytes made us allocate %d", name, size, got)
+		}
+		if lies := strings.HasPrefix(name, "lying"); (err != nil) != lies {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
 }
 
 // FuzzReadMessage reads a stream of messages until it ends.

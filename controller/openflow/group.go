@@ -38,7 +38,7 @@ const (
 type Bucket struct {
 	Weight uint16 // of a select group; 0 gets nothing
 	// WatchPort and WatchGroup decide whether a bucket of a fast-failover
-	// group lives; 0 is none, so that group 0 cannot be watched.
+	// group lives; 0 and PortAny are none, so that group 0 cannot be watched.
 	WatchPort, WatchGroup uint32
 	Actions               []Action
 }
@@ -184,10 +184,10 @@ func (k *Bucket) text(t GroupType) string {
 	if t == GroupSelect {
 		fmt.Fprintf(&s, "weight:%d,", k.Weight)
 	}
-	if k.WatchPort != 0 {
+	if fromAny(k.WatchPort) != 0 {
 		fmt.Fprintf(&s, "watch_port:%s,", PortText(k.WatchPort))
 	}
-	if k.WatchGroup != 0 {
+	if fromAny(k.WatchGroup) != 0 {
 		fmt.Fprintf(&s, "watch_group:%d,", k.WatchGroup)
 	}
 	actions := "drop"
@@ -210,10 +210,11 @@ func (g *Group) Validate() error {
 	}
 	for i := range g.Buckets {
 		k := &g.Buckets[i]
-		if g.Type == GroupFastFailover && k.WatchPort == 0 && k.WatchGroup == 0 {
+		watches := fromAny(k.WatchPort) != 0 || fromAny(k.WatchGroup) != 0
+		if g.Type == GroupFastFailover && !watches {
 			return fmt.Errorf("bucket %d of fast-failover group %d watches nothing", i, g.ID)
 		}
-		if g.Type != GroupFastFailover && g.Type != GroupSelect && (k.WatchPort != 0 || k.WatchGroup != 0) {
+		if g.Type != GroupFastFailover && g.Type != GroupSelect && watches {
 			return fmt.Errorf("bucket %d of group %d: %s groups watch nothing", i, g.ID, g.Type)
 		}
 		if g.Type != GroupSelect && k.Weight != 0 {

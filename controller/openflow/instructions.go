@@ -69,6 +69,7 @@ func appendActionList(b []byte, t uint16, actions []Action) []byte {
 }
 
 func decodeInstructions(b []byte) (i Instructions, err error) {
+	var unknown []byte
 	for len(b) > 0 {
 		if len(b) < 8 {
 			return i, malformed("instruction cut short at %d bytes", len(b))
@@ -77,16 +78,21 @@ func decodeInstructions(b []byte) (i Instructions, err error) {
 		if n < 8 || n > len(b) {
 			return i, malformed("instruction length %d of %d bytes", n, len(b))
 		}
-		if err := i.decodeOne(b[:n]); err != nil {
+		known, err := i.decodeOne(b[:n])
+		if err != nil {
 			return i, err
+		}
+		if !known {
+			unknown = append(unknown, b[:n]...)
 		}
 		b = b[n:]
 	}
+	i.unknown = string(unknown)
 	return i, nil
 }
 
 // decodeOne reads one instruction; b holds exactly it, at least 8 bytes.
-func (i *Instructions) decodeOne(b []byte) (err error) {
+func (i *Instructions) decodeOne(b []byte) (known bool, err error) {
 	switch t := binary.BigEndian.Uint16(b); {
 	case t == instructionMeter && len(b) == 8:
 		i.Meter = binary.BigEndian.Uint32(b[4:])
@@ -101,9 +107,9 @@ func (i *Instructions) decodeOne(b []byte) (err error) {
 	case t == instructionMetadata && len(b) == 24:
 		i.Metadata, i.MetadataMask = binary.BigEndian.Uint64(b[8:]), binary.BigEndian.Uint64(b[16:])
 	default:
-		i.unknown += string(b)
+		return false, nil
 	}
-	return err
+	return true, err
 }
 
 // Key returns a string that is equal for equal instructions.

@@ -37,8 +37,8 @@ func (o OXM) Bytes() (value, mask []byte) {
 // Match is a conjunction of fields; the empty match matches every packet.
 type Match []OXM
 
-// PrereqError says that a match uses a field without the fields that give it
-// meaning (section 7.2.3.8). Open vSwitch's own tools widen such a match to
+// PrereqError says that a match uses a field, or an action writes one, without
+// the fields that give it meaning (section 7.2.3.8). Open vSwitch's own tools widen such a match to
 // everything; here it is an error before anything is sent.
 type PrereqError struct {
 	Field Field
@@ -46,7 +46,7 @@ type PrereqError struct {
 }
 
 func (e *PrereqError) Error() string {
-	return fmt.Sprintf("match on %s needs %s", e.Field, e.Needs)
+	return fmt.Sprintf("%s needs %s", e.Field, e.Needs)
 }
 
 func oxm(f Field, value []byte) OXM {

@@ -7,11 +7,37 @@ import (
 
 // sampleFlows uses every match constructor and every action.
 func sampleFlows() []Flow {
+	ip4, ip6, actions := EthType(0x0800), EthType(0x86dd), sampleActions()
+	var out []Flow
+	for i, m := range sampleMatches() {
+		out = append(out, Flow{
+			Table: uint8(i), Priority: uint16(100 + i), Cookie: 0x504c_0103_0000_0000 | uint64(i),
+			HardTimeout: uint16(i % 3 * 30), Flags: uint16(i % 2), Match: m,
+			Instructions: Instructions{Actions: actions[i%len(actions)]},
+		})
+	}
+	for i, c := range sampleConntrack() {
+		out = append(out, Flow{Table: 50, Priority: uint16(i), Match: Match{ip4, IPProto(6)}, Instructions: Instructions{Actions: []Action{c}}})
+	}
+	out = append(out,
+		Flow{Table: 51, Match: Match{ip6, IPProto(17)}, Instructions: Instructions{Actions: []Action{DecTTL{}, Conntrack{
+			Commit: true, NAT: &NAT{Src: true, Min: netip.MustParseAddr("fe80::1"), MinPort: 80}}}}},
+		Flow{Table: 51, Priority: 1, Match: Match{ip4, CTState(CTTracked, CTTracked|CTInvalid)},
+			Instructions: Instructions{Actions: []Action{Resubmit{Table: 4, CT: true}}}},
+		Flow{Table: 52, Instructions: Instructions{Meter: 3, Actions: actions[1], ClearActions: true, Write: actions[2],
+			Metadata: 3, MetadataMask: 7, Goto: 200, HasGoto: true}},
+		Flow{Table: 30, Priority: 1, Instructions: Instructions{Meter: 9, Actions: actions[3]}},
+		Flow{Table: 31, Priority: 1, Instructions: Instructions{Goto: 40, HasGoto: true}},
+	)
+	return out
+}
+
+func sampleMatches() []Match {
 	p := netip.MustParsePrefix
 	mac := [6]byte{2, 0, 0, 0, 0, 9}
 	multicast := [6]byte{1}
 	ip4, ip6, arp := EthType(0x0800), EthType(0x86dd), EthType(0x0806)
-	matches := []Match{
+	return []Match{
 		nil,
 		{InPort(3)},
 		{InPort(PortLocal), EthSrc(mac), EthDst(mac)},
@@ -50,7 +76,10 @@ func sampleFlows() []Flow {
 		{ip6, IPProto(58), ICMPv6Type(136), NDTLL(mac)},
 		{ip4, CTState(CTTracked, CTTracked|CTInvalid), CTIPProto(6), CTSrc(p("10.0.0.0/8")), CTDst(p("10.0.0.1/32")), CTTransportDst(80)},
 	}
-	actions := [][]Action{
+}
+
+func sampleActions() [][]Action {
+	return [][]Action{
 		nil,
 		{Output{Port: 2}},
 		{Output{Port: PortNormal}},
@@ -67,8 +96,12 @@ func sampleFlows() []Flow {
 		{CTClear{}, Output{Port: PortInPort}},
 		{Note{Data: "held by us\x00\x00\x00\x00"}, Output{Port: 1}},
 	}
+}
+
+// sampleConntrack is for flows of TCP over IPv4.
+func sampleConntrack() []Conntrack {
 	zone := RegBits(3, 0, 16)
-	ct := []Conntrack{
+	return []Conntrack{
 		{},
 		{Zone: 5, Table: 3, Recirc: true, NAT: &NAT{}},
 		{Commit: true, Force: true, ZoneSrc: &zone, Alg: 21, Exec: []Action{
@@ -77,28 +110,6 @@ func sampleFlows() []Flow {
 		{Commit: true, NAT: &NAT{Src: true, Min: netip.MustParseAddr("1.2.3.4"), Max: netip.MustParseAddr("1.2.3.9"), MinPort: 5, MaxPort: 7, Random: true}},
 		{Commit: true, NAT: &NAT{Dst: true, Min: netip.MustParseAddr("1.2.3.4"), Hash: true, Persistent: true}},
 	}
-	var out []Flow
-	for i, m := range matches {
-		out = append(out, Flow{
-			Table: uint8(i), Priority: uint16(100 + i), Cookie: 0x504c_0103_0000_0000 | uint64(i),
-			HardTimeout: uint16(i % 3 * 30), Flags: uint16(i % 2), Match: m,
-			Instructions: Instructions{Actions: actions[i%len(actions)]},
-		})
-	}
-	for i, c := range ct {
-		out = append(out, Flow{Table: 50, Priority: uint16(i), Match: Match{ip4, IPProto(6)}, Instructions: Instructions{Actions: []Action{c}}})
-	}
-	out = append(out,
-		Flow{Table: 51, Match: Match{ip6, IPProto(17)}, Instructions: Instructions{Actions: []Action{DecTTL{}, Conntrack{
-			Commit: true, NAT: &NAT{Src: true, Min: netip.MustParseAddr("fe80::1"), MinPort: 80}}}}},
-		Flow{Table: 51, Priority: 1, Match: Match{ip4, CTState(CTTracked, CTTracked|CTInvalid)},
-			Instructions: Instructions{Actions: []Action{Resubmit{Table: 4, CT: true}}}},
-		Flow{Table: 52, Instructions: Instructions{Meter: 3, Actions: actions[1], ClearActions: true, Write: actions[2],
-			Metadata: 3, MetadataMask: 7, Goto: 200, HasGoto: true}},
-		Flow{Table: 30, Priority: 1, Instructions: Instructions{Meter: 9, Actions: actions[3]}},
-		Flow{Table: 31, Priority: 1, Instructions: Instructions{Goto: 40, HasGoto: true}},
-	)
-	return out
 }
 
 // asStats puts a flow into a flow statistics reply's body, as a switch would.
