@@ -1,6 +1,7 @@
 package openflow
 
 import (
+	"fmt"
 	"slices"
 	"testing"
 
@@ -75,6 +76,43 @@ func TestGroupsAgainstTheSwitch(t *testing.T) {
 			if invalid := g.Validate(); (invalid == nil) != (verdict == "nothing wrong") && !stricter(invalid) {
 				t.Errorf("%s\nwe say %v, the switch says %s", g, invalid, verdict)
 			}
+		}
+	})
+}
+
+// And on random meters.
+func TestMetersAgainstTheSwitch(t *testing.T) {
+	ctx, _, target := realSwitch(t, "plmeters")
+	c, err := Dial(ctx, target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	rapid.Check(t, func(t *rapid.T) {
+		m := Meter{
+			ID: rapid.SampledFrom([]uint32{0, 1, 5, 60000}).Draw(t, "id"), Flags: rapid.Uint16Range(0, 31).Draw(t, "flags"),
+			Rate: rapid.SampledFrom([]uint32{0, 1, 1000, 1<<32 - 1}).Draw(t, "rate"), Burst: rapid.SampledFrom([]uint32{0, 1, 1<<32 - 1}).Draw(t, "burst"),
+		}
+		errs, err := c.sendChecked(ctx, 2, func(b []byte, i int, xid uint32) []byte {
+			if i == 0 {
+				return appendMeterMod(b, xid, MeterDelete, Meter{ID: MeterAll})
+			}
+			return appendMeterMod(b, xid, MeterAdd, m)
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := c.Meters(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.Bands = 1
+		if (m.Flags&MeterBurst == 0 || m.Burst == 0) && len(got) == 1 {
+			m.Burst = got[0].Burst // of the switch's own choice
+		}
+		taken := len(errs) == 0 && len(got) == 1 && got[0] == m
+		if invalid := m.Validate(); (invalid == nil) != taken {
+			t.Errorf("%#v\nwe say %v, the switch says %v and has %s", m, invalid, errs, fmt.Sprintf("%#v", got))
 		}
 	})
 }

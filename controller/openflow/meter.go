@@ -39,7 +39,7 @@ type Meter struct {
 	ID    uint32
 	Flags uint16
 	Rate  uint32 // kb/s or packets/s, as Flags say
-	Burst uint32 // kb or packets
+	Burst uint32 // kb or packets; when 0, or without MeterBurst, the switch takes Rate
 	// Bands counts the bands that the switch reports; Platelet makes one.
 	Bands int
 }
@@ -69,6 +69,8 @@ func (m Meter) Validate() error {
 		return errors.New("meter without an ID")
 	case m.Rate == 0:
 		return fmt.Errorf("meter %d without a rate", m.ID)
+	case m.Flags&^(MeterKbps|MeterPktps|MeterBurst|MeterStats) != 0:
+		return fmt.Errorf("meter %d with flags 0x%x", m.ID, m.Flags)
 	case m.Flags&MeterKbps != 0 == (m.Flags&MeterPktps != 0):
 		return fmt.Errorf("meter %d needs one unit, kb/s or packets/s", m.ID)
 	}
