@@ -143,7 +143,7 @@ func TestReadmeExamples(t *testing.T) {
 func checkCommandLine(t *testing.T, args []string) {
 	t.Helper()
 	cmd, rest, err := root().Find(args)
-	if err != nil || cmd.HasSubCommands() {
+	if err != nil || !cmd.Runnable() {
 		t.Errorf("README: platelet %s: no such command (%v)", strings.Join(args, " "), err)
 		return
 	}
