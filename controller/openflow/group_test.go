@@ -1,7 +1,6 @@
 package openflow
 
 import (
-	"fmt"
 	"slices"
 	"testing"
 
@@ -112,7 +111,7 @@ func TestMetersAgainstTheSwitch(t *testing.T) {
 		}
 		taken := len(errs) == 0 && len(got) == 1 && got[0] == m
 		if invalid := m.Validate(); (invalid == nil) != taken {
-			t.Errorf("%#v\nwe say %v, the switch says %v and has %s", m, invalid, errs, fmt.Sprintf("%#v", got))
+			t.Errorf("%#v\nwe say %v, the switch says %v and has %#v", m, invalid, errs, got)
 		}
 	})
 }
