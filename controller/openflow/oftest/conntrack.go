@@ -111,7 +111,7 @@ func (t *tracker) find(k connKey, now time.Time) (c *conn, reply bool) {
 }
 
 // track is a ct action on a packet: known is what the packet carries from an
-// earlier ct action in this pass. It returns what it carries from now on.
+// earlier ct action. It returns what it carries from now on.
 func (t *tracker) track(now time.Time, p *Packet, known Conntrack, a *of.Conntrack, zone uint16) (Conntrack, Tracked) {
 	ct := Conntrack{Zone: zone}
 	k, related, ok := keyOf(p, zone)
@@ -133,6 +133,8 @@ func (t *tracker) track(now time.Time, p *Packet, known Conntrack, a *of.Conntra
 		ct.State = CTInvalid
 	case c == nil:
 		c, ct.State, full = t.create(now, p, k, a.Commit)
+	case ct.State&CTTracked != 0:
+		// It was asked in this zone before, and answers the same.
 	case related:
 		ct.State |= CTRelated
 		if reply {

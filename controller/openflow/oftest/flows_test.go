@@ -25,7 +25,7 @@ func (g gen) flows(packets []Packet) []of.Flow {
 	var out []of.Flow
 	cookie := uint64(0x100)
 	for table := range uint8(lastTable + 1) {
-		priorities := []uint16{0, 1, 10, 20, 30, 40, 50, 65535}
+		priorities := []uint16{0, 1, 10, 20, 30, 40, 50, 65534}
 		for range 1 + g.n("flows", 4) {
 			i := g.n("priority", len(priorities)-1)
 			f := of.Flow{Table: table, Priority: priorities[i], Cookie: cookie}
@@ -115,7 +115,9 @@ func (g gen) writeSet(table uint8, m of.Match) (out []of.Action) {
 				out = append(out, of.DecTTL{})
 			}
 		case 3:
-			out = append(out, of.PushVLAN{EtherType: EtherVLAN})
+			if !g.untagged {
+				out = append(out, of.PushVLAN{EtherType: EtherVLAN})
+			}
 		case 4:
 			out = append(out, g.change(m))
 		}
@@ -192,7 +194,10 @@ func (g gen) bucket(id uint32) (out []of.Action) {
 		case 3:
 			out = append(out, of.Load{Dst: of.RegBits(g.n("reg", 3), 0, 4), Value: uint64(g.n("value", 15))})
 		case 4:
-			out = append(out, pick[of.Action](g, "change", of.DecTTL{}, of.PushVLAN{EtherType: EtherVLAN}, of.PopVLAN{}))
+			a := pick[of.Action](g, "change", of.DecTTL{}, of.PushVLAN{EtherType: EtherVLAN}, of.PopVLAN{})
+			if _, ttl := a.(of.DecTTL); ttl || !g.untagged {
+				out = append(out, a)
+			}
 		case 5:
 			if id > 0 {
 				out = append(out, of.ToGroup{ID: 1 + uint32(g.n("group", int(id)-1))})
@@ -239,6 +244,9 @@ func isIP(m of.Match) bool {
 }
 
 func (g gen) vlan(m of.Match, first bool) []of.Action {
+	if g.untagged {
+		return nil
+	}
 	if first && g.chance("pop", 2) && exact(m, of.FieldVLAN) != 0 {
 		return []of.Action{of.PopVLAN{}}
 	}

@@ -13,13 +13,24 @@ func frame(t testing.TB, p Packet) []byte {
 	t.Helper()
 	eth := &layers.Ethernet{SrcMAC: net.HardwareAddr(p.EthSrc[:]), DstMAC: net.HardwareAddr(p.EthDst[:]), EthernetType: layers.EthernetType(p.EthType)}
 	stack := []gopacket.SerializableLayer{eth}
+	for i, tag := range p.VLANs {
+		if tag.TPID == 0 {
+			break
+		}
+		inner := p.EthType
+		if i+1 < len(p.VLANs) && p.VLANs[i+1].TPID != 0 {
+			inner = p.VLANs[i+1].TPID
+		}
+		eth.EthernetType = layers.EthernetType(p.VLANs[0].TPID)
+		stack = append(stack, &layers.Dot1Q{VLANIdentifier: tag.ID, Priority: tag.Priority, Type: layers.EthernetType(inner)})
+	}
 	var network gopacket.NetworkLayer
 	switch {
 	case p.isIPv4():
 		ip := &layers.IPv4{Version: 4, IHL: 5, TTL: p.TTL, TOS: p.TOS, Protocol: layers.IPProtocol(p.Proto), SrcIP: p.Src.AsSlice(), DstIP: p.Dst.AsSlice()}
 		stack, network = append(stack, ip), ip
 	case p.isIPv6():
-		ip := &layers.IPv6{Version: 6, HopLimit: p.TTL, TrafficClass: p.TOS, NextHeader: layers.IPProtocol(p.Proto), SrcIP: p.Src.AsSlice(), DstIP: p.Dst.AsSlice()}
+		ip := &layers.IPv6{Version: 6, HopLimit: p.TTL, TrafficClass: p.TOS, FlowLabel: p.FlowLabel, NextHeader: layers.IPProtocol(p.Proto), SrcIP: p.Src.AsSlice(), DstIP: p.Dst.AsSlice()}
 		stack, network = append(stack, ip), ip
 	default:
 		return serialize(t, append(stack, gopacket.Payload(make([]byte, 46)))...)
@@ -48,7 +59,7 @@ func transport(t testing.TB, p Packet, network gopacket.NetworkLayer) []gopacket
 		if p.Quoted != (Tuple{}) {
 			return []gopacket.SerializableLayer{icmp, gopacket.Payload(append(make([]byte, 4), quoted(t, p)...))}
 		}
-		return []gopacket.SerializableLayer{icmp, &layers.ICMPv6Echo{Identifier: p.ICMPID}}
+		return []gopacket.SerializableLayer{icmp, &layers.ICMPv6Echo{Identifier: p.ICMPID}, gopacket.Payload(make([]byte, p.Payload))}
 	}
 	return []gopacket.SerializableLayer{gopacket.Payload("data")}
 }
@@ -56,7 +67,7 @@ func transport(t testing.TB, p Packet, network gopacket.NetworkLayer) []gopacket
 // quoted is the packet that an ICMP error is about, headers only.
 func quoted(t testing.TB, p Packet) []byte {
 	if p.Quoted == (Tuple{}) {
-		return []byte("data")
+		return make([]byte, p.Payload)
 	}
 	inner := ipPacket(p.Quoted.Src, p.Quoted.Dst, p.Quoted.Proto)
 	inner.SrcPort, inner.DstPort, inner.TCPFlags = p.Quoted.SrcPort, p.Quoted.DstPort, ACK

@@ -13,6 +13,9 @@ type gen struct {
 	// stateful flows recirculate, the others have action sets: both together
 	// crash the real switch.
 	stateful bool
+	// untagged flows push and pop no tags: a real packet can have a third one,
+	// which no switch's flows see.
+	untagged bool
 	// loops lets flows that are not stateful resubmit backwards, so that some
 	// never end.
 	loops bool

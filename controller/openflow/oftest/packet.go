@@ -94,10 +94,11 @@ type Packet struct {
 	CT             Conntrack
 
 	EthSrc, EthDst [6]byte
-	VLANs          [2]VLAN // outermost first
-	// EthType is what follows the tags that the switch parses; see
-	// Config.VLANLimit.
-	EthType uint16
+	// VLANs are outermost first. Both are parsed, as Open vSwitch does with
+	// other_config:vlan-limit=2; by default it takes what is behind the first
+	// for payload, also when it meets its own second tag after a ct action.
+	VLANs   [2]VLAN
+	EthType uint16 // behind the tags
 
 	// Src and Dst are IPv4 or IPv6 addresses, or ARP's protocol addresses.
 	Src, Dst  netip.Addr

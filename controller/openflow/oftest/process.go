@@ -97,7 +97,7 @@ func (r *run) pass(p Packet, from recirculation, nested int) {
 		r.giveUp(w.err)
 		return
 	}
-	r.perform(w.ops, nested)
+	r.perform(w.ops, p.CT, nested)
 }
 
 // first visits the table that a pass begins with; its flow counts neither as
@@ -123,10 +123,9 @@ func (r *run) lastRule() *Rule {
 	return nil
 }
 
-// perform carries out a pass's operations. What the tracker says of the
-// packet is known to the operations that follow, and to the next pass.
-func (r *run) perform(ops []op, nested int) {
-	var ct Conntrack
+// perform carries out a pass's operations. What the tracker said of the packet,
+// in the pass before or in this one, is known to the next question.
+func (r *run) perform(ops []op, ct Conntrack, nested int) {
 	for i := range ops {
 		o := &ops[i]
 		if r.work++; r.work > maxWork {

@@ -49,7 +49,8 @@ func newRig(t testing.TB) *rig {
 			t.Error(err)
 		}
 	})
-	args := []string{"add-br", bridge, "--", "set", "bridge", bridge, "datapath_type=dummy", "fail_mode=secure"}
+	// Two tags, as the virtual switch parses them.
+	args := []string{"set", "Open_vSwitch", ".", "other_config:vlan-limit=2", "--", "add-br", bridge, "--", "set", "bridge", bridge, "datapath_type=dummy", "fail_mode=secure"}
 	for _, p := range ports {
 		name := fmt.Sprintf("p%d", p)
 		args = append(args, "--", "add-port", bridge, name, "--", "set", "interface", name, "type=dummy",
