@@ -29,7 +29,8 @@ const netnsDir = "/run/netns"
 // bridges share an interface of a fixed name (ovs-netdev). Without isolation
 // the tests of two packages, or a lab that runs on the machine's own Open
 // vSwitch, shut each other out. Isolated, they also cannot leave anything
-// behind: interfaces and named namespaces go with the process.
+// behind: interfaces and named namespaces go with the process, and what still
+// runs is ended, that of earlier runs too.
 func Isolate(run func() int) int {
 	if starter := os.Getenv(isolatedEnv); starter != "" {
 		// A fuzz worker is started by what we started, and finds the
@@ -51,6 +52,7 @@ func Isolate(run func() int) int {
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET | unix.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
 	err := cmd.Run()
+	sweep(os.Getpid())
 	var exit *exec.ExitError
 	if errors.As(err, &exit) && exit.Exited() {
 		return exit.ExitCode()
