@@ -33,15 +33,14 @@ func benchFlow(i int) Flow {
 // in between, not on the clock. A ratio is that of the medians: how many times
 // as long a peer takes as Commit.
 //
-// Median and 99th percentile in ms of 10 to 15 rounds, OVS 3.1 userspace
-// datapath, 2 cores shared with other work (load average 5 to 8; provisional,
-// to be taken again on an idle machine):
+// Median and 99th percentile in ms of 20 rounds, OVS 3.1 userspace datapath, 2
+// idle cores; the budgets are 1 ms for one rule and 150 ms for 10,000:
 //
 //	N       Commit       and read back  ovs-ofctl  AddFlowBundle
-//	1       0.34 / 0.43  0.34 / 0.57    17 / 108   21 / 91
-//	100     1.3 / 8.6    1.8 / 6.0      58 / 110   29 / 133
-//	1,000   6.7 / 26     15 / 23        49 / 109   64 / 132
-//	10,000  54 / 89      134 / 187      264 / 339  277 / 420
+//	1       0.27 / 0.36  0.31 / 0.44    15 / 19    14 / 18
+//	100     0.73 / 1.0   1.1 / 1.7      15 / 16    15 / 15
+//	1,000   5.0 / 7.5    7.0 / 8.8      20 / 26    23 / 30
+//	10,000  53 / 76      93 / 109       109 / 124  126 / 161
 func BenchmarkCommit(b *testing.B) {
 	ctx, sw, target := realSwitch(b, "plofx")
 	c, err := Dial(ctx, target)
