@@ -189,6 +189,9 @@ type Record struct {
 	// its original sender; valid for SignalUnreachable where the exporter
 	// carries enough of the packet.
 	Inner Tuple
+
+	// DNS is what the payload of a datagram says, where it was captured.
+	DNS DNS
 }
 
 // Tuple names one direction of a conversation.

@@ -28,9 +28,9 @@ const (
 // Parse fills r from an Ethernet frame, which may be cut at any length.
 //
 // It sets EtherType, VLAN (the outer tag), SrcMAC, DstMAC, Src, Dst, Proto,
-// SrcPort, DstPort, TCPFlags, ICMPType, ICMPCode, TTL, Signal and Inner as far
-// as the frame carries them and leaves all other fields as they are, so r has
-// to be reset between frames. A frame of a protocol that it does not know is no
+// SrcPort, DstPort, TCPFlags, ICMPType, ICMPCode, TTL, Signal, Inner and DNS
+// as far as the frame carries them and leaves all other fields as they are, so r
+// has to be reset between frames. A frame of a protocol that it does not know is no
 // error. After an error, which is of type Error, r keeps what was parsed.
 func Parse(frame []byte, r *flow.Record) error {
 	if len(frame) < ethernetLen {

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/net/dns/dnsmessage"
+
 	"github.com/platelet-sdn/platelet/flowcollector/flow"
 	"github.com/platelet-sdn/platelet/flowcollector/packet"
 )
@@ -145,7 +147,11 @@ func TestTCPSignal(t *testing.T) {
 // A frame may be cut anywhere. What is parsed of the rest has to be what is
 // parsed of the whole, never something else.
 func TestParseOfCutFrames(t *testing.T) {
-	for i, frame := range capturedFrames(t) {
+	frames := capturedFrames(t)
+	for _, name := range dnsNames {
+		frames = append(frames, dnsFrame(t, name, dnsmessage.TypeTXT, true))
+	}
+	for i, frame := range frames {
 		var whole flow.Record
 		if err := packet.Parse(frame, &whole); err != nil {
 			t.Fatalf("frame %d: %v", i, err)
@@ -175,6 +181,7 @@ func within(part, whole flow.Record) bool {
 		ok(part.Proto == 0, part.Proto == whole.Proto) && ok(part.Signal == 0, part.Signal == whole.Signal) &&
 		ok(part.SrcPort == 0, part.SrcPort == whole.SrcPort) && ok(part.DstPort == 0, part.DstPort == whole.DstPort) &&
 		ok(part.TCPFlags == 0, part.TCPFlags == whole.TCPFlags) && ok(part.ICMPType == 0, part.ICMPType == whole.ICMPType) &&
+		ok(part.DNS == zero.DNS, part.DNS.Flags&^flow.DNSCut&^flow.DNSReverse == whole.DNS.Flags&^flow.DNSReverse && part.DNS.Length <= whole.DNS.Length) &&
 		ok(!part.Inner.Valid(), part.Inner.Src == whole.Inner.Src && part.Inner.Dst == whole.Inner.Dst)
 }
 
@@ -209,7 +216,7 @@ func TestParseIPAndParseEtherAgreeWithParse(t *testing.T) {
 }
 
 func TestParseAllocatesNothing(t *testing.T) {
-	frames := capturedFrames(t)
+	frames := append(capturedFrames(t), dnsFrame(t, dnsNames[0], dnsmessage.TypeA, false))
 	var r flow.Record
 	var failed int
 	allocs := testing.AllocsPerRun(10, func() {
@@ -265,6 +272,9 @@ func FuzzParse(f *testing.F) {
 	for _, frame := range capturedFrames(f) {
 		f.Add(frame)
 	}
+	for _, name := range dnsNames {
+		f.Add(dnsFrame(f, name, dnsmessage.TypeTXT, true))
+	}
 	f.Fuzz(func(t *testing.T, frame []byte) {
 		var r flow.Record
 		err := packet.Parse(frame, &r)
@@ -287,6 +297,9 @@ func FuzzParse(f *testing.F) {
 		}
 		if r.Inner.Valid() && r.Signal != flow.SignalUnreachable {
 			t.Fatal("a quoted packet outside of unreachable")
+		}
+		if d := r.DNS; d != (flow.DNS{}) && (!d.Valid() || r.Proto != flow.ProtoUDP || d.Carried > d.Length || d.Longest > 63) {
+			t.Fatalf("DNS %+v in protocol %d", d, r.Proto)
 		}
 		if len(frame) > 14 {
 			packet.UDP(r.EtherType, frame[14:])

@@ -33,6 +33,7 @@ func transport(b []byte, h *ipHeader, r *flow.Record) error {
 	case flow.ProtoUDP:
 		if err = ports(b, h, r); err == 0 {
 			r.Signal = flow.SignalUDP
+			dns(b, h, r)
 		}
 	case flow.ProtoSCTP:
 		err = ports(b, h, r)
