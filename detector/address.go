@@ -49,3 +49,13 @@ func (a address) looksBroadcast() bool { return a.is4() && a.lo&0xff == 0xff }
 
 // group reports whether an Ethernet address is multicast or broadcast.
 func group(m flow.MAC) bool { return m[0]&1 != 0 }
+
+// private reports whether an address is of private or link-local space: RFC
+// 1918, RFC 6598 (shared), RFC 3927, RFC 4193 and RFC 4291, section 2.5.6.
+func (a address) private() bool {
+	if a.is4() {
+		v := uint32(a.lo)
+		return v>>24 == 10 || v>>20 == 172<<4|1 || v>>16 == 192<<8|168 || v>>22 == 100<<2|1 || v>>16 == 169<<8|254
+	}
+	return a.hi>>57 == 0xfc>>1 || a.hi>>54 == 0xfe80>>6
+}

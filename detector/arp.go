@@ -286,7 +286,7 @@ func (w *arpWatch) raise(s *station, mac flow.MAC, target address, state State, 
 		who = address{}
 	}
 	key := findingKey{kind: KindARPSweep, mac: mac, inPort: s.inPort, exporter: s.exporter}
-	a, changed := w.e.ledger.raise(key, state, s.first, who)
+	a, changed := w.e.ledger.raise(w, key, state, s.first, who)
 	if a == nil {
 		return
 	}

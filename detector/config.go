@@ -23,6 +23,13 @@ type Config struct {
 	// rather than to another switch: only there does the ingress port say
 	// where traffic comes from. Nil means that every port does.
 	Edge func(inPort uint32) bool
+	// Inside says whether an address belongs to the network that is guarded.
+	// Nil means private and link-local addresses (RFC 1918, 4193, 6598,
+	// 3927, 4291).
+	Inside func(netip.Addr) bool
+	// Seed keys the hashes of sketches. 0 takes a random one, as befits a
+	// live network; the same seed gives the same findings in every replay.
+	Seed uint64
 
 	Scan  ScanConfig
 	ARP   ARPConfig
@@ -123,6 +130,8 @@ type LimitConfig struct {
 	Pending  int // of each kind of contact waiting for an answer, 16 bytes each
 	Suspects int // hosts with failures, 528 bytes each
 	MACs     int // stations that ask for addresses, 1.9 kB each
+	Edges    int // client, server and service, 160 bytes each
+	Windows  int // hosts active within a minute, 480 bytes each
 	Cells    int // victim, port, protocol and telemetry, 480 bytes each
 	Findings int // findings at once
 }
@@ -151,7 +160,7 @@ func DefaultConfig() Config {
 		ICMP: FloodConfig{Floor: 1_000, Cap: 5_000, Threshold: 600,
 			Credit: 1, MaxCredit: 2_000, Margin: 1.5, Tau: time.Hour},
 		Limit: LimitConfig{Hosts: 1 << 20, Contacts: 1 << 19, Pending: 1 << 17,
-			Suspects: 1 << 14, MACs: 1 << 12, Cells: 1 << 15, Findings: 1 << 10},
+			Suspects: 1 << 14, MACs: 1 << 12, Cells: 1 << 15, Edges: 1 << 20, Windows: 1 << 20, Findings: 1 << 10},
 		WarmUp:     5 * time.Second,
 		KeepFiring: 10 * time.Second, MaxKeepFiring: time.Hour,
 	}
@@ -189,7 +198,7 @@ func (c *Config) Validate() error {
 			"%s: want no negative credit and a margin of at least 1", f.name)
 	}
 	l := &c.Limit
-	check(min(l.Hosts, l.Contacts, l.Pending, l.Suspects, l.MACs, l.Cells, l.Findings) > 0,
+	check(min(l.Hosts, l.Contacts, l.Pending, l.Suspects, l.MACs, l.Cells, l.Edges, l.Windows, l.Findings) > 0,
 		"limits must be positive")
 	check(c.WarmUp >= 0 && c.KeepFiring > 0 && c.MaxKeepFiring >= c.KeepFiring,
 		"want 0 <= warm-up, 0 < keep firing <= its maximum")

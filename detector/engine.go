@@ -2,6 +2,7 @@ package detector
 
 import (
 	"math"
+	"math/rand/v2"
 
 	"github.com/platelet-sdn/platelet/detector/bounded"
 	"github.com/platelet-sdn/platelet/flowcollector/flow"
@@ -21,7 +22,12 @@ type Engine struct {
 	scan      *scanWatch
 	arp       *arpWatch
 	flood     *floodWatch
+	edges     *edgeWatch
+	windows   *windowWatch
+	sensors   sensors
 	ledger    *ledger
+	seed      uint64       // of the hashes that decide what collides with what
+	current   *flow.Record // being observed, nil while time passes
 	stats     Stats
 }
 
@@ -30,20 +36,28 @@ func New(cfg Config) (*Engine, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	e := &Engine{cfg: cfg, due: math.MaxInt64}
+	e := &Engine{cfg: cfg, due: math.MaxInt64, seed: cfg.Seed}
+	for e.seed == 0 {
+		e.seed = rand.Uint64()
+	}
 	e.hosts = bounded.New[address](cfg.Limit.Hosts, func(h *host) int64 { return h.worth(e.clock.now) })
 	e.scan = newScanWatch(e)
 	e.arp = newARPWatch(e)
 	e.flood = newFloodWatch(e)
 	e.ledger = newLedger(e)
+	e.edges = newEdgeWatch(e)
+	e.windows = newWindowWatch(e)
+	e.sensors = newSensors(e)
 	return e, nil
 }
 
 // Observe takes a batch of records. The batch is not kept.
 func (e *Engine) Observe(batch []flow.Record) {
 	for i := range batch {
-		e.observe(&batch[i])
+		e.current = &batch[i]
+		e.observe(e.current)
 	}
+	e.current = nil
 }
 
 // Advance tells the time when no record does: replies that did not come are
@@ -68,10 +82,13 @@ func (e *Engine) Stats() Stats {
 	s.ContactsPending = e.scan.packets.len() + e.scan.flows.len()
 	s.Suspects, s.Stations = e.scan.suspects.Len(), e.arp.stations.Len()
 	s.Cells, s.Active = e.flood.cells.Len(), len(e.ledger.byKey)
+	s.Edges, s.Windows = e.edges.table.Len(), e.windows.table.Len()
 	s.Shed += e.hosts.Rejected() + e.scan.contacts.Rejected() + e.scan.suspects.Rejected() +
-		e.arp.stations.Rejected() + e.flood.cells.Rejected()
+		e.arp.stations.Rejected() + e.flood.cells.Rejected() +
+		e.edges.table.Rejected() + e.windows.table.Rejected()
 	s.Evicted = e.hosts.Evicted() + e.scan.contacts.Evicted() + e.scan.suspects.Evicted() +
-		e.arp.stations.Evicted() + e.flood.cells.Evicted()
+		e.arp.stations.Evicted() + e.flood.cells.Evicted() +
+		e.edges.table.Evicted() + e.windows.table.Evicted()
 	return s
 }
 
@@ -103,64 +120,73 @@ func (e *Engine) conversation(r *flow.Record, src, dst address) {
 	if _, h := e.hosts.Find(src); h == nil || !h.proven && e.clock.now-h.born < novelty {
 		e.arp.provoke(r)
 	}
+	flooding := false
 	switch r.Signal {
 	case flow.SignalAttempt:
-		e.attempt(r, src, dst)
+		flooding = e.attempt(r, src, dst)
 	case flow.SignalAccept:
 		e.accept(r, src, dst)
 	case flow.SignalRefuse:
 		e.scan.refused(r, src, dst)
 	case flow.SignalUnreachable:
 		e.scan.unreachable(r, src, dst)
+		e.edges.unreachable(r)
+		return
 	case flow.SignalSilence:
 		e.silence(r, src, dst)
 	case flow.SignalUDP:
-		e.udp(r, src, dst)
+		flooding = e.udp(r, src, dst)
 	case flow.SignalICMP:
-		e.icmp(r, src, dst)
+		flooding = e.icmp(r, src, dst)
 	case flow.SignalFinish:
 		e.finish(r, src, dst)
 	case flow.SignalNone:
 		e.data(r, src, dst)
 	}
+	if !flooding { // what floods are made of is no conversation
+		e.edges.observe(r, src, dst)
+	}
 }
 
-// attempt is a TCP SYN or, in logs, the first direction of any connection.
-func (e *Engine) attempt(r *flow.Record, src, dst address) {
+// attempt is a TCP SYN or, in logs, the first direction of any connection. It
+// returns true when the record is taken for part of a flood.
+func (e *Engine) attempt(r *flow.Record, src, dst address) (flooding bool) {
 	e.stats.Attempts++
 	switch r.Proto {
 	case flow.ProtoUDP:
-		e.volume(r, src, dst, classUDP)
+		flooding = e.volume(r, src, dst, classUDP) == alarmed
 		e.contact(r, src, dst)
 	case flow.ProtoICMP, flow.ProtoICMPv6:
-		e.volume(r, src, dst, classICMP)
+		flooding = e.volume(r, src, dst, classICMP) == alarmed
 		if isEchoRequest(r) {
 			e.contact(r, src, dst)
 		}
 	case flow.ProtoTCP:
-		e.syn(r, src, dst)
+		flooding = e.syn(r, src, dst)
 	}
+	return flooding
 }
 
 // syn feeds the SYN flood test, then, unless the victim is being flooded from
 // sources nobody has heard of, the random walk.
-func (e *Engine) syn(r *flow.Record, src, dst address) {
+func (e *Engine) syn(r *flow.Record, src, dst address) (flooding bool) {
 	_, h := e.hosts.Find(src)
 	newcomer := h == nil || h.contacts == 0
 	trusted := e.flood.trusted(h)
 	level := e.flood.syn(r, src, dst, trusted)
 	if newcomer && level == alarmed {
 		e.stats.Gated++
-		return
+		return true
 	}
 	if _, h = e.source(r, src); h != nil && !trusted && h.unproven < math.MaxUint16 {
 		h.unproven++ // taken back should it prove to be real
 	}
 	if newcomer && level != calm {
 		e.stats.Gated++
-		return
+		return true
 	}
 	e.contact(r, src, dst)
+	return false
 }
 
 // contact opens a first contact if the record may prove one.
@@ -204,23 +230,24 @@ func (e *Engine) silence(r *flow.Record, src, dst address) {
 
 // udp is a datagram: volume, and in unsampled telemetry an answer to a
 // contact in the other direction or a contact of its own.
-func (e *Engine) udp(r *flow.Record, src, dst address) {
+func (e *Engine) udp(r *flow.Record, src, dst address) (flooding bool) {
 	level := e.volume(r, src, dst, classUDP)
 	if r.Rate > 1 {
-		return
+		return level != calm
 	}
 	if e.scan.answered(contactKeyOf(dst, src, r.SrcPort, r.Proto)) || isReplyPort(r) {
-		return
+		return level != calm
 	}
 	if level == calm {
 		e.contact(r, src, dst)
 	}
+	return level != calm
 }
 
-func (e *Engine) icmp(r *flow.Record, src, dst address) {
+func (e *Engine) icmp(r *flow.Record, src, dst address) (flooding bool) {
 	level := e.volume(r, src, dst, classICMP)
 	if r.Rate > 1 {
-		return
+		return level != calm
 	}
 	switch {
 	case isEchoReply(r):
@@ -228,6 +255,7 @@ func (e *Engine) icmp(r *flow.Record, src, dst address) {
 	case isEchoRequest(r) && level == calm:
 		e.contact(r, src, dst)
 	}
+	return level != calm
 }
 
 // finish is a FIN: its sender completed a conversation.
@@ -269,7 +297,13 @@ func (e *Engine) volume(r *flow.Record, src, dst address, c class) level {
 
 // expire lets every passed deadline take effect and finds the next.
 func (e *Engine) expire() {
-	e.due = min(e.scan.expire(e.clock.now), e.arp.expire(e.clock.now))
+	now := e.clock.now
+	e.due = math.MaxInt64
+	due := min(e.scan.expire(now), e.arp.expire(now), e.windows.expire(now))
+	for _, s := range e.sensors.times {
+		due = min(due, s.expire(now))
+	}
+	e.due = min(e.due, due) // a sensor may have asked for an earlier time
 }
 
 // edge returns the ingress port if it says where traffic comes from, else 0.
@@ -282,3 +316,15 @@ func (e *Engine) edge(inPort uint32) uint32 {
 
 // link reports whether a port leads to another switch.
 func (e *Engine) link(inPort uint32) bool { return inPort != 0 && e.edge(inPort) == 0 }
+
+// inside reports whether an address is of the network that is guarded.
+func (e *Engine) inside(a address) bool {
+	if e.cfg.Inside != nil {
+		return e.cfg.Inside(a.netip())
+	}
+	return a.private()
+}
+
+// hash mixes a value with the engine's key, so that nobody outside can choose
+// values that collide.
+func (e *Engine) hash(v uint64) uint64 { return mix(v ^ e.seed) }

@@ -6,19 +6,6 @@ import (
 	"github.com/platelet-sdn/platelet/flowcollector/flow"
 )
 
-// Kind names what a finding is about.
-type Kind string
-
-// The kinds of findings.
-const (
-	KindPortScan  Kind = "port-scan"  // many ports of one host (vertical)
-	KindHostSweep Kind = "host-sweep" // one port of many hosts (horizontal)
-	KindARPSweep  Kind = "arp-sweep"  // address resolution of absent hosts
-	KindSYNFlood  Kind = "syn-flood"
-	KindUDPFlood  Kind = "udp-flood"
-	KindICMPFlood Kind = "icmp-flood"
-)
-
 // State is where a finding is in its life.
 type State string
 
@@ -72,7 +59,9 @@ type Finding struct {
 	Score      float64
 	Confidence float64
 	Severity   Severity
-	Technique  string // MITRE ATT&CK technique ID
+	Technique  string // MITRE ATT&CK technique ID, Enterprise matrix
+	ICS        string // the same in the ICS matrix
+	Family     Family
 	Evidence   []Evidence
 	Records    int64 // records behind the evidence
 	// Rate is the attack's estimated packets per second, for floods.
@@ -82,4 +71,23 @@ type Finding struct {
 	// Sequential is true when a sequential test decided, which alone may
 	// contain; everything else needs a second, agreeing detector.
 	Sequential bool
+	// Agrees lists the findings of other families about the same host that
+	// corroborate this one; see MayContain.
+	Agrees []Vote
+	// Excerpt holds some of the records behind the finding, the latest of
+	// them, oldest first.
+	Excerpt []flow.Record
 }
+
+// Vote is a finding that corroborates another.
+type Vote struct {
+	ID     string  `json:"id"`
+	Kind   Kind    `json:"kind"`
+	Family Family  `json:"family"`
+	Score  float64 `json:"score"`
+}
+
+// MayContain reports whether the finding is enough for an action without a
+// person: a sequential test decided, or findings of two families agree. One
+// vote alone only alerts.
+func (f *Finding) MayContain() bool { return f.Sequential || len(f.Agrees) > 0 }

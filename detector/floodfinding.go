@@ -32,7 +32,7 @@ func (w *floodWatch) report(x *cell, lvl level, r *flow.Record, victim address, 
 	}
 	k := findingKey{kind: c.kind(), host: victim, inPort: r.InPort, exporter: w.e.exporters.number(r.Exporter)}
 	who := w.attacker(t, r)
-	a, changed := w.e.ledger.raise(k, state, t.began, who)
+	a, changed := w.e.ledger.raise(w, k, state, t.began, who)
 	x.seen = now
 	if a == nil {
 		return

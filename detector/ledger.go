@@ -10,11 +10,14 @@ import (
 	"github.com/platelet-sdn/platelet/flowcollector/flow"
 )
 
-// findingKey is what a finding is about. Host is the scanner, or the victim
-// of a flood; a sweep of addresses is keyed by mac.
+// findingKey is what a finding is about. Host is the attacker, or the victim
+// of a flood; a sweep of addresses is keyed by mac. Peer and service are set
+// where a host can be found several times for what it does to several.
 type findingKey struct {
 	kind     Kind
 	host     address
+	peer     address
+	service  uint64 // as in contactKey
 	mac      flow.MAC
 	inPort   uint32
 	exporter uint16
@@ -22,7 +25,8 @@ type findingKey struct {
 
 const (
 	maxVictims  = 16
-	maxEvidence = 4
+	maxEvidence = 8
+	maxExcerpt  = 8
 	// paceFactor is how many of its own intervals an attack must be quiet
 	// for; see Config.KeepFiring.
 	paceFactor = 8
@@ -31,7 +35,9 @@ const (
 // active is a finding that is not resolved.
 type active struct {
 	key      findingKey
-	finding  Finding // without Victims and Evidence
+	owner    sensor  // hears that it is resolved
+	finding  Finding // without Victims, Evidence, Agrees and Excerpt
+	who      address // the attacker that byHost knows it by
 	last     int64   // latest evidence
 	pace     float64 // smoothed interval between evidence, nanoseconds
 	victims  [maxVictims]address
@@ -39,6 +45,9 @@ type active struct {
 	next     int
 	evidence [maxEvidence]Evidence
 	reasons  int
+	agrees   []Vote
+	excerpt  [maxExcerpt]flow.Record
+	records  uint64 // ever put into the excerpt
 }
 
 // victim remembers the latest distinct victims.
@@ -72,24 +81,40 @@ func (a *active) snapshot() Finding {
 		f.Victims = append(f.Victims, a.victims[(a.next+maxVictims-1-i)%maxVictims].netip())
 	}
 	f.Evidence = slices.Clone(a.evidence[:a.reasons])
+	f.Agrees = slices.Clone(a.agrees)
+	for n := a.records - min(a.records, maxExcerpt); n < a.records; n++ {
+		f.Excerpt = append(f.Excerpt, a.excerpt[n%maxExcerpt])
+	}
 	return f
+}
+
+// quote keeps a record for the explanation.
+func (a *active) quote(r *flow.Record) {
+	if r == nil {
+		return
+	}
+	a.excerpt[a.records%maxExcerpt] = *r
+	a.records++
 }
 
 // ledger keeps the life of findings.
 type ledger struct {
 	e     *Engine
 	byKey map[findingKey]*active
-	next  int64 // when findings are next looked through
+	// byHost holds the findings that name a host as their attacker.
+	byHost map[address][]*active
+	next   int64 // when findings are next looked through
 }
 
 func newLedger(e *Engine) *ledger {
-	return &ledger{e: e, byKey: map[findingKey]*active{}}
+	return &ledger{e: e, byKey: map[findingKey]*active{}, byHost: map[address][]*active{}}
 }
 
 // raise makes, promotes or refreshes a finding. changed says that its state is
 // new, in which case the caller completes it and calls emit. It returns nil
-// when the finding must not be made. who is the attacker, zero if unknown.
-func (l *ledger) raise(k findingKey, state State, first int64, who address) (a *active, changed bool) {
+// when the finding must not be made. who is the attacker, zero if unknown;
+// owner hears when the finding is over.
+func (l *ledger) raise(owner sensor, k findingKey, state State, first int64, who address) (a *active, changed bool) {
 	now := l.e.clock.now
 	a = l.byKey[k]
 	if a == nil {
@@ -103,11 +128,18 @@ func (l *ledger) raise(k findingKey, state State, first int64, who address) (a *
 		}
 		// What it took to raise the finding is the first guess at its pace:
 		// about four pieces of evidence.
-		a = &active{key: k, last: now, pace: float64(now-first) / 4}
-		a.finding = Finding{Kind: k.kind, FirstSeen: l.e.clock.outside(first)}
+		a = &active{key: k, owner: owner, last: now, pace: float64(now-first) / 4}
+		info, _ := k.kind.Info()
+		a.finding = Finding{Kind: k.kind, FirstSeen: l.e.clock.outside(first), Severity: info.Severity,
+			Technique: info.Technique, ICS: info.ICS, Family: info.Family}
 		a.finding.ID = identify(k, a.finding.FirstSeen, l.e.exporters.at(k.exporter))
 		l.byKey[k] = a
+		if who != (address{}) {
+			a.who = who
+			l.byHost[who] = append(l.byHost[who], a)
+		}
 	}
+	a.quote(l.e.current)
 	l.refresh(a, now)
 	if a.finding.State == state || a.finding.State == StateFiring {
 		return a, false
@@ -142,15 +174,28 @@ func (l *ledger) expire(now int64) {
 	const every = int64(50e6)
 	l.next = now + every
 	for _, a := range l.quiet(now) {
-		delete(l.byKey, a.key)
+		l.remove(a)
 		fired := a.finding.State == StateFiring
 		a.finding.State = StateResolved
 		a.finding.Time = l.e.clock.outside(now)
 		if fired {
-			l.e.resolved(a.key)
+			a.owner.resolved(a.key)
 		}
 		l.emit(a)
 	}
+}
+
+func (l *ledger) remove(a *active) {
+	delete(l.byKey, a.key)
+	if a.who == (address{}) {
+		return
+	}
+	rest := slices.DeleteFunc(l.byHost[a.who], func(x *active) bool { return x == a })
+	if len(rest) == 0 {
+		delete(l.byHost, a.who)
+		return
+	}
+	l.byHost[a.who] = rest
 }
 
 // quiet lists the findings whose evidence has ceased, in a fixed order, so that
@@ -185,14 +230,15 @@ func (l *ledger) dropped(r *flow.Record) {
 // matches reports whether a dropped packet belongs to a finding.
 func (l *ledger) matches(a *active, r *flow.Record, src, dst address) bool {
 	k := &a.key
-	switch k.kind {
-	case KindPortScan, KindHostSweep:
-		return k.host == src
-	case KindARPSweep:
-		return k.mac == r.SrcMAC
-	default:
+	switch {
+	case k.kind.flood():
 		return k.host == dst && (k.inPort == r.InPort || k.inPort == 0) && a.finding.Proto == r.Proto
+	case k.mac != (flow.MAC{}):
+		return k.mac == r.SrcMAC
+	case a.who != (address{}):
+		return a.who == src
 	}
+	return k.inPort != 0 && k.inPort == r.InPort // a port is all that is known
 }
 
 func (l *ledger) snapshots() []Finding {
@@ -211,26 +257,19 @@ func (l *ledger) snapshots() []Finding {
 func identify(k findingKey, first int64, x flow.Exporter) string {
 	h := sha256.New()
 	h.Write([]byte(k.kind))
-	b := make([]byte, 0, 64)
+	b := make([]byte, 0, 96)
 	b = binary.BigEndian.AppendUint64(b, k.host.hi)
 	b = binary.BigEndian.AppendUint64(b, k.host.lo)
 	b = append(b, k.mac[:]...)
+	if k.peer != (address{}) || k.service != 0 {
+		b = binary.BigEndian.AppendUint64(b, k.peer.hi)
+		b = binary.BigEndian.AppendUint64(b, k.peer.lo)
+		b = binary.BigEndian.AppendUint64(b, k.service)
+	}
 	b = binary.BigEndian.AppendUint32(b, k.inPort)
 	b = binary.BigEndian.AppendUint64(b, uint64(first))
 	b = binary.BigEndian.AppendUint32(b, x.Domain)
 	h.Write(b)
 	h.Write(x.Addr.AsSlice())
 	return "f-" + hex.EncodeToString(h.Sum(nil)[:8])
-}
-
-// resolved lets the detector that made a finding start afresh.
-func (e *Engine) resolved(k findingKey) {
-	switch k.kind {
-	case KindPortScan, KindHostSweep:
-		e.scan.resolved(k)
-	case KindARPSweep:
-		e.arp.resolved(k)
-	default:
-		e.flood.resolved(k)
-	}
 }

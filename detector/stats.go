@@ -35,5 +35,7 @@ type Stats struct {
 	Suspects        int `json:"suspects"`         // now
 	Stations        int `json:"stations"`         // now
 	Cells           int `json:"cells"`            // now
+	Edges           int `json:"edges"`            // now
+	Windows         int `json:"windows"`          // now
 	Active          int `json:"active"`           // now: findings not resolved
 }

@@ -113,10 +113,10 @@ func (s *suspect) distinct() (hosts, ports int) {
 // Vander-Zanden and Taylor, ACM TODS 15(2), 1990), good to about 1,000.
 type sketch [4]uint64
 
-func (k *sketch) add(v uint64) {
-	h := mix(v)
-	k[h>>6&3] |= 1 << (h & 63)
-}
+func (k *sketch) add(v uint64) { k.put(mix(v)) }
+
+// put adds a value that is hashed already.
+func (k *sketch) put(h uint64) { k[h>>6&3] |= 1 << (h & 63) }
 
 // estimate returns +Inf when the sketch is too full to tell.
 func (k *sketch) estimate() float64 {

@@ -104,7 +104,7 @@ func (w *scanWatch) decide(h *host, s *suspect, k contactKey) {
 // raise makes or refreshes the finding about a host.
 func (w *scanWatch) raise(h *host, s *suspect, k contactKey, kind Kind, state State, walk float64) {
 	key := findingKey{kind: kind, host: k.src}
-	a, changed := w.e.ledger.raise(key, state, s.first, k.src)
+	a, changed := w.e.ledger.raise(w, key, state, s.first, k.src)
 	if a == nil {
 		return
 	}

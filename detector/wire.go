@@ -21,11 +21,15 @@ type wireFinding struct {
 	Confidence float64    `json:"confidence"`
 	Severity   Severity   `json:"severity"`
 	Technique  string     `json:"technique"`
+	ICS        string     `json:"technique_ics,omitempty"`
+	Family     Family     `json:"family"`
 	State      State      `json:"state"`
 	Evidence   []Evidence `json:"evidence"`
 	Records    int64      `json:"records"`
 	Spoofed    bool       `json:"spoofed"`
 	Sequential bool       `json:"sequential"`
+	MayContain bool       `json:"may_contain"`
+	Agrees     []Vote     `json:"agrees,omitempty"`
 	Exporter   string     `json:"exporter,omitempty"`
 	Domain     uint32     `json:"domain,omitempty"`
 	InPort     uint32     `json:"in_port,omitempty"`
@@ -40,9 +44,9 @@ func (f Finding) MarshalJSON() ([]byte, error) {
 	w := wireFinding{
 		Type: "finding", ID: f.ID, Time: stamp(f.Time), FirstSeen: stamp(f.FirstSeen),
 		Kind: f.Kind, Host: text(f.Host), Victims: make([]string, 0, len(f.Victims)),
-		Score: f.Score, Confidence: f.Confidence, Severity: f.Severity, Technique: f.Technique,
+		Score: f.Score, Confidence: f.Confidence, Severity: f.Severity, Technique: f.Technique, ICS: f.ICS, Family: f.Family,
 		State: f.State, Evidence: f.Evidence, Records: f.Records,
-		Spoofed: f.Spoofed, Sequential: f.Sequential,
+		Spoofed: f.Spoofed, Sequential: f.Sequential, MayContain: f.MayContain(), Agrees: f.Agrees,
 		Exporter: text(f.Exporter.Addr), Domain: f.Exporter.Domain, InPort: f.InPort,
 		Proto: f.Proto, DstPort: f.DstPort, Rate: f.Rate, Baseline: f.Baseline,
 	}

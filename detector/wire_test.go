@@ -11,7 +11,7 @@ func TestFindingJSON(t *testing.T) {
 	f := Finding{ID: "f-0123456789abcdef", Kind: KindPortScan, State: StateFiring,
 		Time: 1_700_000_001_500_000_000, FirstSeen: 1_700_000_000_000_000_000,
 		Host: netip.MustParseAddr("10.0.0.3"), Victims: []netip.Addr{netip.MustParseAddr("10.0.0.9")},
-		Score: 0.97, Confidence: 0.99, Severity: SeverityHigh, Technique: "T1046", Records: 37, Sequential: true,
+		Score: 0.97, Confidence: 0.99, Severity: SeverityHigh, Technique: "T1046", Family: FamilySequential, Records: 37, Sequential: true,
 		Evidence: []Evidence{{"failed_first_contacts", 12, 0.2, 0.71}}}
 	b, err := json.Marshal(f)
 	if err != nil {
@@ -19,9 +19,9 @@ func TestFindingJSON(t *testing.T) {
 	}
 	const want = `{"type":"finding","id":"f-0123456789abcdef","time":"2023-11-14T22:13:21.5Z",` +
 		`"first_seen":"2023-11-14T22:13:20Z","kind":"port-scan","host":"10.0.0.3","victims":["10.0.0.9"],` +
-		`"score":0.97,"confidence":0.99,"severity":"high","technique":"T1046","state":"firing",` +
+		`"score":0.97,"confidence":0.99,"severity":"high","technique":"T1046","family":"sequential","state":"firing",` +
 		`"evidence":[{"feature":"failed_first_contacts","value":12,"baseline":0.2,"contribution":0.71}],` +
-		`"records":37,"spoofed":false,"sequential":true}`
+		`"records":37,"spoofed":false,"sequential":true,"may_contain":true}`
 	if string(b) != want {
 		t.Errorf("have %s\nwant %s", b, want)
 	}
