@@ -41,6 +41,7 @@ const (
 	nxConjunction     uint16 = 34
 	nxCT              uint16 = 35
 	nxNAT             uint16 = 36
+	nxController2     uint16 = 37
 	nxCTClear         uint16 = 43
 	nxResubmitTableCT uint16 = 44
 )
@@ -163,6 +164,8 @@ func decodeNicira(subtype uint16, b []byte, depth int) (Action, error) {
 		return decodeNAT(b), nil
 	case subtype == nxRegLoad2:
 		return decodeSetField(b[10:])
+	case subtype == nxController2:
+		return decodeController2(b), nil
 	case len(b) == 16:
 		return decodeNicira16(subtype, b), nil
 	case len(b) == 24:

@@ -1,6 +1,7 @@
 package openflow
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -347,19 +348,83 @@ func (DecTTL) append(b []byte) []byte   { return append(b, 0, byte(actionDecTTL)
 func (DecTTL) check(s *situation) error { return s.need("dec_ttl", prereqIP) }
 func (DecTTL) String() string           { return "dec_ttl" }
 
-// Controller sends the packet to the controllers of one ID (nicira-ext,
-// NXAST_CONTROLLER).
+// Controller sends a copy of the packet to the controllers of one ID
+// (nicira-ext, NXAST_CONTROLLER); the packet itself goes on to the next action.
 type Controller struct {
 	MaxLen uint16 // see Output
 	ID     uint16
 	Reason uint8 // as PacketIn.Reason shows it
+	// Meter, if not 0, limits these copies: it drops what is above its rate of
+	// them, and never the packet (NXAST_CONTROLLER2). Open vSwitch takes a meter
+	// that does not exist for none.
+	Meter uint32
 }
 
+// Properties of NXAST_CONTROLLER2 (nicira-ext, enum
+// nx_action_controller2_prop_type).
+const (
+	controllerMaxLen uint16 = 0
+	controllerID     uint16 = 1
+	controllerReason uint16 = 2
+	controllerMeter  uint16 = 5
+	// controllerAll is the MaxLen that Open vSwitch leaves out.
+	controllerAll uint16 = 0xffff
+)
+
 func (a Controller) append(b []byte) []byte {
+	if a.Meter != 0 {
+		return a.appendMetered(b)
+	}
 	b = appendNicira(b, 16, nxController)
 	b = binary.BigEndian.AppendUint16(b, a.MaxLen)
 	b = binary.BigEndian.AppendUint16(b, a.ID)
 	return append(b, a.Reason, 0)
+}
+
+// appendMetered encodes the form with properties, those alone that Open vSwitch
+// would encode: each takes eight bytes, the value first.
+func (a Controller) appendMetered(b []byte) []byte {
+	start := len(b)
+	property := func(kind uint16, length byte, value uint32) {
+		b = binary.BigEndian.AppendUint16(b, kind)
+		b = binary.BigEndian.AppendUint32(append(b, 0, length), value)
+	}
+	b = zeros(appendNicira(b, 0, nxController2), 6)
+	if a.MaxLen != controllerAll {
+		property(controllerMaxLen, 8, uint32(a.MaxLen)<<16)
+	}
+	if a.ID != 0 {
+		property(controllerID, 8, uint32(a.ID)<<16)
+	}
+	if a.Reason != ReasonAction {
+		property(controllerReason, 5, uint32(a.Reason)<<24)
+	}
+	property(controllerMeter, 8, a.Meter)
+	return finishAction(b, start)
+}
+
+// decodeController2 returns nil for what our fields cannot say.
+func decodeController2(b []byte) Action {
+	a := Controller{MaxLen: controllerAll, Reason: ReasonAction}
+	for p := b[16:]; len(p) >= 8; p = p[8:] {
+		value := binary.BigEndian.Uint32(p[4:])
+		switch binary.BigEndian.Uint16(p) {
+		case controllerMaxLen:
+			a.MaxLen = uint16(value >> 16)
+		case controllerID:
+			a.ID = uint16(value >> 16)
+		case controllerReason:
+			a.Reason = uint8(value >> 24)
+		case controllerMeter:
+			a.Meter = value
+		default:
+			return nil
+		}
+	}
+	if a.Meter == 0 || !bytes.Equal(a.append(nil), b) {
+		return nil
+	}
+	return a
 }
 
 func (a Controller) check(*situation) error {
@@ -370,11 +435,15 @@ func (a Controller) check(*situation) error {
 }
 
 func (a Controller) String() string {
-	reason := [...]string{"no_match", "action", "invalid_ttl"}
-	if int(a.Reason) >= len(reason) {
-		return fmt.Sprintf("controller(max_len=%d,id=%d,reason=%d)", a.MaxLen, a.ID, a.Reason)
+	reason := fmt.Sprint(a.Reason)
+	if names := [...]string{"no_match", "action", "invalid_ttl"}; int(a.Reason) < len(names) {
+		reason = names[a.Reason]
 	}
-	return fmt.Sprintf("controller(max_len=%d,id=%d,reason=%s)", a.MaxLen, a.ID, reason[a.Reason])
+	meter := ""
+	if a.Meter != 0 {
+		meter = fmt.Sprintf(",meter_id=%d", a.Meter)
+	}
+	return fmt.Sprintf("controller(max_len=%d,id=%d,reason=%s%s)", a.MaxLen, a.ID, reason, meter)
 }
 
 // Conjunction makes the flow one of Of clauses of a conjunctive match, of

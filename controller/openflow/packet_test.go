@@ -257,3 +257,66 @@ func TestPacketOutAndIn(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// Copies of packets go to the controllers of their ID alone, and a meter takes
+// from the copies, never from the packets.
+func TestMeteredCopiesForOneController(t *testing.T) {
+	ctx, _, target := realSwitch(t, "plcopies")
+	dial := func(id uint16) *Conn {
+		c, err := Dial(ctx, target)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		if err := errors.Join(c.SetAsync(ctx, Async{PacketIn: true}), c.SetControllerID(ctx, id)); err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	ours, theirs := dial(0x504c), dial(0)
+	const burst, sent = 7, 40
+	meter := Meter{ID: 9, Flags: MeterPktps | MeterBurst | MeterStats, Rate: 1, Burst: burst, Bands: 1}
+	copied := Flow{Priority: 9, Match: Match{EthType(0x0800)}, Instructions: Instructions{Actions: []Action{
+		Controller{MaxLen: 65535, ID: 0x504c, Reason: ReasonAction, Meter: meter.ID}, Resubmit{Table: 5}}}}
+	passed := Flow{Table: 5, Priority: 9, Cookie: 5, Instructions: Instructions{Actions: []Action{Controller{MaxLen: 65535, Reason: ReasonAction}}}}
+	if err := ours.Commit(ctx, Tx{AddMeters: []Meter{meter}, Flows: []FlowMod{{Flow: copied}, {Flow: passed}}}); err != nil {
+		t.Fatal(err)
+	}
+	packet := connection{0, 17, netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2"), 1000, 53}.frame(t)
+	for range sent {
+		if err := theirs.PacketOut(ctx, PacketOut{InPort: PortLocal, Actions: []Action{Output{Port: PortTable}}, Data: packet}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range sent { // every packet went on to the second table
+		if p := nextPacket(ctx, t, theirs); p.Table != 5 {
+			t.Fatalf("packet %d for ID 0 comes from table %d", i, p.Table)
+		}
+	}
+	if p := nextPacket(ctx, t, ours); p.Table != 0 || p.InPort != PortLocal || !slices.Equal(p.Data, packet) {
+		t.Errorf("got %+v", p)
+	}
+	if err := ours.Barrier(ctx); err != nil {
+		t.Fatal(err)
+	}
+	// The meter gives one back each second, on a slow machine several.
+	if n := len(ours.Async()) + 1; n < burst || n > sent/2 {
+		t.Errorf("%d of %d copies came, with a burst of %d", n, sent, burst)
+	}
+}
+
+// nextPacket waits for a packet-in.
+func nextPacket(ctx context.Context, t *testing.T, c *Conn) PacketIn {
+	t.Helper()
+	select {
+	case m := <-c.Async():
+		p, err := DecodePacketIn(m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	case <-ctx.Done():
+		t.Fatal("no packet came in")
+	}
+	return PacketIn{}
+}

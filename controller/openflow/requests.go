@@ -28,6 +28,28 @@ func (c *Conn) SetAsync(ctx context.Context, a Async) error {
 	return joined(errs)
 }
 
+// nxtSetControllerID is NXT_SET_CONTROLLER_ID (nicira-ext).
+const nxtSetControllerID uint32 = 20
+
+// SetControllerID gives this connection an ID: of the packets that flows send
+// to controllers (see Controller) it gets those for its ID and no others. A
+// connection starts with ID 0, which is everybody's.
+func (c *Conn) SetControllerID(ctx context.Context, id uint16) error {
+	body := binary.BigEndian.AppendUint32(nil, experimenterNicira)
+	body = binary.BigEndian.AppendUint32(body, nxtSetControllerID)
+	body = binary.BigEndian.AppendUint16(zeros(body, 6), id)
+	errs, err := c.sendChecked(ctx, 1, func(b []byte, _ int, xid uint32) []byte {
+		return appendMessage(b, TypeExperimenter, xid, body)
+	})
+	if err == nil {
+		err = joined(errs)
+	}
+	if err != nil {
+		return fmt.Errorf("take controller ID %d: %w", id, err)
+	}
+	return nil
+}
+
 // SetConfig sets how much of a packet the switch sends to the controller
 // (section 7.3.2); fragments are handled normally.
 func (c *Conn) SetConfig(ctx context.Context, missSendLen uint16) error {

@@ -91,7 +91,7 @@ func sampleActions() [][]Action {
 		{Move{Src: RegBits(1, 4, 8), Dst: Subfield{Field: FieldMetadata, Bits: 8}}, Move{Src: Whole(FieldEthSrc), Dst: Whole(FieldEthDst)}},
 		{Load{Dst: Whole(FieldTunID), Value: 77}, Load{Dst: Subfield{Field: FieldXXReg0 + 1, Offset: 64, Bits: 8}, Value: 1}},
 		{Conjunction{ID: 5, Clause: 1, Of: 2}, Conjunction{ID: 6, Clause: 3, Of: 3}},
-		{Controller{MaxLen: 100, ID: 7, Reason: ReasonAction}, Output{Port: PortController, MaxLen: 65535}, ToGroup{ID: 9}, SetQueue{ID: 3}},
+		{Controller{MaxLen: 100, ID: 7, Reason: ReasonAction}, Controller{MaxLen: 65535, ID: 8, Reason: ReasonAction, Meter: 3}, Controller{MaxLen: 64, Reason: ReasonInvalidTTL, Meter: 5}, Output{Port: PortController, MaxLen: 65535}, ToGroup{ID: 9}, SetQueue{ID: 3}},
 		{PushVLAN{EtherType: 0x8100}, SetField{Field: VLAN(6)}, PopVLAN{}},
 		{CTClear{}, Output{Port: PortInPort}},
 		{Note{Data: "held by us\x00\x00\x00\x00"}, Output{Port: 1}},

@@ -133,6 +133,10 @@ func (r *run) perform(ops []op, ct Conntrack, nested int) {
 			return
 		}
 		switch {
+		case o.meter != 0 && o.effect != nil: // of a copy, which alone is dropped
+			if m := r.s.meters[o.meter]; m == nil || r.traced || m.pass(r.s.cfg.Now(), o.p.Length) {
+				r.record(o)
+			}
 		case o.meter != 0:
 			if !r.metered(o) {
 				return

@@ -69,7 +69,7 @@ type op struct {
 	p      Packet
 	by     *Rule
 	effect Effect // something to record, if not one of:
-	meter  uint32
+	meter  uint32 // with an effect, its own meter
 	ct     *of.Conntrack
 	zone   uint16
 	clear  bool
@@ -197,7 +197,7 @@ func (w *walk) action(a of.Action) bool {
 	case of.DecTTL:
 		return w.decTTL()
 	case of.Controller:
-		w.emit(op{effect: ToController{Reason: a.Reason, MaxLen: a.MaxLen, ID: a.ID, Packet: w.p}})
+		w.emit(op{meter: a.Meter, effect: ToController{Reason: a.Reason, MaxLen: a.MaxLen, ID: a.ID, Packet: w.p}})
 	case of.Sample:
 		w.emit(op{effect: Sampled{Sample: a, Packet: w.p}})
 	default:
