@@ -32,6 +32,10 @@ type ReplaySummary struct {
 // maxReplayHosts bounds the count of distinct addresses.
 const maxReplayHosts = 1 << 22
 
+// replaySeed keys the sketches, so that a recording gives the same findings
+// every time.
+const replaySeed = 1
+
 // replayTick is how often, in recorded time, the detectors are told the time.
 const replayTick = int64(10 * time.Millisecond)
 
@@ -46,9 +50,11 @@ func Replay(ctx context.Context, cfg config.File, inputs []string, stdin io.Read
 		return sum, nil, err
 	}
 	defer r.Close()
-	run := &replayRun{cfg: cfg.ResponseConfig(), out: out, text: format == "text", hosts: map[netip.Addr]struct{}{}}
+	run := &replayRun{cfg: cfg.ResponseConfig(), out: out, text: format == "text", hosts: map[netip.Addr]struct{}{},
+		told: map[string]struct{}{}, decided: map[string]struct{}{}}
 	dc := cfg.DetectorConfig()
 	dc.Emit = run.finding
+	dc.Seed = replaySeed
 	engine, err := detector.New(dc)
 	if err != nil {
 		return sum, nil, fmt.Errorf("detectors: %w", err)
@@ -72,6 +78,7 @@ type replayRun struct {
 	out                 io.Writer
 	text                bool
 	hosts               map[netip.Addr]struct{}
+	told, decided       map[string]struct{} // by finding
 	findings, decisions int
 	err                 error
 }
@@ -116,17 +123,32 @@ func (r *replayRun) count(a netip.Addr) {
 	}
 }
 
-// finding prints a finding when it fires, and what would be done.
+// finding prints a finding when it fires, and what would be done, which may be
+// known only later, when another finding corroborates it.
 func (r *replayRun) finding(f detector.Finding) {
 	if f.State != detector.StateFiring || r.err != nil {
 		return
 	}
+	if _, again := r.told[f.ID]; !again {
+		r.told[f.ID] = struct{}{}
+		r.tell(f)
+	}
+	if _, again := r.decided[f.ID]; !again {
+		r.propose(f)
+	}
+}
+
+func (r *replayRun) tell(f detector.Finding) {
 	r.findings++
 	r.print(f, fmt.Sprintf("%s finding  %s %s by %s, score %.2f, %d records", time.Unix(0, f.Time).UTC().Format(time.RFC3339Nano), f.ID, f.Kind, attacker(f), f.Score, f.Records))
+}
+
+func (r *replayRun) propose(f detector.Finding) {
 	d, ok := response.Propose(r.cfg, f)
 	if !ok {
 		return
 	}
+	r.decided[f.ID] = struct{}{}
 	if p, protected := r.cfg.Protected.Covers(d.Target.Host); protected && d.Target.Host.IsValid() {
 		d.State = response.StateRefused
 		d.Why += fmt.Sprintf("; refused: %s is protected by %s", d.Target.Host, p)

@@ -14,11 +14,11 @@ import (
 
 // Propose says what the ladder asks for on a finding, before any guard and
 // wherever the target attaches; ok is false where the answer is to do
-// nothing but tell. It is a pure function, so that replay proposes what a
+// nothing but tell: by configuration, or because one vote alone is not enough. It is a pure function, so that replay proposes what a
 // live controller would.
 func Propose(cfg Config, f detector.Finding) (d Decision, ok bool) {
 	action := cfg.Actions[f.Kind]
-	if !action.Contains() {
+	if !action.Contains() || !f.MayContain() {
 		return Decision{}, false
 	}
 	if f.Spoofed && action == ActionQuarantine {
@@ -79,6 +79,11 @@ func why(f detector.Finding) string {
 	for _, e := range top[:min(2, len(top))] {
 		fmt.Fprintf(&b, "%s%s %.4g against a normal %.3g", sep, e.Feature, e.Value, e.Baseline)
 		sep = ", "
+	}
+	sep = "; agrees with "
+	for _, v := range f.Agrees[:min(2, len(f.Agrees))] {
+		fmt.Fprintf(&b, "%s%s (%s, %.2f)", sep, v.Kind, v.ID, v.Score)
+		sep = " and "
 	}
 	return b.String()
 }
