@@ -33,6 +33,8 @@ const (
 	unreachable                // refused by ICMP
 	silent                     // no answer in time; may be taken back
 	unknown                    // cannot be judged
+	odd                        // begun by a segment that no honest stack sends
+	stray                      // begun by the end of a connection that nobody saw
 )
 
 // contact is what became of a first contact.

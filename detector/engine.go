@@ -138,6 +138,9 @@ func (e *Engine) conversation(r *flow.Record, src, dst address) {
 		flooding = e.udp(r, src, dst)
 	case flow.SignalICMP:
 		flooding = e.icmp(r, src, dst)
+	case flow.SignalProbe:
+		e.scan.probed(r, src, dst)
+		return // part of no conversation
 	case flow.SignalFinish:
 		e.finish(r, src, dst)
 	case flow.SignalNone:
@@ -261,7 +264,7 @@ func (e *Engine) icmp(r *flow.Record, src, dst address) (flooding bool) {
 // finish is a FIN: its sender completed a conversation.
 func (e *Engine) finish(r *flow.Record, src, dst address) {
 	e.flood.finished(r, src, dst)
-	e.scan.closed(contactKeyOf(src, dst, r.DstPort, r.Proto))
+	e.scan.finished(r, src, dst)
 }
 
 // data is traffic that neither opens nor closes: an acknowledgement shows that

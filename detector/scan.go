@@ -163,7 +163,8 @@ func (w *scanWatch) refused(r *flow.Record, src, dst address) {
 		w.thinned = w.e.clock.now
 	}
 	k := contactKeyOf(dst, src, r.SrcPort, r.Proto)
-	if c, h := w.find(k); h != nil && c.open() {
+	c, h := w.find(k)
+	if h != nil && (c.open() || c.state == stray && w.narrow(k)) {
 		w.fail(c, h, k, refused)
 	}
 }

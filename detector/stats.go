@@ -12,6 +12,7 @@ type Stats struct {
 	Unreachable uint64 `json:"unreachable"` // failures by ICMP
 	Silent      uint64 `json:"silent"`      // failures by silence
 	Late        uint64 `json:"late"`        // silences taken back by a late answer
+	Odd         uint64 `json:"odd"`         // failures by sending what no honest stack sends
 
 	// Abstained counts attempts that could not be judged because sampling
 	// or the exporter hides their answers; Gated those of unheard-of

@@ -16,6 +16,7 @@ type suspect struct {
 	refused     uint32
 	unreachable uint32
 	silent      uint32
+	odd         uint32 // by what was sent, whatever the answer
 	early       uint32 // unanswered at once, when that decided
 	records     int64
 	recent      [recentFailures]target
@@ -77,7 +78,7 @@ func (s *suspect) drop(t target) {
 func (s *suspect) shape() (Kind, bool) {
 	hosts, ports := s.distinct()
 	kind := KindHostSweep
-	if ports > hosts {
+	if ports > hosts || hosts == 1 {
 		kind = KindPortScan
 	}
 	n := s.filled

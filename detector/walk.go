@@ -18,7 +18,7 @@ func (w *scanWatch) fail(c *contact, h *host, k contactKey, how outcome) {
 	}
 	s := w.suspect(k.src)
 	t := target{k.dst, k.service}
-	if s == nil || s.has(t) {
+	if s == nil || s.has(t) && (how != odd || k.port() != 0) {
 		return // a retry of what already failed, its contact long evicted
 	}
 	weight := w.up
@@ -69,6 +69,8 @@ func (s *suspect) fail(t target, how outcome, now int64) {
 		s.records++
 	case silent:
 		s.silent++
+	case odd:
+		s.odd++
 	}
 }
 
@@ -93,11 +95,12 @@ func (w *scanWatch) decide(h *host, s *suspect, k contactKey) {
 		return
 	}
 	kind, concentrated := s.shape()
+	walk := max(h.walk, min(float64(s.odd)*w.up, 2*w.threshold))
 	switch {
-	case concentrated && (h.walk >= w.threshold || h.firing > 0):
-		w.raise(h, s, k, kind, StateFiring, max(h.walk, w.threshold))
-	case concentrated && w.e.cfg.EmitPending && h.walk >= w.threshold/2:
-		w.raise(h, s, k, kind, StatePending, h.walk)
+	case concentrated && (walk >= w.threshold || h.firing > 0):
+		w.raise(h, s, k, kind, StateFiring, max(walk, w.threshold))
+	case concentrated && w.e.cfg.EmitPending && walk >= w.threshold/2:
+		w.raise(h, s, k, kind, StatePending, walk)
 	}
 }
 
@@ -152,6 +155,9 @@ func (w *scanWatch) explain(a *active, h *host, s *suspect, kind Kind) {
 		Evidence{"failed_first_contacts", n, base, float64(s.refused+s.unreachable) / n},
 		Evidence{"silent_first_contacts", float64(s.silent + s.early), base, float64(s.silent+s.early) / n},
 	)
+	if s.odd > 0 {
+		a.explain(Evidence{"malformed_segments", float64(s.odd), 0, float64(s.odd) / n})
+	}
 	hosts, ports := finite(s.hosts.estimate()), finite(s.ports.estimate())
 	if kind == KindPortScan {
 		a.explain(Evidence{"distinct_ports", max(ports, float64(s.early)), 1, 0})

@@ -106,6 +106,8 @@ type Tap struct {
 	RST float64 `yaml:"rst"`
 	// TCP FIN
 	FIN float64 `yaml:"fin"`
+	// TCP segments that no honest stack sends, such as those of FIN, NULL and Xmas scans
+	Probe float64 `yaml:"probe"`
 	// ICMP and ICMPv6 destination unreachable
 	Unreachable float64 `yaml:"unreachable"`
 	// UDP datagrams
@@ -207,7 +209,7 @@ func Default() File {
 		Telemetry: Telemetry{
 			SFlow: netip.MustParseAddrPort("127.0.0.1:6343"), IPFIX: netip.MustParseAddrPort("127.0.0.1:4739"),
 			Sampling: 10, Polling: 5, CollectorSet: 20556,
-			Tap: Tap{SYN: 1, SYNACK: 1, RST: 1, FIN: 1, Unreachable: 1, UDP: 0.03, ICMP: 0.03, ARP: 1},
+			Tap: Tap{SYN: 1, SYNACK: 1, RST: 1, FIN: 1, Probe: 1, Unreachable: 1, UDP: 0.03, ICMP: 0.03, ARP: 1},
 		},
 		Detection: Detection{
 			ReplyTimeout: d.Scan.ReplyTimeout, MaxUnanswered: d.Scan.MaxUnanswered, KeepFiring: d.KeepFiring,
@@ -279,7 +281,7 @@ func (f *File) check(want func(ok bool, path, format string, args ...any)) {
 	want(t.IPFIX.IsValid(), "telemetry.ipfix", "needs an address and port")
 	want(t.Sampling >= 1 && t.Sampling <= 1<<24, "telemetry.sampling", "%d is outside 1 to %d", t.Sampling, 1<<24)
 	want(t.Polling >= 0 && t.Polling <= 3600, "telemetry.polling", "%d is outside 0 to 3600 s", t.Polling)
-	for name, v := range map[string]float64{"syn": t.Tap.SYN, "syn_ack": t.Tap.SYNACK, "rst": t.Tap.RST, "fin": t.Tap.FIN,
+	for name, v := range map[string]float64{"syn": t.Tap.SYN, "syn_ack": t.Tap.SYNACK, "rst": t.Tap.RST, "fin": t.Tap.FIN, "probe": t.Tap.Probe,
 		"unreachable": t.Tap.Unreachable, "udp": t.Tap.UDP, "icmp": t.Tap.ICMP, "arp": t.Tap.ARP} {
 		want(v >= 0 && v <= 1, "telemetry.tap."+name, "%v is outside 0 to 1", v)
 	}
@@ -334,7 +336,7 @@ func (f *File) TapProbabilities() map[flow.Signal]uint16 {
 	t := &f.Telemetry.Tap
 	return map[flow.Signal]uint16{
 		flow.SignalAttempt: probability(t.SYN), flow.SignalAccept: probability(t.SYNACK), flow.SignalRefuse: probability(t.RST),
-		flow.SignalFinish: probability(t.FIN), flow.SignalUnreachable: probability(t.Unreachable), flow.SignalUDP: probability(t.UDP),
+		flow.SignalFinish: probability(t.FIN), flow.SignalProbe: probability(t.Probe), flow.SignalUnreachable: probability(t.Unreachable), flow.SignalUDP: probability(t.UDP),
 		flow.SignalICMP: probability(t.ICMP), flow.SignalARPRequest: probability(t.ARP), flow.SignalARPReply: probability(t.ARP),
 	}
 }

@@ -8,7 +8,7 @@ import (
 )
 
 func TestTapPointRoundTrip(t *testing.T) {
-	for s := flow.SignalAttempt; s <= flow.SignalICMP; s++ {
+	for s := flow.SignalAttempt; s <= flow.SignalProbe; s++ {
 		for _, p := range []uint16{1, 655, flow.FullProbability} {
 			got, rate, ok := flow.ParseTapPoint(flow.TapPoint(s, p))
 			if want := 65535 / float64(p); !ok || got != s || rate != want {

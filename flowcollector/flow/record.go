@@ -93,6 +93,12 @@ const (
 	// SignalSilence is a log's own statement that nobody answered (Zeek S0,
 	// Argus INT and the like): the attempt failed, no reply will follow.
 	SignalSilence Signal = 11
+	// SignalProbe is a TCP segment that no honest stack sends: without ACK,
+	// SYN and RST, whatever else is set (the NULL, FIN and Xmas scans of
+	// nmap), with SYN and FIN together, or cut by fragmentation before its
+	// control bits (RFC 1858, section 3). Ports are 0 where a switch reports
+	// the last of these.
+	SignalProbe Signal = 12
 )
 
 // Verdict says what the switch did with the packets of a record.

@@ -181,7 +181,7 @@ func tapFlags(s flow.Signal) uint8 {
 func Signal(r *flow.Record) flow.Signal {
 	switch r.Proto {
 	case flow.ProtoTCP:
-		if r.Packets == 1 {
+		if r.Packets == 1 && r.TCPFlags != 0 { // none are known, or it is a fragment
 			return packet.TCPSignal(r.TCPFlags)
 		}
 		switch r.TCPFlags &^ (flow.ECE | flow.CWR) {

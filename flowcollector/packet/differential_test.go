@@ -56,6 +56,8 @@ func oracleTransport(layer gopacket.Layer, r *flow.Record) {
 		switch {
 		case l.RST:
 			r.Signal = flow.SignalRefuse
+		case l.SYN && l.FIN, !l.SYN && !l.ACK:
+			r.Signal = flow.SignalProbe
 		case l.SYN && l.ACK:
 			r.Signal = flow.SignalAccept
 		case l.SYN:

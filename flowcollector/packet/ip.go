@@ -11,6 +11,8 @@ const (
 	ipv4Len        = 20
 	ipv6Len        = 40
 	fragOffsetMask = 0x1fff
+	moreFragments  = 0x2000 // IPv4
+	moreFragments6 = 1
 )
 
 // IPv6 extension headers (RFC 8200, section 4, and IANA's list of them).
@@ -40,6 +42,8 @@ type ipHeader struct {
 	// fragment is true for a fragment other than the first: its payload
 	// does not start with a transport header.
 	fragment bool
+	// first is true for the first of several fragments.
+	first bool
 }
 
 func ipv4(b []byte, off int, r *flow.Record) error {
@@ -86,6 +90,7 @@ func ipv4Header(b []byte, off int) (ipHeader, Error) {
 	if p[0]>>4 != 4 || headerLen < ipv4Len || total < headerLen {
 		return ipHeader{}, newError(Malformed, off)
 	}
+	frag := binary.BigEndian.Uint16(p[6:])
 	return ipHeader{
 		src:      netip.AddrFrom4([4]byte(p[12:16])),
 		dst:      netip.AddrFrom4([4]byte(p[16:20])),
@@ -93,7 +98,8 @@ func ipv4Header(b []byte, off int) (ipHeader, Error) {
 		ttl:      p[8],
 		payload:  off + headerLen,
 		end:      off + total,
-		fragment: binary.BigEndian.Uint16(p[6:])&fragOffsetMask != 0,
+		fragment: frag&fragOffsetMask != 0,
+		first:    frag&(fragOffsetMask|moreFragments) == moreFragments,
 	}, 0
 }
 
@@ -136,7 +142,9 @@ func (h *ipHeader) skipExtensions(b []byte) Error {
 		switch h.proto {
 		case extFragment:
 			n = 8
-			h.fragment = binary.BigEndian.Uint16(e[2:])>>3 != 0
+			frag := binary.BigEndian.Uint16(e[2:])
+			h.fragment = frag>>3 != 0
+			h.first = !h.fragment && frag&moreFragments6 != 0
 		case extAuth:
 			n = 8 + int(e[1])*4 // RFC 4302, section 2.2
 		}

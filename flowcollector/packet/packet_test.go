@@ -129,14 +129,20 @@ func TestTCPSignal(t *testing.T) {
 	for flags, want := range map[uint8]flow.Signal{
 		flow.SYN:                       flow.SignalAttempt,
 		flow.SYN | flow.ECE | flow.CWR: flow.SignalAttempt,
-		flow.SYN | flow.FIN:            flow.SignalAttempt,
+		flow.SYN | flow.FIN:            flow.SignalProbe,
+		flow.SYN | flow.FIN | flow.ACK: flow.SignalProbe,
+		flow.FIN:                       flow.SignalProbe,
+		flow.FIN | flow.PSH | flow.URG: flow.SignalProbe,
+		flow.PSH:                       flow.SignalProbe,
+		flow.ECE:                       flow.SignalProbe,
 		flow.SYN | flow.ACK:            flow.SignalAccept,
 		flow.SYN | flow.RST:            flow.SignalRefuse,
 		flow.RST | flow.ACK:            flow.SignalRefuse,
 		flow.RST | flow.FIN:            flow.SignalRefuse,
 		flow.FIN | flow.ACK:            flow.SignalFinish,
 		flow.PSH | flow.ACK:            flow.SignalNone,
-		0:                              flow.SignalNone,
+		flow.ACK:                       flow.SignalNone,
+		0:                              flow.SignalProbe,
 	} {
 		if got := packet.TCPSignal(flags); got != want {
 			t.Errorf("flags %#02x: signal %d, want %d", flags, got, want)

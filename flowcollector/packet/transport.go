@@ -67,6 +67,11 @@ func tcp(b []byte, h *ipHeader, r *flow.Record) Error {
 	if err := ports(b, h, r); err != 0 {
 		return err
 	}
+	if h.first && h.payload+tcpFlagsAt+1 > h.end {
+		// Cut before its control bits, to get past those who read them.
+		r.Signal = flow.SignalProbe
+		return 0
+	}
 	if err := h.need(b, tcpFlagsAt+1); err != 0 {
 		return err
 	}
@@ -80,11 +85,15 @@ func tcp(b []byte, h *ipHeader, r *flow.Record) Error {
 }
 
 // TCPSignal returns what a single segment with these control bits tells about
-// its connection. A reset outweighs everything else that the segment claims.
+// its connection. A reset outweighs everything else that the segment claims,
+// then comes what no state of a connection allows (RFC 9293, section 3.10.7: all
+// but the first segment acknowledge).
 func TCPSignal(flags uint8) flow.Signal {
 	switch {
 	case flags&flow.RST != 0:
 		return flow.SignalRefuse
+	case flags&(flow.SYN|flow.FIN) == flow.SYN|flow.FIN, flags&(flow.SYN|flow.ACK) == 0:
+		return flow.SignalProbe
 	case flags&(flow.SYN|flow.ACK) == flow.SYN|flow.ACK:
 		return flow.SignalAccept
 	case flags&flow.SYN != 0:

@@ -164,7 +164,7 @@ func judgeArgus(c *conversation, state, dir string) judgement {
 		return judgeUDP(true, replied)
 	}
 	if src, dst, ok := strings.Cut(state, "_"); ok {
-		return judgeArgusFlags(argusFlags(src), argusFlags(dst))
+		return judgeArgusFlags(argusFlags(src), argusFlags(dst), c.sent.packets)
 	}
 	if strings.Contains(dir, "?") {
 		return judgement{} // Argus did not see who began
@@ -185,10 +185,17 @@ func argusFlags(letters string) uint8 {
 
 // judgeArgusFlags judges by the control bits each side sent. Argus writes several
 // rows for a long connection; only the one with the SYN is its begin.
-func judgeArgusFlags(src, dst uint8) judgement {
+func judgeArgusFlags(src, dst uint8, sent uint64) judgement {
 	j := judgement{forwardFlags: src, reverseFlags: dst}
 	if dst&flow.SYN != 0 {
 		j.reverse = flow.SignalAccept
+	}
+	if sent > 0 && dst&^(flow.RST|flow.ACK) == 0 && (src&(flow.SYN|flow.ACK|flow.RST) == 0 || src == flow.SYN|flow.FIN) {
+		j.forward = flow.SignalProbe // no packet that a connection has
+		if dst&flow.RST != 0 {
+			j.reverse = flow.SignalRefuse
+		}
+		return j
 	}
 	if src&flow.SYN == 0 {
 		return j

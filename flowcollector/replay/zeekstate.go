@@ -31,7 +31,7 @@ func judgeZeek(proto uint8, state, history string, sent, answered uint64) judgem
 	switch proto {
 	case flow.ProtoTCP:
 		if history != "" {
-			return judgeTCPHistory(history)
+			return judgeTCPHistory(history, sent)
 		}
 		return judgeTCPState(state, sent, answered)
 	case flow.ProtoUDP:
@@ -60,7 +60,7 @@ func judgeUDP(originator, responder bool) judgement {
 	return judgement{}
 }
 
-func judgeTCPHistory(history string) judgement {
+func judgeTCPHistory(history string, sent uint64) judgement {
 	j := judgement{
 		forwardFlags: historyFlags(history, 'A'),
 		reverseFlags: historyFlags(history, 'a'),
@@ -69,7 +69,18 @@ func judgeTCPHistory(history string) judgement {
 	if has("h") {
 		j.reverse = flow.SignalAccept
 	}
-	if !has("S") {
+	switch {
+	case has("S"):
+	case has("Q"), history == "r" && sent > 0:
+		// A packet without a letter has no control bits.
+		j.forward = flow.SignalProbe
+		return j
+	case history == "Fr":
+		// A lone FIN may end a connection that Zeek had given up on, or be a
+		// probe: that it was refused is for a detector to judge.
+		j.forward, j.reverse = flow.SignalFinish, flow.SignalRefuse
+		return j
+	default:
 		return j // midstream: its begin was not seen
 	}
 	switch {

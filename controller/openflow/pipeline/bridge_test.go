@@ -25,7 +25,7 @@ func (l *lab) deny(id string, host int) segmentation.Intent {
 func tap() pipeline.TapConfig {
 	t := pipeline.TapConfig{CollectorSet: 7, Domain: flow.TapDomain(3), Probability: map[flow.Signal]uint16{}}
 	for _, s := range []flow.Signal{flow.SignalAttempt, flow.SignalAccept, flow.SignalRefuse, flow.SignalUnreachable,
-		flow.SignalUDP, flow.SignalARPRequest, flow.SignalARPReply, flow.SignalFinish, flow.SignalICMP} {
+		flow.SignalUDP, flow.SignalARPRequest, flow.SignalARPReply, flow.SignalFinish, flow.SignalICMP, flow.SignalProbe} {
 		t.Probability[s] = flow.FullProbability
 	}
 	return t

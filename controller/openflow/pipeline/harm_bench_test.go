@@ -175,7 +175,7 @@ func (h *harm) normal() {
 func (h *harm) tables() {
 	h.normal()
 	t := pipeline.TapConfig{CollectorSet: 7, Domain: flow.TapDomain(3), Probability: map[flow.Signal]uint16{flow.SignalUDP: 1966, flow.SignalICMP: 1966}}
-	for _, s := range []flow.Signal{flow.SignalAttempt, flow.SignalAccept, flow.SignalRefuse, flow.SignalFinish, flow.SignalUnreachable,
+	for _, s := range []flow.Signal{flow.SignalAttempt, flow.SignalAccept, flow.SignalRefuse, flow.SignalFinish, flow.SignalProbe, flow.SignalUnreachable,
 		flow.SignalARPRequest, flow.SignalARPReply} {
 		t.Probability[s] = flow.FullProbability
 	}

@@ -42,11 +42,12 @@ type tapMatch struct {
 }
 
 // Priorities of tap rules: a packet meets one of them only, so that it is
-// reported once. RST before FIN before SYN, whatever else is set; overrides
-// before all.
+// reported once. RST before what nothing honest sends before FIN before SYN,
+// whatever else is set; overrides before all.
 const (
 	tapOverridePriority = 1000
 	tapRST              = 110
+	tapProbe            = 107
 	tapFIN              = 105
 	tapOther            = 100
 )
@@ -66,7 +67,11 @@ func tapMatches() []tapMatch {
 		tcp := func(s flow.Signal, priority, value, mask uint16) tapMatch {
 			return tapMatch{s, priority, ether, openflow.Match{openflow.EthType(ether), openflow.IPProto(flow.ProtoTCP), openflow.TCPFlags(value, mask)}}
 		}
-		out = append(out,
+		// Open vSwitch shows later fragments as TCP without flags and ports, and
+		// first ones that end before the flags too: only those are odd.
+		bare := tcp(flow.SignalProbe, tapProbe, 0, syn|ack|rst)
+		bare.match = append(bare.match, openflow.IPFrag(openflow.FragNotLater))
+		out = append(out, bare, tcp(flow.SignalProbe, tapProbe, syn|fin, syn|fin|rst),
 			tcp(flow.SignalAttempt, tapOther, syn, syn|ack),
 			tcp(flow.SignalAccept, tapOther, syn|ack, syn|ack),
 			tcp(flow.SignalRefuse, tapRST, rst, rst),
