@@ -4,6 +4,7 @@ import (
 	"os/exec"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -141,6 +142,53 @@ func TestHookLeavesAnotherPipelineAlone(t *testing.T) {
 			t.Fatalf("packets do not come by %q:\n%s", step, trace)
 		}
 		trace = rest
+	}
+}
+
+// A packet is reported once, by what it means: segments that no honest stack
+// sends as such, but not later fragments, whose flags a switch does not see.
+func TestTapTellsSegmentsApart(t *testing.T) {
+	l := newLab(t, "f", 1)
+	b := l.start()
+	if err := b.SetTap(l.ctx, tap()); err != nil {
+		t.Fatal(err)
+	}
+	for _, ip := range []string{"tcp,nw_src=10.77.0.1,nw_dst=10.77.0.2", "tcp6,ipv6_src=2001:db8::1,ipv6_dst=2001:db8::2"} {
+		for segment, want := range map[string]flow.Signal{
+			"tcp_flags=0":               flow.SignalProbe,
+			"tcp_flags=fin":             flow.SignalProbe,
+			"tcp_flags=psh":             flow.SignalProbe,
+			"tcp_flags=fin|psh|urg":     flow.SignalProbe,
+			"tcp_flags=syn|fin":         flow.SignalProbe,
+			"tcp_flags=syn|fin|ack":     flow.SignalProbe,
+			"nw_frag=first,tcp_flags=0": flow.SignalProbe,
+			"nw_frag=later":             flow.SignalNone,
+			"tcp_flags=fin|ack":         flow.SignalFinish,
+			"tcp_flags=syn":             flow.SignalAttempt,
+			"tcp_flags=syn|ece|cwr":     flow.SignalAttempt,
+			"tcp_flags=syn|ack":         flow.SignalAccept,
+			"tcp_flags=rst":             flow.SignalRefuse,
+			"tcp_flags=fin|rst":         flow.SignalRefuse,
+			"tcp_flags=ack":             flow.SignalNone,
+			"tcp_flags=psh|ack":         flow.SignalNone,
+		} {
+			trace, err := l.sw.Appctl(l.ctx, "ofproto/trace", l.bridge, "in_port="+l.hosts[0]+","+ip+","+segment)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var points []string
+			for _, part := range strings.Split(trace, "obs_point_id=")[1:] {
+				point, _, _ := strings.Cut(part, ")")
+				points = append(points, strings.Split(point, ",")[0])
+			}
+			var expected []string
+			if want != flow.SignalNone {
+				expected = []string{strconv.Itoa(int(flow.TapPoint(want, flow.FullProbability)))}
+			}
+			if slices.Sort(points); !slices.Equal(slices.Compact(points), expected) {
+				t.Errorf("%s %s: observation points %v, want %v:\n%s", ip, segment, points, expected, trace)
+			}
+		}
 	}
 }
 
