@@ -36,6 +36,7 @@ type Config struct {
 	SYN   SYNConfig
 	UDP   FloodConfig
 	ICMP  FloodConfig
+	Login LoginConfig
 	Limit LimitConfig
 
 	// WarmUp is how long after the first record every TCP client counts as
@@ -159,6 +160,7 @@ func DefaultConfig() Config {
 			Credit: 10, MaxCredit: unlimited, Margin: 1.5, Tau: time.Hour},
 		ICMP: FloodConfig{Floor: 1_000, Cap: 5_000, Threshold: 600,
 			Credit: 1, MaxCredit: 2_000, Margin: 1.5, Tau: time.Hour},
+		Login: defaultLogin(),
 		Limit: LimitConfig{Hosts: 1 << 20, Contacts: 1 << 19, Pending: 1 << 17,
 			Suspects: 1 << 14, MACs: 1 << 12, Cells: 1 << 15, Edges: 1 << 20, Windows: 1 << 20, Findings: 1 << 10},
 		WarmUp:     5 * time.Second,
@@ -197,6 +199,7 @@ func (c *Config) Validate() error {
 		check(f.c.Credit >= 0 && f.c.MaxCredit >= 0 && f.c.Margin >= 1,
 			"%s: want no negative credit and a margin of at least 1", f.name)
 	}
+	check(c.Login.valid(), "login: want positive bounds, and no fewer sessions where sizes are unknown")
 	l := &c.Limit
 	check(min(l.Hosts, l.Contacts, l.Pending, l.Suspects, l.MACs, l.Cells, l.Edges, l.Windows, l.Findings) > 0,
 		"limits must be positive")

@@ -19,6 +19,7 @@ type edge struct {
 	// client and server are slots of windowWatch, to be verified by key.
 	client, server uint32
 	up, down       volume
+	login          loginEdge
 }
 
 // volume is what went one way, scaled by the sampling rate.

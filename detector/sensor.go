@@ -36,7 +36,9 @@ type sensors struct {
 // time. The scan, address and flood tests see every record and are called by
 // the engine itself.
 func constructors() []func(*Engine) sensor {
-	return []func(*Engine) sensor{}
+	return []func(*Engine) sensor{
+		func(e *Engine) sensor { return newLoginWatch(e) },
+	}
 }
 
 func newSensors(e *Engine) sensors {
