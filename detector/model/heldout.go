@@ -1,0 +1,113 @@
+package model
+
+import (
+	"hash/fnv"
+	"math"
+	"slices"
+)
+
+// heldOut predicts every window by learners that saw neither its set nor, where
+// there are not sets enough, its host. A host that is in the part left out is
+// not learned from elsewhere either: attackers call at many doors.
+func (t *trainer) heldOut() (list []held, kind string) {
+	kind = "sets"
+	part := func(e *Example) int { return e.Set }
+	parts := len(t.o.Sets)
+	if t.o.Base != nil || parts < 3 {
+		kind, parts = "hosts", folds
+		part = func(e *Example) int {
+			h := fnv.New32a()
+			_, _ = h.Write([]byte(e.Host)) // a hash takes everything
+			return int(h.Sum32() % folds)
+		}
+	}
+	t.rules = map[int]rule{}
+	for p := range parts {
+		list = append(list, t.leaveOut(p, part)...)
+	}
+	return list, kind
+}
+
+// leaveOut learns from everything but a part and predicts that. It returns
+// nothing when a class would be missing.
+func (t *trainer) leaveOut(p int, part func(*Example) int) []held {
+	here := map[string]bool{}
+	for i := range t.examples {
+		if e := &t.examples[i]; part(e) == p {
+			here[e.Host] = true
+		}
+	}
+	var learn, test []int
+	for i := range t.examples {
+		switch e := &t.examples[i]; {
+		case part(e) == p:
+			test = append(test, i)
+		case !here[e.Host]:
+			learn = append(learn, i)
+		}
+	}
+	rows := t.weigh(learn)
+	if len(test) == 0 || !enough(rows, 1) {
+		return nil
+	}
+	m := t.fit(rows)
+	r := bestRule(rows, flatten(rows, m.Bins), m.Bins)
+	var s Scratch
+	list := make([]held, 0, len(test))
+	for _, row := range t.weigh(test) {
+		if row.example < 0 {
+			continue
+		}
+		e := &t.examples[row.example]
+		t.rules[row.example] = r
+		list = append(list, held{example: row.example, x: m.raw(e.Values, &s), weight: row.weight, class: row.label})
+	}
+	return list
+}
+
+// threshold is the lowest probability that keeps the windows of benign hosts
+// within the budget in every set.
+func (t *trainer) threshold(list []held, c Calibration) float64 {
+	budget := t.o.Budget
+	if budget == 0 {
+		budget = DefaultBudget
+	}
+	benign := make([][]float64, len(t.o.Sets))
+	for _, h := range list {
+		if h.class == 0 {
+			set := t.examples[h.example].Set
+			benign[set] = append(benign[set], c.probability(h.x))
+		}
+	}
+	limit := minThreshold
+	for _, p := range benign {
+		slices.Sort(p)
+		allowed := int(budget * windowHours * float64(len(p)))
+		if allowed < len(p) {
+			limit = max(limit, math.Nextafter(p[len(p)-1-allowed], 2))
+		}
+	}
+	return min(limit, 1)
+}
+
+// metrics are those of every set, in their order.
+func (t *trainer) metrics(list []held, m *Model) []Metric {
+	tallies := make([]*tally, len(t.o.Sets))
+	rules := make([]rule, len(t.o.Sets))
+	for _, h := range list {
+		e := &t.examples[h.example]
+		if tallies[e.Set] == nil {
+			tallies[e.Set] = newTally(t.o.Sets[e.Set].Name)
+			rules[e.Set] = t.rules[h.example]
+		}
+		odds := m.Calibration.Slope*h.x + m.Calibration.Offset
+		tallies[e.Set].add(e, odds, m.Calibration.probability(h.x) >= m.Threshold, t.rules[h.example])
+	}
+	var out []Metric
+	for i, x := range tallies {
+		if x != nil {
+			out = append(out, x.result(m.Schema, rules[i]))
+		}
+	}
+	return out
+}
