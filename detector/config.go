@@ -37,6 +37,7 @@ type Config struct {
 	UDP   FloodConfig
 	ICMP  FloodConfig
 	Login LoginConfig
+	Model ModelConfig
 	Limit LimitConfig
 
 	// WarmUp is how long after the first record every TCP client counts as
@@ -205,5 +206,6 @@ func (c *Config) Validate() error {
 		"limits must be positive")
 	check(c.WarmUp >= 0 && c.KeepFiring > 0 && c.MaxKeepFiring >= c.KeepFiring,
 		"want 0 <= warm-up, 0 < keep firing <= its maximum")
+	errs = append(errs, fits(c.Model.Active, c.Model.Candidate))
 	return errors.Join(errs...)
 }

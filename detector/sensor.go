@@ -38,6 +38,7 @@ type sensors struct {
 func constructors() []func(*Engine) sensor {
 	return []func(*Engine) sensor{
 		func(e *Engine) sensor { return newLoginWatch(e) },
+		newLearnedWatch,
 	}
 }
 

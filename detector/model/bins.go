@@ -40,15 +40,20 @@ func (b binning) all(values []float64, into []int8) {
 }
 
 // cut finds bins at quantiles of the weight, the two classes counting the same:
-// threats are few, and what tells them apart lies where they are.
-func cut(rows []row, features int) binning {
+// threats are few, and what tells them apart lies where they are. A feature that
+// is not to be learned from has one bin, which says nothing.
+func cut(rows []row, learned []bool) binning {
 	var total [2]float64
 	for i := range rows {
 		total[rows[i].class()] += rows[i].weight
 	}
-	b := make(binning, features)
+	b := make(binning, len(learned))
 	points := make([]point, 0, len(rows))
 	for f := range b {
+		b[f] = []float64{}
+		if !learned[f] {
+			continue
+		}
 		points = points[:0]
 		for i := range rows {
 			if x := rows[i].values[f]; !math.IsNaN(x) {
@@ -70,7 +75,7 @@ func quantiles(points []point) []float64 {
 	for _, p := range points {
 		total += p.weight
 	}
-	var cuts []float64
+	cuts := []float64{}
 	step := total / maxBins
 	below, next := 0.0, step
 	for i, p := range points {

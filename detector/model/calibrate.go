@@ -28,15 +28,15 @@ type held struct {
 	class   int
 }
 
-// maxSlope keeps a calibration from sharpening what the learners said: on data
+// maxSlope keeps a calibration from sharpening much what the learners said: on data
 // that separates, Platt's slope would grow without bound.
-const maxSlope = 1
+const maxSlope = 3
 
 // fitCalibration is Platt's fit by Newton's method, with targets that do not
 // reach 0 and 1 (Lin, Lin, Weng). The classes weigh the same; prior sets the
 // level.
 func fitCalibration(list []held, prior float64, kind string) Calibration {
-	c := Calibration{Slope: maxSlope, Prior: prior, Shift: math.Log(prior / (1 - prior)), Held: kind}
+	c := Calibration{Slope: 1, Prior: prior, Shift: math.Log(prior / (1 - prior)), Held: kind}
 	var count, weight [2]float64
 	for _, h := range list {
 		count[h.class]++

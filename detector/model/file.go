@@ -194,6 +194,9 @@ func (m *Model) validClaims() error {
 			return errors.New("a set's provenance is out of range")
 		}
 	}
+	if len(m.Normal) != len(m.Bins) || !finite(m.Normal...) {
+		return errors.New("what is normal does not fit the features")
+	}
 	for _, a := range m.Anchors {
 		if len(a.Values) != len(m.Bins) || !finite(a.Values...) || len(a.Set) > maxText {
 			return errors.New("an anchor does not fit the features")

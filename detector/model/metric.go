@@ -19,7 +19,7 @@ type Metric struct {
 	Hours     float64 `json:"benign_host_hours"` // windows of benign hosts, in hours
 	// AUC is over windows, 0 where a class is missing; so for the rule.
 	AUC   float64 `json:"auc"`
-	Brier float64 `json:"brier"` // of the balanced classes, without the prior
+	Brier float64 `json:"brier"` // mean squared error of the probability, before the shift to the prior
 	// Found counts attackers with a window above the threshold, False
 	// benign windows above it per benign host-hour.
 	Found int     `json:"attackers_found"`

@@ -33,6 +33,9 @@ type Model struct {
 	TreeBias float64  `json:"tree_bias"`
 	Trees    []tree   `json:"trees"`
 	Anchors  []Anchor `json:"anchors"`
+	// Normal is the median of each feature over benign windows: what a
+	// value is held against in an explanation.
+	Normal []float64 `json:"normal"`
 
 	hash string // of the content, see Encode
 }

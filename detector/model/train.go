@@ -63,6 +63,9 @@ type Options struct {
 	Prior, Budget float64
 	Who, Tool     string
 	Created       time.Time
+	// Without names features that must not be learned from, because they
+	// tell how the data was made rather than what an attack is.
+	Without []string
 	// Force trains even where it turns over what was known.
 	Force bool
 }
@@ -106,6 +109,7 @@ func Train(examples []Example, o Options) (*Model, error) {
 	m.Metrics = t.metrics(list, m)
 	m.Provenance = t.provenance()
 	m.Anchors = t.anchors()
+	m.Normal = t.normal()
 	if err := t.flips(m); err != nil && !o.Force {
 		return nil, err
 	}
@@ -125,7 +129,8 @@ func (o *Options) prior() float64 {
 type trainer struct {
 	o        Options
 	examples []Example
-	rules    map[int]rule // of each fold
+	learned  []bool       // features that may be learned from
+	rules    map[int]rule // of each example's fold
 }
 
 func (t *trainer) check() error {
@@ -144,6 +149,22 @@ func (t *trainer) check() error {
 	if len(t.examples) > maxRows {
 		return fmt.Errorf("train: %d windows, at most %d", len(t.examples), int(maxRows))
 	}
+	t.learned = make([]bool, len(o.Schema.Names))
+	for i := range t.learned {
+		t.learned[i] = true
+	}
+	for _, name := range o.Without {
+		i := slices.Index(o.Schema.Names, name)
+		if i < 0 {
+			return fmt.Errorf("train: there is no feature %q", name)
+		}
+		t.learned[i] = false
+	}
+	return t.checkExamples()
+}
+
+func (t *trainer) checkExamples() error {
+	o := &t.o
 	var count [2]int
 	for i := range t.examples {
 		e := &t.examples[i]
@@ -226,7 +247,7 @@ func (t *trainer) fit(rows []row) *Model {
 		m.Linear.index(m.Bins)
 		m.Linear.forget(forgetLimit)
 	} else {
-		m.Bins = cut(rows, len(t.o.Schema.Names))
+		m.Bins = cut(rows, t.learned)
 		m.Linear = newLinear(m.Bins)
 	}
 	bins := flatten(rows, m.Bins)
@@ -326,6 +347,20 @@ func (t *trainer) anchors() []Anchor {
 			Values: t.median(groups[k])})
 	}
 	return list
+}
+
+// normal is what benign windows have in the middle.
+func (t *trainer) normal() []float64 {
+	var benign []int
+	for i := range t.examples {
+		if !t.examples[i].Malicious {
+			benign = append(benign, i)
+		}
+	}
+	if len(benign) < anchorWindows && t.o.Base != nil {
+		return slices.Clone(t.o.Base.Normal)
+	}
+	return t.median(benign)
 }
 
 // median is taken feature by feature, so that an anchor is nobody's window.

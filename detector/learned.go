@@ -1,0 +1,167 @@
+package detector
+
+import (
+	"math"
+
+	"github.com/platelet-sdn/platelet/detector/model"
+)
+
+// maxReasons is how many features a learned-threat finding names.
+const maxReasons = 5
+
+// ModelConfig says what the supervised classifier scores with.
+type ModelConfig struct {
+	// Active makes findings, Candidate is scored beside it without effect.
+	// Nil ones are not there; Replace changes both in a running engine.
+	Active, Candidate *model.Model
+	// Scored receives every window with the probabilities that the models
+	// gave it, NaN where there is no model. It is called on the engine's
+	// goroutine, must not keep the window, and may be nil.
+	Scored func(w *Window, active, candidate float64)
+}
+
+// ModelSchema describes Window.Values to models.
+func ModelSchema() model.Schema {
+	infos := Features()
+	features := make([]model.Feature, len(infos))
+	for i, f := range infos {
+		features[i] = model.Feature{Name: f.Name, Meaning: f.Unit + "; " + f.Source + "; " + f.About}
+	}
+	return model.NewSchema(features)
+}
+
+// Replace changes the models of a running engine. It returns an error that wraps
+// model.ErrSchema, and changes nothing, when one does not fit the features.
+func (e *Engine) Replace(active, candidate *model.Model) error {
+	if err := fits(active, candidate); err != nil {
+		return err
+	}
+	e.cfg.Model.Active, e.cfg.Model.Candidate = active, candidate
+	return nil
+}
+
+func fits(models ...*model.Model) error {
+	for _, m := range models {
+		if m == nil {
+			continue
+		}
+		if err := m.Schema.Fits(ModelSchema()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// learnedWatch lets a model that was trained on labels judge the windows of
+// hosts. It is one vote of the family "classifier", never sequential, and does
+// not learn while it runs: nobody can teach it by sending traffic.
+type learnedWatch struct {
+	e       *Engine
+	scratch model.Scratch
+	values  [NumFeatures]float64
+	hidden  []int // features that sampling may hide
+}
+
+func newLearnedWatch(e *Engine) sensor {
+	return &learnedWatch{e: e, hidden: hiddenFeatures()}
+}
+
+// resolved implements sensor; a window stands for itself, so there is nothing to
+// forget.
+func (w *learnedWatch) resolved(findingKey) {}
+
+func (w *learnedWatch) window(win *Window) {
+	c := &w.e.cfg.Model
+	if c.Active == nil && c.Candidate == nil && c.Scored == nil || !win.Acts() {
+		return
+	}
+	known := w.prepare(win)
+	active, candidate := math.NaN(), math.NaN()
+	if c.Active != nil {
+		active = c.Active.Score(w.values[:], &w.scratch)
+	}
+	if c.Candidate != nil {
+		candidate = c.Candidate.Score(w.values[:], &w.scratch)
+	}
+	if c.Scored != nil {
+		c.Scored(win, active, candidate)
+	}
+	if active >= c.Threshold() {
+		w.report(win, known)
+	}
+}
+
+// Threshold is the probability from which windows are reported; above 1, so
+// never, without a model.
+func (c *ModelConfig) Threshold() float64 {
+	if c.Active == nil {
+		return math.Inf(1)
+	}
+	return c.Active.Threshold
+}
+
+// prepare copies the features, without those that sampling hides: a count of
+// zero answers means nothing where answers are not seen. It returns the share
+// of the features that is known.
+func (w *learnedWatch) prepare(win *Window) float64 {
+	w.values = win.Values
+	if win.Complete() {
+		return 1
+	}
+	for _, i := range w.hidden {
+		w.values[i] = math.NaN()
+	}
+	return 1 - float64(len(w.hidden))/NumFeatures
+}
+
+// Acts reports whether the host began anything: who only answers is not judged
+// by what others ask of it.
+func (w *Window) Acts() bool { return w.Values[FeatureServices] > 0 }
+
+// Complete reports whether the outcomes of conversations were seen: nothing was
+// sampled, or the connection tap told of every attempt beside the samples.
+func (w *Window) Complete() bool {
+	v := &w.Values
+	return w.Rate <= 1 || v[FeatureOpens]+v[FeatureServed] > 0
+}
+
+// Vector returns the features as a model takes them, NaN where sampling hides
+// one.
+func (w *Window) Vector() []float64 {
+	x := learnedWatch{hidden: hiddenFeatures()}
+	x.prepare(w)
+	return x.values[:]
+}
+
+func hiddenFeatures() []int {
+	var list []int
+	for i, f := range Features() {
+		if !f.Sampled {
+			list = append(list, i)
+		}
+	}
+	return list
+}
+
+// report makes a finding of a window, with the features that carried the score.
+func (w *learnedWatch) report(win *Window, known float64) {
+	m := w.e.cfg.Model.Active
+	score, _, parts := m.Explain(w.values[:], &w.scratch)
+	infos := Features()
+	sum := 0.0
+	for _, p := range parts {
+		sum += max(p.LogOdds, 0)
+	}
+	evidence := make([]Evidence, 0, maxReasons)
+	for _, p := range parts {
+		if p.LogOdds > 0 && len(evidence) < maxReasons {
+			evidence = append(evidence, Evidence{Feature: infos[p.Feature].Name, Value: w.values[p.Feature],
+				Baseline: m.Normal[p.Feature], Contribution: p.LogOdds / sum})
+		}
+	}
+	now := w.e.clock.now
+	w.e.ledger.report(&report{
+		key: findingKey{kind: KindLearnedThreat, host: win.addr}, state: StateFiring, first: now - windowLength, owner: w,
+		host: win.addr, score: score, confidence: known, evidence: evidence, records: int64(win.Records),
+	})
+}
