@@ -54,6 +54,11 @@ const (
 	// SourceLog is one direction of a connection read from a log (Zeek,
 	// Argus, goflow2).
 	SourceLog
+	// SourceCopy is a copy of a whole packet that the switch sent us because
+	// of what it is: ARP, neighbour discovery or DHCP. Other telemetry may tell
+	// of the same packet. Copies are limited in rate, so that what did not come
+	// proves nothing.
+	SourceCopy
 )
 
 // Signal says what a record tells about a connection. Every decoder sets it,
@@ -198,6 +203,9 @@ type Record struct {
 
 	// DNS is what the payload of a datagram says, where it was captured.
 	DNS DNS
+
+	// Claim is what ARP, neighbour discovery and DHCP say besides addresses.
+	Claim Claim
 }
 
 // Tuple names one direction of a conversation.

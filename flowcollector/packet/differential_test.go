@@ -86,15 +86,26 @@ func oracleTransport(layer gopacket.Layer, r *flow.Record) {
 		}
 	case *layers.ICMPv6NeighborSolicitation:
 		r.Signal, r.Dst = flow.SignalARPRequest, addr(l.TargetAddress)
+		r.Claim.MAC = oracleOption(l.Options, layers.ICMPv6OptSourceAddress)
 	case *layers.ICMPv6NeighborAdvertisement:
 		r.Signal, r.Src = flow.SignalARPReply, addr(l.TargetAddress)
+		r.Claim.MAC = oracleOption(l.Options, layers.ICMPv6OptTargetAddress)
 	case *layers.ARP:
 		r.Src, r.Dst = addr(l.SourceProtAddress), addr(l.DstProtAddress)
-		r.Signal = flow.SignalARPRequest
+		r.Signal, r.Claim.MAC = flow.SignalARPRequest, flow.MAC(l.SourceHwAddress)
 		if l.Operation == layers.ARPReply {
 			r.Signal = flow.SignalARPReply
 		}
 	}
+}
+
+func oracleOption(list layers.ICMPv6Options, want layers.ICMPv6Opt) (m flow.MAC) {
+	for _, o := range list {
+		if o.Type == want && len(o.Data) >= len(m) {
+			return flow.MAC(o.Data[:len(m)])
+		}
+	}
+	return m
 }
 
 func oracleQuote(b []byte, first gopacket.LayerType) flow.Tuple {

@@ -120,6 +120,7 @@ func arp(b []byte, off int, r *flow.Record) error {
 	}
 	r.Src = netip.AddrFrom4([4]byte(a[14:18]))
 	r.Dst = netip.AddrFrom4([4]byte(a[24:28]))
+	r.Claim.MAC = flow.MAC(a[8:14])
 	switch binary.BigEndian.Uint16(a[6:]) {
 	case arpRequest:
 		r.Signal = flow.SignalARPRequest

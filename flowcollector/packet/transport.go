@@ -11,8 +11,6 @@ import (
 const (
 	icmpUnreachable     = 3
 	icmp6Unreachable    = 1
-	icmp6Solicitation   = 135
-	icmp6Advertisement  = 136
 	icmpQuoteAt         = 8 // RFC 792, page 4; RFC 4443, section 3.1
 	neighbourTargetAt   = 8 // RFC 4861, sections 4.3 and 4.4
 	neighbourLen        = 24
@@ -34,6 +32,7 @@ func transport(b []byte, h *ipHeader, r *flow.Record) error {
 		if err = ports(b, h, r); err == 0 {
 			r.Signal = flow.SignalUDP
 			dns(b, h, r)
+			dhcp(b, h, r)
 		}
 	case flow.ProtoSCTP:
 		err = ports(b, h, r)
@@ -136,8 +135,10 @@ func icmp6(b []byte, h *ipHeader, r *flow.Record) Error {
 		if q, err := ipv6Header(b, h.payload+icmpQuoteAt); err == 0 {
 			r.Inner = quoted(b, &q)
 		}
-	case icmp6Solicitation, icmp6Advertisement:
+	case flow.ICMPv6Solicitation, flow.ICMPv6Advertisement:
 		return neighbour(b, h, r)
+	case flow.ICMPv6RouterAdvertisement:
+		router(b, h, r)
 	}
 	return 0
 }
@@ -154,10 +155,12 @@ func neighbour(b []byte, h *ipHeader, r *flow.Record) Error {
 		return err
 	}
 	target := netip.AddrFrom16([16]byte(b[h.payload+neighbourTargetAt:][:16]))
-	if r.ICMPType == icmp6Solicitation {
+	if r.ICMPType == flow.ICMPv6Solicitation {
 		r.Signal, r.Dst = flow.SignalARPRequest, target
+		r.Claim.MAC = linkAddress(b, h, neighbourLen, optSourceLink)
 	} else {
 		r.Signal, r.Src = flow.SignalARPReply, target
+		r.Claim.MAC = linkAddress(b, h, neighbourLen, optTargetLink)
 	}
 	return 0
 }
