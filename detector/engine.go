@@ -20,6 +20,7 @@ type Engine struct {
 	exporters exporters
 	hosts     *bounded.Table[address, host]
 	scan      *scanWatch
+	datagrams *udpWatch
 	arp       *arpWatch
 	flood     *floodWatch
 	edges     *edgeWatch
@@ -42,6 +43,7 @@ func New(cfg Config) (*Engine, error) {
 	}
 	e.hosts = bounded.New[address](cfg.Limit.Hosts, func(h *host) int64 { return h.worth(e.clock.now) })
 	e.scan = newScanWatch(e)
+	e.datagrams = newUDPWatch(e)
 	e.arp = newARPWatch(e)
 	e.flood = newFloodWatch(e)
 	e.ledger = newLedger(e)
@@ -158,6 +160,7 @@ func (e *Engine) attempt(r *flow.Record, src, dst address) (flooding bool) {
 	switch r.Proto {
 	case flow.ProtoUDP:
 		flooding = e.volume(r, src, dst, classUDP) == alarmed
+		e.datagrams.datagram(r, src, dst)
 		e.contact(r, src, dst)
 	case flow.ProtoICMP, flow.ProtoICMPv6:
 		flooding = e.volume(r, src, dst, classICMP) == alarmed
@@ -210,6 +213,7 @@ func (e *Engine) accept(r *flow.Record, src, dst address) {
 		switch r.Proto {
 		case flow.ProtoUDP:
 			e.volume(r, src, dst, classUDP)
+			e.datagrams.answer(src, dst)
 		case flow.ProtoICMP, flow.ProtoICMPv6:
 			e.volume(r, src, dst, classICMP)
 		case flow.ProtoTCP:
@@ -235,6 +239,9 @@ func (e *Engine) silence(r *flow.Record, src, dst address) {
 // contact in the other direction or a contact of its own.
 func (e *Engine) udp(r *flow.Record, src, dst address) (flooding bool) {
 	level := e.volume(r, src, dst, classUDP)
+	if level == calm {
+		e.datagrams.datagram(r, src, dst)
+	}
 	if r.Rate > 1 {
 		return level != calm
 	}

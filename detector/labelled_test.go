@@ -28,6 +28,8 @@ type labelled struct {
 	hosts    map[netip.Addr]int
 	services map[netip.Addr]map[contactKey]bool
 	hours    float64
+	// flows counts the malicious flows of each source.
+	flows map[netip.Addr]int
 }
 
 func readLabelled(t testing.TB, path string) *labelled {
@@ -47,7 +49,7 @@ func readLabelled(t testing.TB, path string) *labelled {
 	if _, err := rows.Read(); err != nil {
 		t.Fatal(err)
 	}
-	l := &labelled{hosts: map[netip.Addr]int{}, services: map[netip.Addr]map[contactKey]bool{}}
+	l := &labelled{hosts: map[netip.Addr]int{}, services: map[netip.Addr]map[contactKey]bool{}, flows: map[netip.Addr]int{}}
 	for {
 		row, err := rows.Read()
 		if errors.Is(err, io.EOF) {
@@ -79,6 +81,9 @@ func (l *labelled) row(row []string) {
 	label := int(number(12))
 	if old, ok := l.hosts[src]; !ok || label > old {
 		l.hosts[src] = label
+	}
+	if label == 1 {
+		l.flows[src]++
 	}
 	start, dur := int64(number(0)*1e9), int64(number(1)*1e9)
 	r := flow.Record{Time: start, Duration: dur, Source: flow.SourceLog, Rate: 1, Proto: proto,

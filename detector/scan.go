@@ -177,10 +177,14 @@ func (w *scanWatch) unreachable(r *flow.Record, src, dst address) {
 		if c, h := w.find(k); h != nil && c.state == unanswered {
 			w.fail(c, h, k, unreachable)
 		}
+		if t.Proto == flow.ProtoUDP {
+			w.e.datagrams.unreachable(r, k.dst, k.src)
+		}
 		return
 	}
 	_, h := w.e.hosts.Find(dst)
 	if h == nil {
+		w.e.datagrams.unreachable(r, src, dst)
 		return
 	}
 	// Of the latest contacts take the oldest that waits for the very host
@@ -198,6 +202,7 @@ func (w *scanWatch) unreachable(r *flow.Record, src, dst address) {
 			return
 		}
 	}
+	w.e.datagrams.unreachable(r, src, dst)
 }
 
 // unanswered handles a log's statement that nobody answered; false if there is

@@ -1,0 +1,192 @@
+package detector
+
+import (
+	"math"
+	"time"
+
+	"github.com/platelet-sdn/platelet/detector/bounded"
+	"github.com/platelet-sdn/platelet/flowcollector/flow"
+)
+
+const (
+	// udpWindow is how long the ports that a host asked another for are
+	// counted together.
+	udpWindow = int64(time.Minute)
+	// Distinct ports that decide: udpRefused where at least udpErrors port
+	// unreachables came back, as many as the random walk takes failures;
+	// udpSilent where nothing did. Of a conversation at least every third
+	// packet is an answer, so that by chance none of 24 samples is with
+	// probability (2/3)^24, below 1e-4.
+	udpRefused, udpErrors, udpSilent = 4, 3, 24
+	// udpHigh multiplies them for ports that hosts take for themselves:
+	// answers to questions sent to a group go there, from port to port.
+	udpHigh = 2
+	// traceroute counts its probes in the port, from 33434 on (Jacobson,
+	// 1988): 255 hops at three probes are more than anyone asks for.
+	tracerouteFrom, tracerouteTo = 33434, 33434 + 3*255
+)
+
+// udpWatch finds hosts that go over the UDP ports of another where the random
+// walk cannot: in sampled telemetry, where a datagram without an answer in sight
+// proves nothing but many to ever new ports do, and on high ports. The tap adds
+// all port unreachables (RFC 792; RFC 1122, section 3.2.2.1), of which a Linux
+// host sends six at once and then one a second (icmp_ratelimit).
+//
+// A stream, a call or a transfer sends many datagrams per port; a scan's samples
+// hardly ever meet a port twice. A server answers to ever new ports of a client,
+// but is asked as often.
+type udpWatch struct {
+	e     *Engine
+	pairs *bounded.Table[pairKey, udpPair]
+}
+
+type pairKey struct{ src, dst address }
+
+// udpPair is what one host sent another within a window.
+type udpPair struct {
+	since, last int64
+	ports       sketch
+	distinct    uint32 // ports asked for
+	high        uint32 // of these, ephemeral ones
+	sent        uint32 // datagrams seen
+	answers     uint32 // datagrams seen the other way
+	errors      uint32 // port unreachables that came back
+	tapped      float64
+	sampled     float64 // datagrams by estimate of the tap and of sFlow
+}
+
+func (p *udpPair) worth(now int64) int64 {
+	class := int64(0)
+	if p.distinct >= 2 && now-p.last < udpWindow {
+		class = int64(min(p.distinct, 4))
+	}
+	return rank(class, p.last)
+}
+
+func newUDPWatch(e *Engine) *udpWatch {
+	w := &udpWatch{e: e}
+	w.pairs = bounded.New[pairKey](e.cfg.Limit.Suspects, func(p *udpPair) int64 { return p.worth(e.clock.now) })
+	return w
+}
+
+func (w *udpWatch) pair(k pairKey) *udpPair {
+	now := w.e.clock.now
+	_, p, fresh := w.pairs.Put(k, rank(0, now))
+	if p == nil {
+		return nil
+	}
+	if fresh || now-p.since > udpWindow {
+		*p = udpPair{since: now}
+	}
+	p.last = now
+	return p
+}
+
+// datagram notes a datagram that is no part of a flood.
+func (w *udpWatch) datagram(r *flow.Record, src, dst address) {
+	if !src.unicast() || !dst.unicast() || src == dst || group(r.DstMAC) || dst.looksBroadcast() {
+		return
+	}
+	w.answer(src, dst)
+	if r.Rate <= 1 && r.DstPort < ephemeral {
+		return // the random walk's
+	}
+	k := pairKey{src, dst}
+	p := w.pair(k)
+	if p == nil {
+		return
+	}
+	p.sent++
+	if r.Source == flow.SourceTap {
+		p.tapped += r.ScaledPackets()
+	} else {
+		p.sampled += r.ScaledPackets()
+	}
+	if r.DstPort >= tracerouteFrom && r.DstPort <= tracerouteTo {
+		return
+	}
+	before := p.ports
+	if p.ports.add(w.e.hash(uint64(r.DstPort))); p.ports == before {
+		return
+	}
+	p.distinct++
+	if r.DstPort >= ephemeral {
+		p.high++
+	}
+	w.decide(k, p)
+}
+
+// answer notes that a datagram may answer those of the other direction.
+func (w *udpWatch) answer(src, dst address) {
+	if _, back := w.pairs.Find(pairKey{dst, src}); back != nil {
+		back.answers++
+	}
+}
+
+// unreachable notes that dst was told by src that nothing listens on a port.
+func (w *udpWatch) unreachable(r *flow.Record, src, dst address) {
+	const port4, port6 = 3, 4
+	if r.Proto == flow.ProtoICMP && r.ICMPCode != port4 || r.Proto == flow.ProtoICMPv6 && r.ICMPCode != port6 {
+		return
+	}
+	k := pairKey{dst, src}
+	if p := w.pair(k); p != nil {
+		p.errors++
+		w.decide(k, p)
+	}
+}
+
+// scanning reports whether a pair's window looks like a scan and like nothing
+// else.
+func (p *udpPair) scanning() bool {
+	ports := p.ports.estimate()
+	if repeats := float64(p.sent) - ports; repeats > 1+ports/8 || 8*p.answers > p.sent {
+		return false
+	}
+	refused, silent := uint32(udpRefused), uint32(udpSilent)
+	if 2*p.high > p.distinct {
+		refused, silent = udpHigh*refused, udpHigh*silent
+	}
+	return p.distinct >= silent || p.distinct >= refused && p.errors >= udpErrors
+}
+
+func (w *udpWatch) decide(k pairKey, p *udpPair) {
+	key := findingKey{kind: KindPortScan, host: k.src, service: uint64(flow.ProtoUDP) << 16}
+	_, known := w.e.ledger.byKey[key]
+	if !known && !p.scanning() || p.distinct == 0 {
+		return
+	}
+	ports := finite(p.ports.estimate())
+	errors := min(float64(p.errors), ports)
+	w.e.ledger.report(&report{
+		key: key, state: StateFiring, first: p.since, owner: w, host: k.src, victims: []address{k.dst},
+		proto: flow.ProtoUDP, score: 1 / (1 + math.Exp(-w.e.scan.threshold)), confidence: w.confidence(p), sequential: true,
+		records: int64(p.sent + p.errors), rate: p.rate(w.e.clock.now),
+		evidence: []Evidence{
+			{"distinct_ports", ports, 1, ports / (ports + errors)},
+			{"port_unreachables", float64(p.errors), 0, errors / (ports + errors)},
+			{"answers", float64(p.answers), float64(p.sent) / 2, 0},
+		},
+	})
+	if !known {
+		// What comes from now on keeps the finding alive; once it is over,
+		// all of the evidence is wanted again.
+		*p = udpPair{since: p.since, last: p.last, ports: p.ports, tapped: p.tapped, sampled: p.sampled}
+	}
+}
+
+// confidence is lower where nothing was refused: a host that is gone is silent
+// as well.
+func (w *udpWatch) confidence(p *udpPair) float64 {
+	if p.errors >= udpErrors {
+		return w.e.cfg.Scan.Beta
+	}
+	return 0.9 * w.e.cfg.Scan.Beta
+}
+
+// rate estimates the datagrams per second; the tap and sFlow see the same ones.
+func (p *udpPair) rate(now int64) float64 {
+	return max(p.tapped, p.sampled) / max(float64(now-p.since)/1e9, 0.05)
+}
+
+func (*udpWatch) resolved(findingKey) {}
