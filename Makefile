@@ -7,7 +7,7 @@ BIN := bin/platelet
 FUZZTIME ?= 20s
 BENCHTIME ?= 1s
 
-.PHONY: demo test build bench bench-peer image measure scoreboard fuzz lint clean deps
+.PHONY: demo test build evaluate bench bench-peer image measure scoreboard fuzz lint clean deps
 
 build:
 	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o $(BIN) ./controller/cmd/platelet
@@ -30,6 +30,11 @@ test: build
 	$(SUDO) env "PATH=$$PATH" GOFLAGS=$(GOFLAGS) go test -p 1 -timeout 18m ./...
 	cd lab/conformance && go vet ./... && $(SUDO) env "PATH=$$PATH" GOFLAGS=$(GOFLAGS) go test ./...
 	cd controller/openflow/oracle && go vet ./... && $(SUDO) env "PATH=$$PATH" GOFLAGS=$(GOFLAGS) go test ./...
+
+# The detectors against labelled recordings, beside rules of one line.
+DATA ?= ../shared/data/labelled
+evaluate: build
+	$(BIN) evaluate --labels controller/evaluate/testdata/public-labels.csv -o $(or $(FORMAT),text) $(DATA)
 
 bench: deps
 	$(SUDO) env "PATH=$$PATH" GOFLAGS=$(GOFLAGS) go test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) -p 1 ./...

@@ -36,9 +36,6 @@ const maxReplayHosts = 1 << 22
 // every time.
 const replaySeed = 1
 
-// replayTick is how often, in recorded time, the detectors are told the time.
-const replayTick = int64(10 * time.Millisecond)
-
 // Replay runs recorded telemetry through the detectors, on recorded time, and
 // writes findings, would-be decisions and a summary. Format is "json" for one
 // JSON object a line, or "text".
@@ -59,7 +56,7 @@ func Replay(ctx context.Context, cfg config.File, inputs []string, stdin io.Read
 	if err != nil {
 		return sum, nil, fmt.Errorf("detectors: %w", err)
 	}
-	if err := run.feed(ctx, r, engine, dc); err != nil {
+	if err := run.feed(ctx, r, engine); err != nil {
 		return sum, nil, err
 	}
 	s := r.Stats()
@@ -84,33 +81,23 @@ type replayRun struct {
 }
 
 // feed gives every record to the engine, with the time in between.
-func (r *replayRun) feed(ctx context.Context, in *replay.Reader, engine *detector.Engine, dc detector.Config) error {
-	batch := make([]flow.Record, 1)
-	var next int64
+func (r *replayRun) feed(ctx context.Context, in *replay.Reader, engine *detector.Engine) error {
+	play := detector.NewPlayback(engine)
+	var rec flow.Record
 	for n := 0; ; n++ {
 		if n%4096 == 0 && ctx.Err() != nil {
 			return ctx.Err()
 		}
-		switch err := in.Read(&batch[0]); {
+		switch err := in.Read(&rec); {
 		case errors.Is(err, io.EOF):
-			// What was still open when the recording ended may yet time out.
-			engine.Advance(next + int64(dc.Scan.FlowTimeout))
+			play.Finish()
 			return r.err
 		case err != nil:
 			return err
 		}
-		rec := &batch[0]
-		for rec.Time >= next && next != 0 && rec.Time-next < int64(time.Second) {
-			engine.Advance(next)
-			next += replayTick
-		}
-		if rec.Time >= next {
-			engine.Advance(rec.Time)
-			next = rec.Time + replayTick
-		}
 		r.count(rec.Src)
 		r.count(rec.Dst)
-		engine.Observe(batch)
+		play.Observe(&rec)
 		if r.err != nil {
 			return r.err
 		}

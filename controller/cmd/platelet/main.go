@@ -63,7 +63,7 @@ the containment holds and hurts nobody else, and lets go when it is over.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	cmd.AddCommand(runCommand(), checkCommand(), replayCommand(), labCommand())
+	cmd.AddCommand(runCommand(), checkCommand(), replayCommand(), evaluateCommand(), labCommand())
 	addClientCommands(cmd)
 	return cmd
 }
