@@ -1,6 +1,7 @@
 package evaluate
 
 import (
+	"errors"
 	"io"
 	"math"
 	"net/netip"
@@ -28,7 +29,7 @@ func (s Sampling) all(t *testing.T, in []flow.Record) []flow.Record {
 	var out []flow.Record
 	for {
 		var r flow.Record
-		if err := src.Read(&r); err == io.EOF {
+		if err := src.Read(&r); errors.Is(err, io.EOF) {
 			return out
 		} else if err != nil {
 			t.Fatal(err)
