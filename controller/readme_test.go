@@ -30,6 +30,8 @@ func TestReadmeCommands(t *testing.T) {
 			switch {
 			case strings.HasPrefix(a, "d-"):
 				args[i] = d.ID
+			case strings.HasPrefix(a, "f-"):
+				args[i] = d.Finding
 			case a == "10.0.0.7":
 				args[i] = r.addr("h6").String()
 			}

@@ -12,6 +12,7 @@ import (
 	"github.com/platelet-sdn/platelet/controller/config"
 	"github.com/platelet-sdn/platelet/controller/response"
 	"github.com/platelet-sdn/platelet/detector"
+	"github.com/platelet-sdn/platelet/detector/explain"
 	"github.com/platelet-sdn/platelet/flowcollector/flow"
 	"github.com/platelet-sdn/platelet/flowcollector/replay"
 )
@@ -38,7 +39,8 @@ const replaySeed = 1
 
 // Replay runs recorded telemetry through the detectors, on recorded time, and
 // writes findings, would-be decisions and a summary. Format is "json" for one
-// JSON object a line, or "text".
+// JSON object a line, "text", or "explain" for text with the reasons of each
+// finding.
 // What could not be read is counted and, at most the first few, returned as
 // faults for a person.
 func Replay(ctx context.Context, cfg config.File, inputs []string, stdin io.Reader, format string, out io.Writer) (sum ReplaySummary, faults []*replay.Fault, err error) {
@@ -47,7 +49,7 @@ func Replay(ctx context.Context, cfg config.File, inputs []string, stdin io.Read
 		return sum, nil, err
 	}
 	defer r.Close()
-	run := &replayRun{cfg: cfg.ResponseConfig(), out: out, text: format == "text", hosts: map[netip.Addr]struct{}{},
+	run := &replayRun{cfg: cfg.ResponseConfig(), out: out, text: format != "json", reasons: format == "explain", hosts: map[netip.Addr]struct{}{},
 		told: map[string]struct{}{}, decided: map[string]struct{}{}}
 	dc := cfg.DetectorConfig()
 	dc.Emit = run.finding
@@ -73,7 +75,7 @@ func Replay(ctx context.Context, cfg config.File, inputs []string, stdin io.Read
 type replayRun struct {
 	cfg                 response.Config
 	out                 io.Writer
-	text                bool
+	text, reasons       bool
 	hosts               map[netip.Addr]struct{}
 	told, decided       map[string]struct{} // by finding
 	findings, decisions int
@@ -127,7 +129,10 @@ func (r *replayRun) finding(f detector.Finding) {
 
 func (r *replayRun) tell(f detector.Finding) {
 	r.findings++
-	r.print(f, fmt.Sprintf("%s finding  %s %s by %s, score %.2f, %d records", time.Unix(0, f.Time).UTC().Format(time.RFC3339Nano), f.ID, f.Kind, attacker(f), f.Score, f.Records))
+	r.print(f, fmt.Sprintf("%s finding  %s %s by %s, score %.2f, %d records", time.Unix(0, f.Time).UTC().Format(time.RFC3339Nano), f.ID, f.Kind, explain.Actor(f), f.Score, f.Records))
+	if r.reasons && r.err == nil {
+		r.err = explain.Of(f, []detector.Finding{f}).WriteText(r.out)
+	}
 }
 
 func (r *replayRun) propose(f detector.Finding) {
@@ -142,16 +147,6 @@ func (r *replayRun) propose(f detector.Finding) {
 	}
 	r.decisions++
 	r.print(d, fmt.Sprintf("%s decision %s %s %s for %s: %s", d.Time().UTC().Format(time.RFC3339Nano), d.ID, d.Action, d.Target, d.TTL, d.Why))
-}
-
-func attacker(f detector.Finding) string {
-	switch {
-	case f.Host.IsValid():
-		return f.Host.String()
-	case f.Spoofed:
-		return "forged sources"
-	}
-	return f.HostMAC.String()
 }
 
 func (r *replayRun) print(v any, line string) {

@@ -3,6 +3,7 @@ package controller
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"net/netip"
 	"slices"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"github.com/platelet-sdn/platelet/controller/ovsdb/telemetry"
 	"github.com/platelet-sdn/platelet/controller/response"
 	"github.com/platelet-sdn/platelet/detector"
+	"github.com/platelet-sdn/platelet/detector/explain"
 	"github.com/platelet-sdn/platelet/flowcollector"
 	"github.com/platelet-sdn/platelet/topology"
 )
@@ -65,6 +67,17 @@ func (c *Controller) Findings() []detector.Finding {
 	c.engineMu.Unlock()
 	slices.SortStableFunc(out, func(a, b detector.Finding) int { return cmp.Compare(a.FirstSeen, b.FirstSeen) })
 	return out
+}
+
+// Explain implements api.Controller.
+func (c *Controller) Explain(id string) (explain.Explanation, error) {
+	all := c.Findings()
+	for _, f := range all {
+		if f.ID == id {
+			return explain.Of(f, all), nil
+		}
+	}
+	return explain.Explanation{}, fmt.Errorf("finding %s: %w", id, response.ErrNotFound)
 }
 
 // Decisions implements api.Controller.

@@ -301,6 +301,7 @@ func (w *arpWatch) raise(s *station, mac flow.MAC, target address, state State, 
 		f.Confidence = 0.99
 	}
 	a.explain(Evidence{"unanswered_address_requests", s.failures, s.habit, 1})
+	a.bound("unanswered_address_requests", math.Ceil(limit)-1)
 	if !changed {
 		return
 	}

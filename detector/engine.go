@@ -27,7 +27,8 @@ type Engine struct {
 	windows   *windowWatch
 	sensors   sensors
 	ledger    *ledger
-	seed      uint64       // of the hashes that decide what collides with what
+	seed      uint64 // of the hashes that decide what collides with what
+	recent    recent
 	current   *flow.Record // being observed, nil while time passes
 	stats     Stats
 }
@@ -58,6 +59,7 @@ func (e *Engine) Observe(batch []flow.Record) {
 	for i := range batch {
 		e.current = &batch[i]
 		e.observe(e.current)
+		e.recent.keep(e.current)
 	}
 	e.current = nil
 }

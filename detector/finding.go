@@ -35,6 +35,13 @@ type Evidence struct {
 	Contribution float64 `json:"contribution"` // share of the score, in [0,1]
 }
 
+// Limit is the value of a feature up to which, all else equal, a finding would
+// not have fired.
+type Limit struct {
+	Feature string  `json:"feature"`
+	Value   float64 `json:"value"`
+}
+
 // Finding is what a detector says of a host or a service.
 type Finding struct {
 	ID    string
@@ -63,7 +70,8 @@ type Finding struct {
 	ICS        string // the same in the ICS matrix
 	Family     Family
 	Evidence   []Evidence
-	Records    int64 // records behind the evidence
+	Limits     []Limit // what would have kept it from firing
+	Records    int64   // records behind the evidence
 	// Rate is the attack's estimated packets per second, for floods.
 	Rate float64
 	// Baseline is the normal rate of the same key in packets per second.
@@ -74,6 +82,9 @@ type Finding struct {
 	// Agrees lists the findings of other families about the same host that
 	// corroborate this one; see MayContain.
 	Agrees []Vote
+	// Rates tells how the records behind it were sampled: the smallest and
+	// the largest number of packets that one stood for.
+	SampledFrom, SampledTo float64
 	// Excerpt holds some of the records behind the finding, the latest of
 	// them, oldest first.
 	Excerpt []flow.Record

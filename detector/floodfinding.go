@@ -77,6 +77,8 @@ func (w *floodWatch) describe(a *active, x *cell, t *cusum, fc *FloodConfig, now
 		Evidence{"excess_packets", math.Round(t.s), 0, 0},
 		Evidence{"largest_source_share", math.Round(share*100) / 100, 0, 0},
 	)
+	a.bound("packets_per_second", math.Round(t.drift(fc)))
+	a.bound("excess_packets", fc.Threshold)
 }
 
 // blame fills in who did it and where it enters.

@@ -46,6 +46,7 @@ type active struct {
 	evidence [maxEvidence]Evidence
 	reasons  int
 	agrees   []Vote
+	limits   []Limit
 	excerpt  [maxExcerpt]flow.Record
 	records  uint64 // ever put into the excerpt
 }
@@ -81,7 +82,7 @@ func (a *active) snapshot() Finding {
 		f.Victims = append(f.Victims, a.victims[(a.next+maxVictims-1-i)%maxVictims].netip())
 	}
 	f.Evidence = slices.Clone(a.evidence[:a.reasons])
-	f.Agrees = slices.Clone(a.agrees)
+	f.Agrees, f.Limits = slices.Clone(a.agrees), slices.Clone(a.limits)
 	for n := a.records - min(a.records, maxExcerpt); n < a.records; n++ {
 		f.Excerpt = append(f.Excerpt, a.excerpt[n%maxExcerpt])
 	}
@@ -95,6 +96,71 @@ func (a *active) quote(r *flow.Record) {
 	}
 	a.excerpt[a.records%maxExcerpt] = *r
 	a.records++
+	f := &a.finding
+	if f.SampledTo = max(f.SampledTo, r.Rate); f.SampledFrom == 0 || r.Rate < f.SampledFrom {
+		f.SampledFrom = r.Rate
+	}
+}
+
+// bound says up to which value of a feature the finding would not have fired.
+func (a *active) bound(feature string, value float64) {
+	for i := range a.limits {
+		if a.limits[i].Feature == feature {
+			a.limits[i].Value = value
+			return
+		}
+	}
+	if len(a.limits) < maxEvidence {
+		a.limits = append(a.limits, Limit{feature, value})
+	}
+}
+
+// recentRecords is how many records are kept for the excerpts of findings that
+// are yet to come.
+const recentRecords = 256
+
+// recent holds the latest records that open, answer or end something.
+type recent struct {
+	ring [recentRecords]flow.Record
+	n    uint64
+}
+
+func (x *recent) keep(r *flow.Record) {
+	if r.Signal == flow.SignalNone || r.Signal == flow.SignalDropped {
+		return
+	}
+	x.ring[x.n%recentRecords] = *r
+	x.n++
+}
+
+// quote puts the latest records of a finding's host, or of its victim or
+// station, into the excerpt, in order; not the current one, which follows.
+func (x *recent) quote(a *active, current *flow.Record) {
+	var found [maxExcerpt]uint64
+	k := 0
+	for n := x.n; n > 0 && x.n-n < recentRecords && k < maxExcerpt; n-- {
+		r := &x.ring[(n-1)%recentRecords]
+		if (current == nil || *r != *current) && a.concerns(r) {
+			found[k] = n - 1
+			k++
+		}
+	}
+	for ; k > 0; k-- {
+		a.quote(&x.ring[found[k-1]%recentRecords])
+	}
+}
+
+// concerns reports whether a record is of the host, victim or station that a
+// finding is about.
+func (a *active) concerns(r *flow.Record) bool {
+	if a.key.mac != (flow.MAC{}) {
+		return a.key.mac == r.SrcMAC
+	}
+	who := a.who
+	if who == (address{}) {
+		who = a.key.host
+	}
+	return r.Src.IsValid() && addressOf(r.Src) == who || r.Dst.IsValid() && addressOf(r.Dst) == who
 }
 
 // ledger keeps the life of findings.
@@ -138,6 +204,7 @@ func (l *ledger) raise(owner sensor, k findingKey, state State, first int64, who
 			a.who = who
 			l.byHost[who] = append(l.byHost[who], a)
 		}
+		l.e.recent.quote(a, l.e.current)
 	}
 	a.quote(l.e.current)
 	l.refresh(a, now)

@@ -2,9 +2,13 @@ package detector
 
 import "github.com/platelet-sdn/platelet/flowcollector/flow"
 
-// corroborating is the least score with which a finding is a vote: two of them,
-// of different families, may contain.
-const corroborating = 0.95
+// A finding is a vote when its score is at least corroborating and sampling
+// leaves that score a confidence of at least confident: two votes of different
+// families may contain.
+const (
+	corroborating = 0.95
+	confident     = 0.8
+)
 
 // report is all that a detector says of what it found. The ledger makes,
 // promotes, refreshes and emits the finding.
@@ -31,6 +35,7 @@ type report struct {
 	technique  string   // empty: the kind's
 	sequential bool
 	evidence   []Evidence
+	limits     []Limit // up to which it would not have fired
 	records    int64
 	rate       float64 // packets per second
 	baseline   float64 // normal packets per second
@@ -50,6 +55,9 @@ func (l *ledger) report(r *report) *active {
 	f.Score, f.Confidence = r.score, r.confidence
 	f.Records, f.Rate, f.Baseline = r.records, r.rate, r.baseline
 	a.explain(r.evidence...)
+	for _, x := range r.limits {
+		a.bound(x.Feature, x.Value)
+	}
 	if changed {
 		l.place(f, r)
 		f.Spoofed, f.Proto, f.DstPort, f.Sequential = r.spoofed, r.proto, r.port, r.sequential
@@ -103,7 +111,8 @@ func (l *ledger) corroborate(a *active) bool {
 
 // votes reports whether a finding can corroborate others.
 func (a *active) votes() bool {
-	return a.finding.State == StateFiring && a.who != (address{}) && !a.finding.Spoofed && a.finding.Score >= corroborating
+	f := &a.finding
+	return f.State == StateFiring && a.who != (address{}) && !f.Spoofed && f.Score >= corroborating && f.Confidence >= confident
 }
 
 func (a *active) agree(b *active) {

@@ -158,6 +158,8 @@ func (w *scanWatch) explain(a *active, h *host, s *suspect, kind Kind) {
 	if s.odd > 0 {
 		a.explain(Evidence{"malformed_segments", float64(s.odd), 0, float64(s.odd) / n})
 	}
+	// One failure less for each step that the walk is above its threshold.
+	a.bound("failed_first_contacts", max(n-1-math.Floor(max(h.walk-w.threshold, 0)/w.up), 0))
 	hosts, ports := finite(s.hosts.estimate()), finite(s.ports.estimate())
 	if kind == KindPortScan {
 		a.explain(Evidence{"distinct_ports", max(ports, float64(s.early)), 1, 0})

@@ -25,6 +25,7 @@ type wireFinding struct {
 	Family     Family     `json:"family"`
 	State      State      `json:"state"`
 	Evidence   []Evidence `json:"evidence"`
+	Limits     []Limit    `json:"limits,omitempty"`
 	Records    int64      `json:"records"`
 	Spoofed    bool       `json:"spoofed"`
 	Sequential bool       `json:"sequential"`
@@ -45,7 +46,7 @@ func (f Finding) MarshalJSON() ([]byte, error) {
 		Type: "finding", ID: f.ID, Time: stamp(f.Time), FirstSeen: stamp(f.FirstSeen),
 		Kind: f.Kind, Host: text(f.Host), Victims: make([]string, 0, len(f.Victims)),
 		Score: f.Score, Confidence: f.Confidence, Severity: f.Severity, Technique: f.Technique, ICS: f.ICS, Family: f.Family,
-		State: f.State, Evidence: f.Evidence, Records: f.Records,
+		State: f.State, Evidence: f.Evidence, Limits: f.Limits, Records: f.Records,
 		Spoofed: f.Spoofed, Sequential: f.Sequential, MayContain: f.MayContain(), Agrees: f.Agrees,
 		Exporter: text(f.Exporter.Addr), Domain: f.Exporter.Domain, InPort: f.InPort,
 		Proto: f.Proto, DstPort: f.DstPort, Rate: f.Rate, Baseline: f.Baseline,

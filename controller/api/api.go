@@ -21,6 +21,7 @@ import (
 
 	"github.com/platelet-sdn/platelet/controller/response"
 	"github.com/platelet-sdn/platelet/detector"
+	"github.com/platelet-sdn/platelet/detector/explain"
 )
 
 // Controller is what the API shows and operates.
@@ -28,6 +29,8 @@ type Controller interface {
 	// Status is one JSON object; its shape is the controller's.
 	Status() any
 	Findings() []detector.Finding
+	// Explain puts a finding into words and numbers.
+	Explain(id string) (explain.Explanation, error)
 	Decisions() []response.Decision
 	Hosts() any
 	Topology() any
@@ -140,6 +143,7 @@ func (s *Server) routes() http.Handler {
 	}
 	get("/v1/status", func(*http.Request) (any, error) { return s.ctl.Status(), nil })
 	get("/v1/findings", func(*http.Request) (any, error) { return s.ctl.Findings(), nil })
+	get("/v1/findings/{id}/explanation", func(r *http.Request) (any, error) { return s.ctl.Explain(r.PathValue("id")) })
 	get("/v1/decisions", func(*http.Request) (any, error) { return s.ctl.Decisions(), nil })
 	get("/v1/hosts", func(*http.Request) (any, error) { return s.ctl.Hosts(), nil })
 	get("/v1/topology", func(*http.Request) (any, error) { return s.ctl.Topology(), nil })

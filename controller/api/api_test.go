@@ -16,6 +16,7 @@ import (
 	"github.com/platelet-sdn/platelet/controller/api"
 	"github.com/platelet-sdn/platelet/controller/response"
 	"github.com/platelet-sdn/platelet/detector"
+	"github.com/platelet-sdn/platelet/detector/explain"
 )
 
 // desk answers for a controller and writes down what it is asked.
@@ -25,6 +26,15 @@ func (d *desk) Status() any { return map[string]string{"mode": "observe"} }
 func (d *desk) Findings() []detector.Finding {
 	return []detector.Finding{{ID: "f-1", Kind: "port-scan"}}
 }
+func (d *desk) Explain(id string) (explain.Explanation, error) {
+	for _, f := range d.Findings() {
+		if f.ID == id {
+			return explain.Of(f, d.Findings()), nil
+		}
+	}
+	return explain.Explanation{}, fmt.Errorf("finding %s: %w", id, response.ErrNotFound)
+}
+
 func (d *desk) Decisions() []response.Decision     { return nil }
 func (d *desk) Hosts() any                         { return []string{} }
 func (d *desk) Topology() any                      { return []string{} }
@@ -100,6 +110,17 @@ func TestWhoIsTakenFromTheKernel(t *testing.T) {
 	want := []string{"approve d-1 by " + me.Username, "quarantine 10.0.0.7 for 1m0s by " + me.Username}
 	if strings.Join(d.asked, ";") != strings.Join(want, ";") {
 		t.Errorf("asked %q, want %q", d.asked, want)
+	}
+}
+
+func TestExplanation(t *testing.T) {
+	_, c, _, _ := serve(t)
+	var x explain.Explanation
+	if err := c.Get(t.Context(), "findings/f-1/explanation", &x); err != nil || x.ID != "f-1" || x.Kind != detector.KindPortScan {
+		t.Errorf("%+v, %v", x, err)
+	}
+	if err := c.Get(t.Context(), "findings/f-2/explanation", &x); err == nil || !strings.Contains(err.Error(), "f-2") {
+		t.Errorf("a finding that is not there: %v", err)
 	}
 }
 

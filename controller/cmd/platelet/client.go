@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"net/url"
 	"os"
 	"strings"
 	"text/tabwriter"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/platelet-sdn/platelet/controller/api"
 	"github.com/platelet-sdn/platelet/controller/config"
+	"github.com/platelet-sdn/platelet/detector/explain"
 )
 
 // addClientCommands adds the commands that ask a running controller.
@@ -46,7 +48,7 @@ func addClientCommands(parent *cobra.Command) {
 	} {
 		parent.AddCommand(actCommand(a.name, a.short))
 	}
-	parent.AddCommand(rulesCommand(), quarantineCommand(), brakeCommand(), watchCommand())
+	parent.AddCommand(rulesCommand(), explainCommand(), quarantineCommand(), brakeCommand(), watchCommand())
 }
 
 type clientFlags struct{ socket, output string }
@@ -66,6 +68,31 @@ func actCommand(name, short string) *cobra.Command {
 		return c.client().Act(cmd.Context(), name, args[0])
 	}}
 	c.add(cmd, false)
+	return cmd
+}
+
+func explainCommand() *cobra.Command {
+	var c clientFlags
+	cmd := &cobra.Command{
+		Use: "explain ID", Short: "Say why a finding fired", Args: cobra.ExactArgs(1),
+		Long: `Say in words and numbers what happened, what would have been normal, what
+carried the score, what would have kept the finding from firing, what is not
+known, and show the latest records behind it.`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			var raw json.RawMessage
+			if err := c.client().Get(cmd.Context(), "findings/"+url.PathEscape(args[0])+"/explanation", &raw); err != nil {
+				return err
+			}
+			return print(cmd.OutOrStdout(), c.output, raw, func(out io.Writer, raw []byte) error {
+				var x explain.Explanation
+				if err := json.Unmarshal(raw, &x); err != nil {
+					return err
+				}
+				return x.WriteText(out)
+			})
+		},
+	}
+	c.add(cmd, true)
 	return cmd
 }
 

@@ -21,8 +21,8 @@ conn.log (TSV, JSON, labelled), Argus binetflow, goflow2 JSON lines; each plain
 or gzip-compressed; "-" is standard input. Several are merged by time.`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if format != "text" && format != "json" {
-				return usage("replay: output %q is not text or json", format)
+			if format != "text" && format != "json" && format != "explain" {
+				return usage("replay: output %q is not text, json or explain", format)
 			}
 			cfg := config.Default()
 			if file != "" {
@@ -39,6 +39,6 @@ or gzip-compressed; "-" is standard input. Several are merged by time.`,
 		},
 	}
 	cmd.Flags().StringVarP(&file, "config", "c", "", "configuration file")
-	cmd.Flags().StringVarP(&format, "output", "o", "text", "text or json")
+	cmd.Flags().StringVarP(&format, "output", "o", "text", "text, json, or explain: text with the reasons of each finding")
 	return cmd
 }
