@@ -205,3 +205,14 @@ func BenchmarkRandomEverything(b *testing.B) {
 		spoofed(batch, from, now, func(i int) netip.Addr { return hostAddr(int(mix(uint64(i)) % (1 << 20))) })
 	})
 }
+
+// BenchmarkACKFlood is a flood of segments from invented sources, each a
+// connection of its own.
+func BenchmarkACKFlood(b *testing.B) {
+	benchmark(b, func(batch []flow.Record, from int, now int64) {
+		spoofed(batch, from, now, func(int) netip.Addr { return hostAddr(2) })
+		for i := range batch {
+			batch[i].Source, batch[i].Signal, batch[i].TCPFlags, batch[i].Rate = flow.SourceSFlow, flow.SignalNone, flow.ACK, 10
+		}
+	})
+}

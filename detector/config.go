@@ -38,6 +38,7 @@ type Config struct {
 	ICMP  FloodConfig
 	Login LoginConfig
 	Model ModelConfig
+	ACK   FloodConfig
 	Limit LimitConfig
 
 	// WarmUp is how long after the first record every TCP client counts as
@@ -135,6 +136,7 @@ type LimitConfig struct {
 	Edges    int // client, server and service, 160 bytes each
 	Windows  int // hosts active within a minute, 480 bytes each
 	Cells    int // victim, port, protocol and telemetry, 480 bytes each
+	Sessions int // TCP connections, 72 bytes each
 	Findings int // findings at once
 }
 
@@ -162,8 +164,10 @@ func DefaultConfig() Config {
 		ICMP: FloodConfig{Floor: 1_000, Cap: 5_000, Threshold: 600,
 			Credit: 1, MaxCredit: 2_000, Margin: 1.5, Tau: time.Hour},
 		Login: defaultLogin(),
+		ACK: FloodConfig{Floor: 2_000, Cap: 20_000, Threshold: 2_000,
+			Credit: 1.5, MaxCredit: 200_000, Margin: 1.5, Tau: time.Hour},
 		Limit: LimitConfig{Hosts: 1 << 20, Contacts: 1 << 19, Pending: 1 << 17,
-			Suspects: 1 << 14, MACs: 1 << 12, Cells: 1 << 15, Edges: 1 << 20, Windows: 1 << 20, Findings: 1 << 10},
+			Suspects: 1 << 14, MACs: 1 << 12, Cells: 1 << 15, Sessions: 1 << 17, Edges: 1 << 20, Windows: 1 << 20, Findings: 1 << 10},
 		WarmUp:     5 * time.Second,
 		KeepFiring: 10 * time.Second, MaxKeepFiring: time.Hour,
 	}
@@ -194,7 +198,7 @@ func (c *Config) Validate() error {
 	for _, f := range []struct {
 		name string
 		c    *FloodConfig
-	}{{"syn unknown", &c.SYN.Unknown}, {"syn all", &c.SYN.All}, {"udp", &c.UDP}, {"icmp", &c.ICMP}} {
+	}{{"syn unknown", &c.SYN.Unknown}, {"syn all", &c.SYN.All}, {"udp", &c.UDP}, {"icmp", &c.ICMP}, {"ack", &c.ACK}} {
 		check(f.c.Floor > 0 && f.c.Cap >= f.c.Floor && f.c.Threshold > 0 && f.c.Tau > 0,
 			"%s: want 0 < floor <= cap, a positive threshold and time constant", f.name)
 		check(f.c.Credit >= 0 && f.c.MaxCredit >= 0 && f.c.Margin >= 1,
@@ -202,7 +206,7 @@ func (c *Config) Validate() error {
 	}
 	check(c.Login.valid(), "login: want positive bounds, and no fewer sessions where sizes are unknown")
 	l := &c.Limit
-	check(min(l.Hosts, l.Contacts, l.Pending, l.Suspects, l.MACs, l.Cells, l.Edges, l.Windows, l.Findings) > 0,
+	check(min(l.Hosts, l.Contacts, l.Pending, l.Suspects, l.MACs, l.Cells, l.Sessions, l.Edges, l.Windows, l.Findings) > 0,
 		"limits must be positive")
 	check(c.WarmUp >= 0 && c.KeepFiring > 0 && c.MaxKeepFiring >= c.KeepFiring,
 		"want 0 <= warm-up, 0 < keep firing <= its maximum")

@@ -89,10 +89,10 @@ func (e *Engine) Stats() Stats {
 	s.Edges, s.Windows = e.edges.table.Len(), e.windows.table.Len()
 	s.Shed += e.hosts.Rejected() + e.scan.contacts.Rejected() + e.scan.suspects.Rejected() +
 		e.arp.stations.Rejected() + e.flood.cells.Rejected() +
-		e.edges.table.Rejected() + e.windows.table.Rejected()
+		e.flood.sessions.table.Rejected() + e.edges.table.Rejected() + e.windows.table.Rejected()
 	s.Evicted = e.hosts.Evicted() + e.scan.contacts.Evicted() + e.scan.suspects.Evicted() +
 		e.arp.stations.Evicted() + e.flood.cells.Evicted() +
-		e.edges.table.Evicted() + e.windows.table.Evicted()
+		e.flood.sessions.table.Evicted() + e.edges.table.Evicted() + e.windows.table.Evicted()
 	return s
 }
 
@@ -131,6 +131,7 @@ func (e *Engine) conversation(r *flow.Record, src, dst address) {
 	case flow.SignalAccept:
 		e.accept(r, src, dst)
 	case flow.SignalRefuse:
+		e.flood.reset(r, src, dst)
 		e.scan.refused(r, src, dst)
 	case flow.SignalUnreachable:
 		e.scan.unreachable(r, src, dst)
@@ -143,12 +144,14 @@ func (e *Engine) conversation(r *flow.Record, src, dst address) {
 	case flow.SignalICMP:
 		flooding = e.icmp(r, src, dst)
 	case flow.SignalProbe:
-		e.scan.probed(r, src, dst)
+		if e.flood.segment(r, src, dst) == calm {
+			e.scan.probed(r, src, dst)
+		}
 		return // part of no conversation
 	case flow.SignalFinish:
-		e.finish(r, src, dst)
+		flooding = e.finish(r, src, dst)
 	case flow.SignalNone:
-		e.data(r, src, dst)
+		flooding = e.data(r, src, dst)
 	}
 	if !flooding { // what floods are made of is no conversation
 		e.edges.observe(r, src, dst)
@@ -193,6 +196,7 @@ func (e *Engine) syn(r *flow.Record, src, dst address) (flooding bool) {
 		e.stats.Gated++
 		return true
 	}
+	e.flood.opened(r, src, dst)
 	e.contact(r, src, dst)
 	return false
 }
@@ -225,6 +229,7 @@ func (e *Engine) accept(r *flow.Record, src, dst address) {
 	} else if _, h := e.source(r, src); h != nil {
 		h.prove(r.InPort)
 	}
+	e.flood.opened(r, src, dst)
 	e.scan.accepted(r, src, dst)
 }
 
@@ -270,17 +275,34 @@ func (e *Engine) icmp(r *flow.Record, src, dst address) (flooding bool) {
 	return level != calm
 }
 
-// finish is a FIN: its sender completed a conversation.
-func (e *Engine) finish(r *flow.Record, src, dst address) {
+// finish is a FIN: its sender completed a conversation, unless it is one of
+// many that belong to none.
+func (e *Engine) finish(r *flow.Record, src, dst address) (flooding bool) {
+	if e.flood.segment(r, src, dst) != calm {
+		return true
+	}
 	e.flood.finished(r, src, dst)
 	e.scan.finished(r, src, dst)
+	return false
 }
 
 // data is traffic that neither opens nor closes: an acknowledgement shows that
 // its sender exists.
-func (e *Engine) data(r *flow.Record, src, dst address) {
-	if r.Proto != flow.ProtoTCP || r.TCPFlags&flow.ACK == 0 || r.TCPFlags&flow.RST != 0 {
-		return
+func (e *Engine) data(r *flow.Record, src, dst address) (flooding bool) {
+	if r.Proto != flow.ProtoTCP {
+		return false
+	}
+	switch aggregated := r.Source == flow.SourceIPFIX || r.Source == flow.SourceLog; {
+	case r.TCPFlags&flow.SYN != 0:
+		e.flood.opened(r, src, dst)
+	case r.TCPFlags&^flow.ACK == flow.RST:
+		e.flood.reset(r, src, dst)
+	case r.TCPFlags == 0 && aggregated: // not told
+	case e.flood.segment(r, src, dst) != calm:
+		return true
+	}
+	if r.TCPFlags&flow.ACK == 0 || r.TCPFlags&flow.RST != 0 {
+		return false
 	}
 	if _, h := e.source(r, src); h != nil {
 		h.prove(r.InPort)
@@ -291,6 +313,7 @@ func (e *Engine) data(r *flow.Record, src, dst address) {
 		e.contact(r, src, dst)
 		e.scan.answered(contactKeyOf(src, dst, r.DstPort, r.Proto))
 	}
+	return false
 }
 
 // volume feeds the flood test of a class, and the answers of a victim.

@@ -15,15 +15,19 @@ const (
 	classSYN class = iota
 	classUDP
 	classICMP
+	classACK
+	classes // how many there are
 )
 
-func (c class) kind() Kind { return [...]Kind{KindSYNFlood, KindUDPFlood, KindICMPFlood}[c] }
+func (c class) kind() Kind {
+	return [...]Kind{KindSYNFlood, KindUDPFlood, KindICMPFlood, KindACKFlood}[c]
+}
 
 func (c class) proto(victim address) uint8 {
 	if c == classICMP && !victim.is4() {
 		return flow.ProtoICMPv6
 	}
-	return [...]uint8{flow.ProtoTCP, flow.ProtoUDP, flow.ProtoICMP}[c]
+	return [...]uint8{flow.ProtoTCP, flow.ProtoUDP, flow.ProtoICMP, flow.ProtoTCP}[c]
 }
 
 // level says how a victim is doing.
@@ -92,12 +96,13 @@ const (
 )
 
 type floodWatch struct {
-	e     *Engine
-	cells *bounded.Table[cellKey, cell]
+	e        *Engine
+	cells    *bounded.Table[cellKey, cell]
+	sessions sessions
 }
 
 func newFloodWatch(e *Engine) *floodWatch {
-	w := &floodWatch{e: e}
+	w := &floodWatch{e: e, sessions: newSessions(e.cfg.Limit.Sessions)}
 	w.cells = bounded.New[cellKey](e.cfg.Limit.Cells, func(c *cell) int64 {
 		switch {
 		case c.fires:
@@ -119,6 +124,8 @@ func (w *floodWatch) config(c class) [2]*FloodConfig {
 		return [2]*FloodConfig{&w.e.cfg.UDP, nil}
 	case classICMP:
 		return [2]*FloodConfig{&w.e.cfg.ICMP, nil}
+	case classACK:
+		return [2]*FloodConfig{&w.e.cfg.ACK, nil}
 	}
 	return [2]*FloodConfig{&w.e.cfg.SYN.Unknown, &w.e.cfg.SYN.All}
 }
@@ -137,6 +144,7 @@ func (w *floodWatch) cell(k cellKey, c class) *cell {
 	}
 	if fresh {
 		x.last, x.bin = now, now
+		x.tokens = w.config(c)[0].MaxCredit * creditBurst
 		return x
 	}
 	w.pass(x, c, now)
@@ -301,9 +309,13 @@ func (w *floodWatch) answer(r *flow.Record, src, dst address, c class) {
 		return
 	}
 	x.answers++
+	w.excuse(x, c, max(r.ScaledPackets(), 1)*w.config(c)[0].Credit)
+}
+
+// excuse takes packets from a cell's first test, as far as its credit goes.
+func (w *floodWatch) excuse(x *cell, c class, packets float64) {
 	w.pass(x, c, w.e.clock.now)
-	cfg := w.config(c)[0]
-	n := w.credit(x, max(r.ScaledPackets(), 1)*cfg.Credit, cfg)
+	n := w.credit(x, packets, w.config(c)[0])
 	x.tests[0].lower(n)
 	x.tests[0].bin -= n
 }

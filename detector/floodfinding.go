@@ -70,6 +70,11 @@ func (w *floodWatch) describe(a *active, x *cell, t *cusum, fc *FloodConfig, now
 	if f.Rate > 10*fc.Floor {
 		f.Severity = SeverityCritical
 	}
+	// One direction of many connections looks like a flood of segments: that
+	// alone is for a person to judge.
+	if f.Sequential = f.Kind != KindACKFlood || w.speaks(a.key.host); !f.Sequential {
+		f.Severity = SeverityMedium
+	}
 	_, top := t.sources.top()
 	share := top / max(t.packets, 1)
 	a.explain(
@@ -87,12 +92,18 @@ func (w *floodWatch) blame(a *active, t *cusum, r *flow.Record, who address, pro
 	f.Exporter, f.InPort = r.Exporter, r.InPort
 	f.Proto, f.DstPort = proto, t.concentrated()
 	f.Technique = "T1498.001" // Direct Network Flood
-	if f.Kind == KindSYNFlood {
+	if f.Kind == KindSYNFlood || f.Kind == KindACKFlood {
 		f.Technique = "T1499.001" // OS Exhaustion Flood
 	}
-	f.Sequential = true
 	f.HostMAC = r.SrcMAC
 	f.Host, f.Spoofed = who.netip(), who == address{}
+}
+
+// speaks reports whether what an address sends has been seen lately, so that
+// its answers would be.
+func (w *floodWatch) speaks(a address) bool {
+	_, h := w.e.hosts.Find(a)
+	return h != nil && w.e.clock.now-h.seen < int64(w.e.cfg.KeepFiring)
 }
 
 // attacker returns the source of most of a flood, or zero when there is none
@@ -115,7 +126,10 @@ func (w *floodWatch) believed(src address, r *flow.Record) bool {
 
 // resolved ends an episode in every cell of the key.
 func (w *floodWatch) resolved(k findingKey) {
-	c := map[Kind]class{KindSYNFlood: classSYN, KindUDPFlood: classUDP, KindICMPFlood: classICMP}[k.kind]
+	c := class(0)
+	for c < classes && c.kind() != k.kind {
+		c++
+	}
 	for source := flow.SourcePacket; source <= flow.SourceLog; source++ {
 		rest := uint64(k.inPort)<<32 | uint64(k.exporter)<<16 | uint64(c)<<8 | uint64(source)
 		if _, x := w.cells.Find(cellKey{k.host, rest}); x != nil {

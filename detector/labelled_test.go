@@ -130,7 +130,7 @@ func (l *labelled) detect(t testing.TB) (map[netip.Addr][]Finding, Stats) {
 	found := map[netip.Addr][]Finding{}
 	cfg := DefaultConfig()
 	cfg.Limit = LimitConfig{Hosts: 1 << 16, Contacts: 1 << 16, Pending: 1 << 14,
-		Suspects: 1 << 12, MACs: 1 << 8, Cells: 1 << 12, Edges: 1 << 15, Windows: 1 << 14, Findings: 256}
+		Suspects: 1 << 12, MACs: 1 << 8, Cells: 1 << 12, Sessions: 1 << 14, Edges: 1 << 15, Windows: 1 << 14, Findings: 256}
 	cfg.Emit = func(f Finding) {
 		if f.State == StateFiring {
 			found[f.Host] = append(found[f.Host], f)

@@ -60,7 +60,7 @@ func learnedEngine(t testing.TB, m ModelConfig) (*Engine, *[]Finding) {
 	cfg := DefaultConfig()
 	cfg.Model, cfg.Seed = m, 1
 	cfg.Limit = LimitConfig{Hosts: 1 << 10, Contacts: 1 << 10, Pending: 1 << 10, Suspects: 1 << 8, MACs: 1 << 6,
-		Cells: 1 << 8, Edges: 1 << 10, Windows: 1 << 8, Findings: 64}
+		Cells: 1 << 8, Sessions: 1 << 8, Edges: 1 << 10, Windows: 1 << 8, Findings: 64}
 	var found []Finding
 	cfg.Emit = func(f Finding) {
 		if f.Kind == KindLearnedThreat && f.State == StateFiring {
