@@ -22,7 +22,7 @@ func scan(t *testing.T) detector.Finding {
 	t.Helper()
 	cfg := detector.DefaultConfig()
 	cfg.Seed = 1
-	cfg.Limit = detector.LimitConfig{Hosts: 64, Contacts: 256, Pending: 64, Suspects: 64, MACs: 64, Cells: 64, Edges: 256, Windows: 64, Findings: 8}
+	cfg.Limit = detector.LimitConfig{Hosts: 64, Contacts: 256, Pending: 64, Suspects: 64, MACs: 64, Cells: 64, Sessions: 64, Edges: 256, Windows: 64, Findings: 8}
 	e, err := detector.New(cfg)
 	if err != nil {
 		t.Fatal(err)
