@@ -12,6 +12,8 @@ const (
 	// udpWindow is how long the ports that a host asked another for are
 	// counted together.
 	udpWindow = int64(time.Minute)
+	// udpPace is how long a rate is averaged over.
+	udpPace = int64(10 * time.Second)
 	// Distinct ports that decide: udpRefused where at least udpErrors port
 	// unreachables came back, as many as the random walk takes failures;
 	// udpSilent where nothing did. Of a conversation at least every third
@@ -51,8 +53,10 @@ type udpPair struct {
 	sent        uint32 // datagrams seen
 	answers     uint32 // datagrams seen the other way
 	errors      uint32 // port unreachables that came back
-	tapped      float64
-	sampled     float64 // datagrams by estimate of the tap and of sFlow
+	// tapped and sampled are datagrams since measured, by estimate of the tap
+	// and of sFlow.
+	tapped, sampled float64
+	measured        int64
 }
 
 func (p *udpPair) worth(now int64) int64 {
@@ -78,6 +82,9 @@ func (w *udpWatch) pair(k pairKey) *udpPair {
 	if fresh || now-p.since > udpWindow {
 		*p = udpPair{since: now}
 	}
+	if p.sent == 0 && p.errors == 0 {
+		p.since = now
+	}
 	p.last = now
 	return p
 }
@@ -97,6 +104,9 @@ func (w *udpWatch) datagram(r *flow.Record, src, dst address) {
 		return
 	}
 	p.sent++
+	if now := w.e.clock.now; now-p.measured > udpPace {
+		p.tapped, p.sampled, p.measured = 0, 0, now
+	}
 	if r.Source == flow.SourceTap {
 		p.tapped += r.ScaledPackets()
 	} else {
@@ -150,10 +160,13 @@ func (p *udpPair) scanning() bool {
 	return p.distinct >= silent || p.distinct >= refused && p.errors >= udpErrors
 }
 
+// decide reports a pair that looks like a scan. While its finding lives, every
+// port more keeps it alive; what was evidence once is not used again, so that
+// a finding that is over takes all of it anew.
 func (w *udpWatch) decide(k pairKey, p *udpPair) {
 	key := findingKey{kind: KindPortScan, host: k.src, service: uint64(flow.ProtoUDP) << 16}
 	_, known := w.e.ledger.byKey[key]
-	if !known && !p.scanning() || p.distinct == 0 {
+	if p.distinct == 0 || !known && !p.scanning() {
 		return
 	}
 	ports := finite(p.ports.estimate())
@@ -161,18 +174,14 @@ func (w *udpWatch) decide(k pairKey, p *udpPair) {
 	w.e.ledger.report(&report{
 		key: key, state: StateFiring, first: p.since, owner: w, host: k.src, victims: []address{k.dst},
 		proto: flow.ProtoUDP, score: 1 / (1 + math.Exp(-w.e.scan.threshold)), confidence: w.confidence(p), sequential: true,
-		records: int64(p.sent + p.errors), rate: p.rate(w.e.clock.now),
+		records: int64(p.sent + p.errors), rate: p.pace(w.e.clock.now),
 		evidence: []Evidence{
 			{"distinct_ports", ports, 1, ports / (ports + errors)},
 			{"port_unreachables", float64(p.errors), 0, errors / (ports + errors)},
 			{"answers", float64(p.answers), float64(p.sent) / 2, 0},
 		},
 	})
-	if !known {
-		// What comes from now on keeps the finding alive; once it is over,
-		// all of the evidence is wanted again.
-		*p = udpPair{since: p.since, last: p.last, ports: p.ports, tapped: p.tapped, sampled: p.sampled}
-	}
+	*p = udpPair{since: w.e.clock.now, last: p.last, tapped: p.tapped, sampled: p.sampled, measured: p.measured}
 }
 
 // confidence is lower where nothing was refused: a host that is gone is silent
@@ -184,9 +193,9 @@ func (w *udpWatch) confidence(p *udpPair) float64 {
 	return 0.9 * w.e.cfg.Scan.Beta
 }
 
-// rate estimates the datagrams per second; the tap and sFlow see the same ones.
-func (p *udpPair) rate(now int64) float64 {
-	return max(p.tapped, p.sampled) / max(float64(now-p.since)/1e9, 0.05)
+// pace estimates the datagrams per second; the tap and sFlow see the same ones.
+func (p *udpPair) pace(now int64) float64 {
+	return max(p.tapped, p.sampled) / max(float64(now-p.measured)/1e9, 0.05)
 }
 
 func (*udpWatch) resolved(findingKey) {}
