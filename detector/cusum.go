@@ -46,7 +46,7 @@ func (t *cusum) lower(packets float64) {
 }
 
 // add counts packets of a source.
-func (t *cusum) add(now int64, packets float64, src address, r *flow.Record) {
+func (t *cusum) add(now int64, packets float64, src address, r *flow.Record, k *keys) {
 	if t.packets == 0 {
 		t.began = now
 	}
@@ -55,7 +55,7 @@ func (t *cusum) add(now int64, packets float64, src address, r *flow.Record) {
 	t.samples++
 	t.sources.add(src, packets)
 	vote(&t.port, &t.votes, r.DstPort, packets)
-	vote(&t.talk, &t.talkers, mix(src.hi)^mix(src.lo)^uint64(r.SrcPort)<<16^uint64(r.DstPort), packets)
+	vote(&t.talk, &t.talkers, k.pair(k.address(src), uint64(r.SrcPort)<<16|uint64(r.DstPort)), packets)
 }
 
 // vote is one step of a weighted majority vote (Boyer and Moore, 1981).

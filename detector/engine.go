@@ -27,7 +27,7 @@ type Engine struct {
 	windows   *windowWatch
 	sensors   sensors
 	ledger    *ledger
-	seed      uint64 // of the hashes that decide what collides with what
+	keys      keys
 	recent    recent
 	current   *flow.Record // being observed, nil while time passes
 	stats     Stats
@@ -38,10 +38,11 @@ func New(cfg Config) (*Engine, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	e := &Engine{cfg: cfg, due: math.MaxInt64, seed: cfg.Seed}
-	for e.seed == 0 {
-		e.seed = rand.Uint64()
+	seed := cfg.Seed
+	for seed == 0 {
+		seed = rand.Uint64()
 	}
+	e := &Engine{cfg: cfg, due: math.MaxInt64, keys: newKeys(seed)}
 	e.hosts = bounded.New[address](cfg.Limit.Hosts, func(h *host) int64 { return h.worth(e.clock.now) })
 	e.scan = newScanWatch(e)
 	e.datagrams = newUDPWatch(e)
@@ -359,7 +360,3 @@ func (e *Engine) inside(a address) bool {
 	}
 	return a.private()
 }
-
-// hash mixes a value with the engine's key, so that nobody outside can choose
-// values that collide.
-func (e *Engine) hash(v uint64) uint64 { return mix(v ^ e.seed) }

@@ -255,7 +255,7 @@ func (w *floodWatch) add(x *cell, i int, cfg *FloodConfig, packets float64, r *f
 	if r.Source == flow.SourceIPFIX {
 		alarm += exportBurst * t.drift(cfg)
 	}
-	t.add(w.e.clock.now, packets, src, r)
+	t.add(w.e.clock.now, packets, src, r, &w.e.keys)
 	if cfg == &w.e.cfg.UDP && t.single() {
 		alarm *= oneStream
 	}

@@ -193,7 +193,7 @@ func (w *loginWatch) session(ev *edgeEvent, d door) {
 	if g == nil {
 		return
 	}
-	g.targets.add(w.e.hash(ev.key.dst.lo ^ mix(ev.key.dst.hi)))
+	g.targets.add(w.e.keys.address(ev.key.dst))
 	weight := w.weigh(g, ev, d, size, known)
 	if !first {
 		weight *= w.pace(ev, x, gap)

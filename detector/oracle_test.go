@@ -108,15 +108,16 @@ func TestHeavyAgreesWithCounting(t *testing.T) {
 
 func TestSketchEstimates(t *testing.T) {
 	var k sketch
+	h := newKeys(1)
 	for i := range uint64(300) {
-		k.add(i)
-		k.add(i)
+		k.put(h.number(i))
+		k.put(h.number(i))
 	}
 	if n := k.estimate(); n < 255 || n > 345 {
 		t.Errorf("estimate of 300 distinct values is %v", n)
 	}
 	for i := range uint64(5000) {
-		k.add(i)
+		k.put(h.number(i))
 	}
 	if n := k.estimate(); !math.IsInf(n, 1) {
 		t.Errorf("a full sketch says %v", n)

@@ -51,12 +51,12 @@ func (s *suspect) has(t target) bool {
 }
 
 // note remembers a failed target.
-func (s *suspect) note(t target) {
+func (s *suspect) note(t target, k *keys) {
 	s.recent[s.next] = t
 	s.next = (s.next + 1) % recentFailures
 	s.filled = min(s.filled+1, recentFailures)
-	s.hosts.add(mix(t.dst.hi) ^ t.dst.lo)
-	s.ports.add(t.service)
+	s.hosts.put(k.address(t.dst))
+	s.ports.put(k.number(t.service))
 }
 
 // drop forgets a target whose failure was taken back.
@@ -114,9 +114,7 @@ func (s *suspect) distinct() (hosts, ports int) {
 // Vander-Zanden and Taylor, ACM TODS 15(2), 1990), good to about 1,000.
 type sketch [4]uint64
 
-func (k *sketch) add(v uint64) { k.put(mix(v)) }
-
-// put adds a value that is hashed already.
+// put adds a value by its hash, see keys.
 func (k *sketch) put(h uint64) { k[h>>6&3] |= 1 << (h & 63) }
 
 // estimate returns +Inf when the sketch is too full to tell.
@@ -130,12 +128,4 @@ func (k *sketch) estimate() float64 {
 		return math.Inf(1)
 	}
 	return -m * math.Log(1-float64(ones)/m)
-}
-
-// mix is the finalizer of SplitMix64 (Steele, Lea and Flood, 2014).
-func mix(x uint64) uint64 {
-	x += 0x9e3779b97f4a7c15
-	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
-	x = (x ^ x>>27) * 0x94d049bb133111eb
-	return x ^ x>>31
 }

@@ -116,7 +116,7 @@ func (w *udpWatch) datagram(r *flow.Record, src, dst address) {
 		return
 	}
 	before := p.ports
-	if p.ports.add(w.e.hash(uint64(r.DstPort))); p.ports == before {
+	if p.ports.put(w.e.hash(uint64(r.DstPort))); p.ports == before {
 		return
 	}
 	p.distinct++

@@ -25,7 +25,7 @@ func (w *scanWatch) fail(c *contact, h *host, k contactKey, how outcome) {
 	if how == silent && k.proto() != flow.ProtoTCP {
 		weight *= w.e.cfg.Scan.SilentUDP
 	}
-	s.fail(t, how, now)
+	s.fail(t, how, now, &w.e.keys)
 	h.fade(now, w.e.cfg.Scan.CreditHalfLife)
 	// Beyond twice the threshold there is nothing left to say, only more
 	// for later successes to take back.
@@ -55,8 +55,8 @@ func (w *scanWatch) suspect(src address) *suspect {
 	return s
 }
 
-func (s *suspect) fail(t target, how outcome, now int64) {
-	s.note(t)
+func (s *suspect) fail(t target, how outcome, now int64, keys *keys) {
+	s.note(t, keys)
 	s.last = now
 	s.failures++
 	s.records++
@@ -85,7 +85,7 @@ func (w *scanWatch) early(h *host, k contactKey) {
 		s.last = w.e.clock.now
 		s.records += int64(h.unanswered)
 	}
-	s.note(target{k.dst, k.service})
+	s.note(target{k.dst, k.service}, &w.e.keys)
 	w.raise(h, s, k, KindPortScan, StateFiring, w.threshold)
 }
 

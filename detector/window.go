@@ -112,8 +112,8 @@ func (w *windowWatch) observe(ev *edgeEvent) {
 // asClient counts an event for the client of its edge.
 func (a *activity) asClient(w *windowWatch, ev *edgeEvent) {
 	a.common(ev, ev.up)
-	h := w.e.hash(ev.key.dst.hi ^ mix(ev.key.dst.lo))
-	service := w.e.hash(h ^ ev.key.service)
+	h := w.e.keys.address(ev.key.dst)
+	service := w.e.keys.pair(h, ev.key.service)
 	a.servers.put(h)
 	a.services.put(service)
 	if w.e.inside(ev.key.dst) {
@@ -156,7 +156,7 @@ func (a *activity) asClient(w *windowWatch, ev *edgeEvent) {
 
 func (a *activity) asServer(w *windowWatch, ev *edgeEvent) {
 	a.common(ev, !ev.up)
-	a.clients.put(w.e.hash(ev.key.src.hi ^ mix(ev.key.src.lo)))
+	a.clients.put(w.e.keys.address(ev.key.src))
 	if ev.what == edgeOpened {
 		a.served++
 	}
