@@ -107,7 +107,8 @@ type loginEdge struct {
 	gap, jerk float32 // smoothed interval and its deviation, nanoseconds
 	answer    float32 // smoothed bytes of the server per session
 	closes    uint32  // of the edge when the latest session began
-	knocked   uint32  // attempts that were reported and are over
+	sessions  uint32
+	knocked   uint32 // attempts that were reported and are over
 }
 
 // guessKey names who guesses at which service, wherever it is.
@@ -176,10 +177,15 @@ func (w *loginWatch) edge(ev *edgeEvent) {
 	}
 }
 
-// repeated reports whether an accepting packet is the latest once more, sent
-// again or told by another telemetry.
+// repeated reports whether an accepting packet is one that was counted, sent
+// again or sampled by another telemetry.
 func (w *loginWatch) repeated(ev *edgeEvent) bool {
-	return ev.r.Source != flow.SourceLog && ev.edge.accepts > ev.edge.opens
+	x := &ev.edge.login
+	if ev.r.Rate > 1 || ev.r.Source != flow.SourceLog && x.sessions >= ev.edge.opens {
+		return true
+	}
+	x.sessions++
+	return false
 }
 
 // session counts one session.
@@ -333,11 +339,18 @@ func (w *loginWatch) grow(ev *edgeEvent) {
 // about a third.
 const enoughSamples = 8
 
+// sampled reports whether samples say that sessions are, on average, neither
+// port checks nor empty.
+func (g *guesser) sampled(port uint16) bool {
+	n := float64(g.sessions)
+	return g.samples >= enoughSamples && g.up >= leastOf(port)*n && g.down > 0
+}
+
 // decide compares with the threshold.
 func (w *loginWatch) decide(ev *edgeEvent, g *guesser, d door) {
 	c := &w.e.cfg.Login
 	threshold := c.Blind
-	if 2*g.sized >= g.sessions {
+	if 2*g.sized >= g.sessions || g.sampled(ev.key.port()) {
 		threshold = c.Sessions
 	}
 	if d == doorPool {
@@ -372,7 +385,7 @@ func (w *loginWatch) raise(ev *edgeEvent, g *guesser, state State, threshold flo
 	switch {
 	case known > 0.5:
 		r.confidence = 0.9
-	case g.samples >= enoughSamples:
+	case g.sampled(ev.key.port()):
 		r.confidence = 0.8
 	}
 	// Without sizes, work that comes in bursts looks the same: no vote.

@@ -72,7 +72,7 @@ func TestBruteForceSSH(t *testing.T) {
 		"log, inside":     {hostAddr(9), sec / 10, 300, 4 * sec, false},
 		"log, slow":       {mustAddr("198.51.100.7"), 40 * sec, 90, 3600 * sec, false},
 		"log, very slow":  {mustAddr("198.51.100.7"), 50 * sec, 400, 4 * 3600 * sec, false},
-		"tap and samples": {hostAddr(9), sec / 10, 300, 7 * sec, true},
+		"tap and samples": {hostAddr(9), sec / 10, 300, 4 * sec, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newSim(t)
