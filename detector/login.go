@@ -109,6 +109,8 @@ type loginEdge struct {
 	closes    uint32  // of the edge when the latest session began
 	sessions  uint32
 	knocked   uint32 // attempts that were reported and are over
+	beside    bool   // the latest session began before the one before ended
+	greeted   bool   // its protocol is one of logins, whatever the port
 }
 
 // guessKey names who guesses at which service, wherever it is.
@@ -127,10 +129,13 @@ type guesser struct {
 	grown       float32 // bytes of the largest session after it was found
 	down, up    float64 // bytes of the episode, scaled
 	samples     uint32  // records behind these
-	thinned     bool    // some of them sampled
 	targets     sketch64
-	firing      bool
-	records     int64
+	// refusals counts answers that refuse a login, scaled, net of what
+	// drains; doubt is the log likelihood ratio of all such answers.
+	refusals, doubt float64
+	refused         uint32 // of these, in records
+	firing          bool
+	records         int64
 }
 
 // loginWatch finds who guesses passwords: brute force on one account, and
@@ -161,6 +166,12 @@ func newLoginWatch(e *Engine) *loginWatch {
 // one begins, or at once in logs.
 func (w *loginWatch) edge(ev *edgeEvent) {
 	d := doorOf(ev.key)
+	if ev.r.Login != flow.LoginUnknown {
+		w.hear(ev)
+	}
+	if d == doorNone && ev.edge.login.greeted {
+		d = doorPerson
+	}
 	if d == doorNone {
 		return
 	}
@@ -217,12 +228,13 @@ type transfer struct{ up, down float64 }
 func (w *loginWatch) size(ev *edgeEvent) (t transfer, known bool) {
 	x, e := &ev.edge.login, ev.edge
 	t = transfer{e.up.bytes - x.up, e.down.bytes - x.down}
-	overlap := x.closes == e.closes
-	x.up, x.down, x.closes = e.up.bytes, e.down.bytes, e.closes
+	// Sessions side by side cannot be told apart by the bytes of the edge.
+	overlap, beside := x.closes == e.closes, x.beside
+	x.up, x.down, x.closes, x.beside = e.up.bytes, e.down.bytes, e.closes, overlap
 	if ev.r.Source == flow.SourceLog {
 		return t, t.up+t.down > 0
 	}
-	return t, ev.r.Source == flow.SourcePacket && x.at != 0 && !overlap
+	return t, ev.r.Source == flow.SourcePacket && x.at != 0 && !overlap && !beside
 }
 
 // guesser finds or makes the evidence of a client, and lets time pass in it.
@@ -234,12 +246,12 @@ func (w *loginWatch) guesser(ev *edgeEvent) *guesser {
 	if fresh {
 		g.first, g.last = ev.now, ev.now
 	}
-	g.net -= float64(ev.now-g.last) / float64(time.Minute) * w.e.cfg.Login.Drain
+	drained := float64(ev.now-g.last) / float64(time.Minute) * w.e.cfg.Login.Drain
+	g.net, g.refusals = max(g.net-drained, 0), max(g.refusals-drained, 0)
 	g.last = ev.now
-	if g.net <= 0 && !g.firing {
+	if g.net+g.refusals <= 0 && !g.firing {
 		*g = guesser{first: ev.now, last: ev.now}
 	}
-	g.net = max(g.net, 0)
 	return g
 }
 
@@ -311,21 +323,18 @@ func (w *loginWatch) count(g *guesser, weight float64) {
 	}
 }
 
-// grow adds what samples tell of sessions, and notices one that goes on after
+// grow adds what packets tell of sessions, sampled or not, and notices one that goes on after
 // the guessing.
 func (w *loginWatch) grow(ev *edgeEvent) {
 	_, g := w.guessers.Find(guessKey{ev.key.src, ev.key.service})
 	if g == nil || ev.r.Source == flow.SourceLog {
 		return
 	}
-	if ev.r.Rate > 1 {
-		g.thinned = true
-		g.samples++
-		if ev.up {
-			g.up += ev.r.ScaledBytes()
-		} else {
-			g.down += ev.r.ScaledBytes()
-		}
+	g.samples++
+	if ev.up {
+		g.up += ev.r.ScaledBytes()
+	} else {
+		g.down += ev.r.ScaledBytes()
 	}
 	if e := ev.edge; g.firing {
 		size := e.up.bytes + e.down.bytes - e.login.up - e.login.down
@@ -339,11 +348,52 @@ func (w *loginWatch) grow(ev *edgeEvent) {
 // about a third.
 const enoughSamples = 8
 
-// sampled reports whether samples say that sessions are, on average, neither
+// sampled reports whether packets say that sessions are, on average, neither
 // port checks nor empty.
 func (g *guesser) sampled(port uint16) bool {
 	n := float64(g.sessions)
 	return g.samples >= enoughSamples && g.up >= leastOf(port)*n && g.down > 0
+}
+
+// Of a client that is let in in the end, half of the answers are refusals (it
+// asks without a password first), of one that guesses nearly all. refusedDoubt
+// is the log likelihood ratio that decides: one in a hundred.
+const (
+	refusedHonest, refusedGuessing = 0.5, 0.98
+	refusedDoubt                   = 4.6
+)
+
+// hear takes what the server says about logins. A client whose password has
+// expired is refused as steadily as one that guesses, so that the number
+// counts as well; it cannot be told from one that guesses fast.
+func (w *loginWatch) hear(ev *edgeEvent) {
+	if ev.r.Login == flow.LoginGreeting {
+		ev.edge.login.greeted = true
+		return
+	}
+	if ev.up {
+		return // only servers say so
+	}
+	if _, g := w.guessers.Find(guessKey{ev.key.src, ev.key.service}); g == nil && ev.r.Login != flow.LoginRefused {
+		return
+	}
+	g := w.guesser(ev)
+	if g == nil {
+		return
+	}
+	if ev.r.Login == flow.LoginAnswered {
+		g.doubt = max(g.doubt+math.Log((1-refusedGuessing)/(1-refusedHonest)), 0)
+		return
+	}
+	g.targets.add(w.e.hash(ev.key.dst.lo ^ mix(ev.key.dst.hi)))
+	g.doubt = min(g.doubt+math.Log(refusedGuessing/refusedHonest), 2*refusedDoubt)
+	g.refusals = min(g.refusals+ev.r.ScaledPackets(), 2*w.e.cfg.Login.Sessions)
+	g.refused++
+	g.records++
+	if g.firing || g.refusals >= w.e.cfg.Login.Sessions && g.doubt >= refusedDoubt {
+		g.firing = true
+		w.raise(ev, g, StateFiring, w.e.cfg.Login.Sessions)
+	}
 }
 
 // decide compares with the threshold.
@@ -366,8 +416,8 @@ func (w *loginWatch) decide(ev *edgeEvent, g *guesser, d door) {
 			return
 		}
 		state = StatePending
-	case g.thinned && g.samples >= enoughSamples && max(g.up, g.down) > c.Bytes*float64(g.sessions):
-		g.net = 0 // sampled, but clearly at work
+	case g.samples >= enoughSamples && max(g.up, g.down) > c.Bytes*float64(g.sessions):
+		g.net = 0 // clearly at work, on average
 		return
 	}
 	g.firing = g.firing || state == StateFiring
@@ -381,8 +431,12 @@ func (w *loginWatch) raise(ev *edgeEvent, g *guesser, state State, threshold flo
 		proto: ev.key.proto(), port: ev.key.port(), records: g.records,
 		score: 1 - math.Exp(-3*g.net/threshold), confidence: 0.7,
 	}
+	told := g.doubt >= refusedDoubt // by the server itself
 	known := float64(g.sized) / float64(max(g.sessions, 1))
 	switch {
+	case told:
+		known, r.confidence = 1, 0.95
+		r.score = max(r.score, 1-math.Exp(-3*g.refusals/threshold))
 	case known > 0.5:
 		r.confidence = 0.9
 	case g.sampled(ev.key.port()):
@@ -395,6 +449,11 @@ func (w *loginWatch) raise(ev *edgeEvent, g *guesser, state State, threshold flo
 		r.technique = "T1110.003" // Password Spraying
 	}
 	per := float64(g.sessions) / max(float64(ev.now-g.first)/float64(time.Minute), 1)
+	if told {
+		r.evidence = []Evidence{{"refused_logins", g.refusals, 0, 1}}
+		w.e.ledger.report(&r)
+		return
+	}
 	r.evidence = []Evidence{
 		{"login_sessions", float64(g.sessions), w.e.cfg.Login.Drain * float64(ev.now-g.first) / float64(time.Minute), 0.7},
 		{"login_sessions_per_minute", per, w.e.cfg.Login.Drain, 0.1},

@@ -227,3 +227,77 @@ func TestBenignLogins(t *testing.T) {
 		})
 	}
 }
+
+// said scripts a sampled answer of the server.
+func (s *sim) said(t int64, v visit, what flow.Login, rate float64) {
+	r := answer(syn(v.client, v.server, v.port), flow.SignalNone)
+	r.Source, r.Rate, r.TCPFlags, r.Bytes, r.Login = flow.SourceSFlow, rate, flow.ACK, 300, what
+	s.at(t, r)
+}
+
+// The server of a login form says 401, and every tenth packet is seen.
+func TestBruteForceHTTP(t *testing.T) {
+	for _, rate := range []float64{1, 10, 100} {
+		s := newSim(t)
+		v := visit{client: hostAddr(9), server: hostAddr(2), port: 8080}
+		for i := range 40 {
+			s.said(int64(i)*int64(rate)*sec/20, v, flow.LoginRefused, rate)
+		}
+		s.run(300 * sec)
+		f := s.only(KindBruteForce)
+		if f.DstPort != 8080 || f.Score < 0.9 || f.Sequential {
+			t.Errorf("1:%v: %+v", rate, f)
+		}
+	}
+}
+
+// Clients that ask without a password first, as those of NTLM do, or whose
+// password has expired and who try again every ten minutes.
+func TestBenignRefusals(t *testing.T) {
+	s := newSim(t)
+	v := visit{client: hostAddr(9), server: hostAddr(2), port: 80}
+	for i := range 3000 {
+		what := flow.LoginRefused
+		if i%3 == 2 {
+			what = flow.LoginAnswered
+		}
+		s.said(int64(i)*sec/20, v, what, 1)
+	}
+	v.client = hostAddr(8)
+	for i := range 500 {
+		s.said(int64(i)*600*sec, v, flow.LoginRefused, 1)
+	}
+	s.run(500 * 600 * sec)
+	s.quiet()
+}
+
+// Twelve guesses at a time at an SSH server on another port, packet by packet:
+// its greeting says what it is.
+func TestBruteForceAtAnotherPort(t *testing.T) {
+	s := newSim(t)
+	for i := range 66 {
+		now := int64(i/12)*2*sec + int64(i%12)*ms
+		r := syn(mustAddr("198.51.100.7"), hostAddr(2), 902)
+		r.Source, r.SrcPort, r.Bytes = flow.SourcePacket, uint16(30_000+i), 74
+		s.at(now, r)
+		s.at(now+ms, answer(r, flow.SignalAccept))
+		for k := range int64(6) {
+			d := r
+			d.Signal, d.TCPFlags, d.Bytes = flow.SignalNone, flow.ACK, 300
+			a := answer(d, flow.SignalNone)
+			a.Bytes = 350
+			if k == 0 {
+				a.Login = flow.LoginGreeting
+			}
+			s.at(now+ms+k*150*ms+int64(i), d)
+			s.at(now+2*ms+k*150*ms+int64(i), a)
+		}
+		r.Signal = flow.SignalFinish
+		s.at(now+sec, r)
+		s.at(now+sec+ms, answer(r, flow.SignalFinish))
+	}
+	s.run(20 * sec)
+	if f := s.only(KindBruteForce); f.DstPort != 902 {
+		t.Errorf("%+v", f)
+	}
+}

@@ -206,6 +206,10 @@ type Record struct {
 
 	// Claim is what ARP, neighbour discovery and DHCP say besides addresses.
 	Claim Claim
+
+	// Login is what the payload of a segment says about a login, where it
+	// was captured.
+	Login Login
 }
 
 // Tuple names one direction of a conversation.

@@ -281,6 +281,9 @@ func FuzzParse(f *testing.F) {
 	for _, name := range dnsNames {
 		f.Add(dnsFrame(f, name, dnsmessage.TypeTXT, true))
 	}
+	for payload := range said() {
+		f.Add(segment(f, payload))
+	}
 	f.Fuzz(func(t *testing.T, frame []byte) {
 		var r flow.Record
 		err := packet.Parse(frame, &r)
@@ -306,6 +309,9 @@ func FuzzParse(f *testing.F) {
 		}
 		if d := r.DNS; d != (flow.DNS{}) && (!d.Valid() || r.Proto != flow.ProtoUDP || d.Carried > d.Length || d.Longest > 63) {
 			t.Fatalf("DNS %+v in protocol %d", d, r.Proto)
+		}
+		if r.Login != flow.LoginUnknown && r.Proto != flow.ProtoTCP {
+			t.Fatalf("a login in protocol %d", r.Proto)
 		}
 		if len(frame) > 14 {
 			packet.UDP(r.EtherType, frame[14:])

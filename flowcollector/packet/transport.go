@@ -80,6 +80,9 @@ func tcp(b []byte, h *ipHeader, r *flow.Record) Error {
 	}
 	r.TCPFlags = p[tcpFlagsAt]
 	r.Signal = TCPSignal(r.TCPFlags)
+	if at, end := h.payload+4*int(p[tcpDataOffsetAt]>>4), min(h.end, len(b)); at < end {
+		r.Login = login(b[at:end])
+	}
 	return 0
 }
 
