@@ -1,5 +1,4 @@
-// Package bounded holds a hash table of fixed size that never allocates after
-// it was made and never grows: when it is full, the least worthy entry near
+// Package bounded holds a hash table of fixed size that never grows: when it is full, the least worthy entry near
 // the new one makes room, or the new one is refused.
 //
 // An ordinary map with a random victim would let whoever can invent keys
@@ -25,19 +24,32 @@ const (
 // Table is a set-associative hash table. Entries stay in their slot from
 // insertion to eviction, so a slot number may be kept as a weak reference:
 // verify it with Key.
+//
+// Entries are apart from the hash, side by side in the order of their
+// insertion: a thousand of them in a table for a million share a few pages
+// instead of having one each, which is most of what a lookup costs.
 type Table[K comparable, V any] struct {
 	seed  maphash.Seed
 	mask  uint64
-	tags  []uint64 // one word per set: a byte per way, 0 when empty
+	sets  []set
 	slots []slot[K, V]
+	free  []uint32 // slots below used that are empty
+	used  uint32   // slots that were ever taken
 	worth func(*V) int64
 
 	length            int
 	evicted, rejected uint64
 }
 
+// set is what shares a hash.
+type set struct {
+	tags  uint64 // a byte per way, 0 when empty
+	index [ways]uint32
+}
+
 type slot[K comparable, V any] struct {
 	key   K
+	home  uint32 // set*ways + way + 1; 0 when empty
 	value V
 }
 
@@ -51,7 +63,7 @@ func New[K comparable, V any](capacity int, worth func(*V) int64) *Table[K, V] {
 	return &Table[K, V]{
 		seed:  maphash.MakeSeed(),
 		mask:  uint64(sets - 1),
-		tags:  make([]uint64, sets),
+		sets:  make([]set, sets),
 		slots: make([]slot[K, V], sets*ways),
 		worth: worth,
 	}
@@ -70,12 +82,13 @@ func (t *Table[K, V]) Find(k K) (uint32, *V) {
 	return t.find(set, tag, k)
 }
 
-func (t *Table[K, V]) find(set, tag uint64, k K) (uint32, *V) {
+func (t *Table[K, V]) find(n uint64, tag uint64, k K) (uint32, *V) {
+	set := &t.sets[n]
 	// A byte of x is 0 where the tag matches; the classic test may also mark
 	// the byte above a match, which the key comparison sorts out.
-	x := t.tags[set] ^ tag*lowBits
+	x := set.tags ^ tag*lowBits
 	for m := (x - lowBits) &^ x & highBits; m != 0; m &= m - 1 {
-		i := uint32(set*ways) + uint32(bits.TrailingZeros64(m)/8)
+		i := set.index[bits.TrailingZeros64(m)/8]
 		if s := &t.slots[i]; s.key == k {
 			return i, &s.value
 		}
@@ -87,39 +100,51 @@ func (t *Table[K, V]) find(set, tag uint64, k K) (uint32, *V) {
 // entry of lower worth than the given one is evicted if there is no room; if
 // there is none, Put returns nil and the key is not held.
 func (t *Table[K, V]) Put(k K, worth int64) (i uint32, v *V, fresh bool) {
-	set, tag := t.place(k)
-	if i, v := t.find(set, tag, k); v != nil {
+	n, tag := t.place(k)
+	if i, v := t.find(n, tag, k); v != nil {
 		return i, v, false
 	}
-	way, ok := t.room(set, worth)
+	way, i, ok := t.room(n, worth)
 	if !ok {
 		t.rejected++
 		return 0, nil, false
 	}
-	shift := 8 * way
-	t.tags[set] = t.tags[set]&^(0xff<<shift) | tag<<shift
-	i = uint32(set*ways + way)
+	set, shift := &t.sets[n], 8*way
+	set.tags = set.tags&^(0xff<<shift) | tag<<shift
+	set.index[way] = i
 	s := &t.slots[i]
-	*s = slot[K, V]{key: k}
+	*s = slot[K, V]{key: k, home: uint32(n*ways+way) + 1}
 	return i, &s.value, true
 }
 
-// room frees a way of a set for a newcomer of the given worth.
-func (t *Table[K, V]) room(set uint64, worth int64) (way uint64, ok bool) {
-	if empty := ^t.tags[set] & highBits; empty != 0 {
+// room frees a way of a set, and a slot, for a newcomer of the given worth.
+func (t *Table[K, V]) room(n uint64, worth int64) (way uint64, i uint32, ok bool) {
+	set := &t.sets[n]
+	if empty := ^set.tags & highBits; empty != 0 {
 		t.length++
-		return uint64(bits.TrailingZeros64(empty) / 8), true
+		return uint64(bits.TrailingZeros64(empty) / 8), t.take(), true
 	}
 	least := worth
 	for w := range uint64(ways) {
-		if x := t.worth(&t.slots[set*ways+w].value); x < least {
+		if x := t.worth(&t.slots[set.index[w]].value); x < least {
 			least, way, ok = x, w, true
 		}
 	}
 	if ok {
 		t.evicted++
 	}
-	return way, ok
+	return way, set.index[way], ok
+}
+
+// take returns an empty slot; there is one for every way.
+func (t *Table[K, V]) take() uint32 {
+	if last := len(t.free) - 1; last >= 0 {
+		i := t.free[last]
+		t.free = t.free[:last]
+		return i
+	}
+	t.used++
+	return t.used - 1
 }
 
 // At returns the value in a slot, whoever holds it now.
@@ -127,16 +152,20 @@ func (t *Table[K, V]) At(i uint32) *V { return &t.slots[i].value }
 
 // Key returns the key in a slot, and false when the slot is empty.
 func (t *Table[K, V]) Key(i uint32) (K, bool) {
-	return t.slots[i].key, t.tags[i/ways]>>(8*(i%ways))&0xff != 0
+	s := &t.slots[i]
+	return s.key, s.home != 0
 }
 
 // Delete removes the entry in a slot.
 func (t *Table[K, V]) Delete(i uint32) {
-	if _, ok := t.Key(i); !ok {
+	s := &t.slots[i]
+	if s.home == 0 {
 		return
 	}
-	t.tags[i/ways] &^= 0xff << (8 * (i % ways))
-	t.slots[i] = slot[K, V]{}
+	way := s.home - 1
+	t.sets[way/ways].tags &^= 0xff << (8 * (way % ways))
+	*s = slot[K, V]{}
+	t.free = append(t.free, i)
 	t.length--
 }
 
