@@ -23,6 +23,7 @@ type Engine struct {
 	datagrams *udpWatch
 	arp       *arpWatch
 	flood     *floodWatch
+	reflect   *reflectWatch
 	edges     *edgeWatch
 	windows   *windowWatch
 	sensors   sensors
@@ -48,6 +49,7 @@ func New(cfg Config) (*Engine, error) {
 	e.datagrams = newUDPWatch(e)
 	e.arp = newARPWatch(e)
 	e.flood = newFloodWatch(e)
+	e.reflect = newReflectWatch(e)
 	e.ledger = newLedger(e)
 	e.edges = newEdgeWatch(e)
 	e.windows = newWindowWatch(e)
@@ -90,10 +92,10 @@ func (e *Engine) Stats() Stats {
 	s.Edges, s.Windows = e.edges.table.Len(), e.windows.table.Len()
 	s.Shed += e.hosts.Rejected() + e.scan.contacts.Rejected() + e.scan.suspects.Rejected() +
 		e.arp.stations.Rejected() + e.flood.cells.Rejected() +
-		e.flood.sessions.table.Rejected() + e.edges.table.Rejected() + e.windows.table.Rejected()
+		e.flood.sessions.table.Rejected() + e.reflect.table.Rejected() + e.edges.table.Rejected() + e.windows.table.Rejected()
 	s.Evicted = e.hosts.Evicted() + e.scan.contacts.Evicted() + e.scan.suspects.Evicted() +
 		e.arp.stations.Evicted() + e.flood.cells.Evicted() +
-		e.flood.sessions.table.Evicted() + e.edges.table.Evicted() + e.windows.table.Evicted()
+		e.flood.sessions.table.Evicted() + e.reflect.table.Evicted() + e.edges.table.Evicted() + e.windows.table.Evicted()
 	return s
 }
 
@@ -291,6 +293,9 @@ func (e *Engine) finish(r *flow.Record, src, dst address) (flooding bool) {
 // its sender exists.
 func (e *Engine) data(r *flow.Record, src, dst address) (flooding bool) {
 	if r.Proto != flow.ProtoTCP {
+		if r.Proto == flow.ProtoUDP {
+			e.reflect.observe(r, src, dst)
+		}
 		return false
 	}
 	switch aggregated := r.Source == flow.SourceIPFIX || r.Source == flow.SourceLog; {
@@ -320,6 +325,16 @@ func (e *Engine) data(r *flow.Record, src, dst address) (flooding bool) {
 // volume feeds the flood test of a class, and the answers of a victim.
 func (e *Engine) volume(r *flow.Record, src, dst address, c class) level {
 	e.flood.answer(r, src, dst, c)
+	if c == classUDP {
+		switch e.reflect.observe(r, src, dst) {
+		case reflected:
+			e.source(r, src)
+			return calm
+		case forged:
+			return alarmed
+		case ordinary:
+		}
+	}
 	if isEchoReply(r) && e.flood.solicited(r, src, dst, c) {
 		e.source(r, src)
 		return calm

@@ -298,6 +298,8 @@ func (l *ledger) dropped(r *flow.Record) {
 func (l *ledger) matches(a *active, r *flow.Record, src, dst address) bool {
 	k := &a.key
 	switch {
+	case k.kind == KindAmplification && k.host == src:
+		return uint64(r.Proto)<<16|uint64(r.DstPort) == k.service // asked in its name
 	case k.kind.flood():
 		return k.host == dst && (k.inPort == r.InPort || k.inPort == 0) && a.finding.Proto == r.Proto
 	case k.mac != (flow.MAC{}):
