@@ -21,6 +21,7 @@ type Engine struct {
 	hosts     *bounded.Table[address, host]
 	scan      *scanWatch
 	datagrams *udpWatch
+	worm      *wormWatch
 	arp       *arpWatch
 	flood     *floodWatch
 	reflect   *reflectWatch
@@ -47,6 +48,7 @@ func New(cfg Config) (*Engine, error) {
 	e.hosts = bounded.New[address](cfg.Limit.Hosts, func(h *host) int64 { return h.worth(e.clock.now) })
 	e.scan = newScanWatch(e)
 	e.datagrams = newUDPWatch(e)
+	e.worm = newWormWatch(e)
 	e.arp = newARPWatch(e)
 	e.flood = newFloodWatch(e)
 	e.reflect = newReflectWatch(e)

@@ -54,6 +54,9 @@ type Finding struct {
 	// case InPort and Victims say where to act.
 	Host    netip.Addr
 	HostMAC flow.MAC
+	// Origin is the host from which the attack came to this one, for chains
+	// of hosts; invalid where there is none or it is not known.
+	Origin netip.Addr
 	// Spoofed is true when the source addresses are not believed.
 	Spoofed bool
 	// Exporter and InPort (kernel interface index) are where the attack
