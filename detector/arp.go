@@ -323,7 +323,7 @@ func (w *arpWatch) raise(s *station, mac flow.MAC, target address, state State, 
 	s.firing = s.firing || state == StateFiring
 	w.e.ledger.emit(a)
 	if s.firing {
-		w.e.worm.swept(s.talker)
+		w.e.worm.swept(s.talker, true)
 	}
 }
 

@@ -139,7 +139,7 @@ func (w *scanWatch) raise(h *host, s *suspect, k contactKey, kind Kind, state St
 	}
 	w.e.ledger.emit(a)
 	if kind == KindHostSweep && state == StateFiring {
-		w.e.worm.swept(k.src)
+		w.e.worm.swept(k.src, false)
 	}
 }
 

@@ -29,8 +29,8 @@ const (
 // contacted at a service contacts others there. Jump hosts, mail relays and peers
 // do that too; a host that sweeps does not. So a worm is a host with a sweep,
 // found by the sequential tests, that looks for a service at which it was
-// contacted before; or, where the chain begins, for one by which worms have
-// spread. Naming it never delays the finding of the sweep.
+// contacted before; or, where the chain begins, one that goes over addresses for a
+// service by which worms have spread. Naming it never delays the finding of the sweep.
 type wormWatch struct {
 	e     *Engine
 	hosts *bounded.Table[address, spreader]
@@ -132,8 +132,9 @@ func (w *wormWatch) seek(ev *edgeEvent) {
 	q.last = ev.now
 	q.targets[q.count%wormServices] = ev.key.dst
 	q.count++
-	if st := w.e.arp.talks(ev.r.SrcMAC, ev.key.src); st != nil && st.firing || w.sweeps(ev.key.src) {
-		w.swept(ev.key.src)
+	st := w.e.arp.talks(ev.r.SrcMAC, ev.key.src)
+	if blind := st != nil && st.firing; blind || w.sweeps(ev.key.src) {
+		w.swept(ev.key.src, blind)
 	}
 }
 
@@ -144,8 +145,9 @@ func (w *wormWatch) sweeps(who address) bool {
 	})
 }
 
-// swept looks at what a host seeks that has been found to sweep.
-func (w *wormWatch) swept(who address) {
+// swept looks at what a host seeks that has been found to sweep; blind says that
+// it went over addresses, whoever has them.
+func (w *wormWatch) swept(who address, blind bool) {
 	_, s := w.hosts.Find(who)
 	if s == nil {
 		return
@@ -158,7 +160,7 @@ func (w *wormWatch) swept(who address) {
 		if from, ok := s.before(q); ok {
 			w.report(who, q, from)
 			w.origin(from, q.service)
-		} else if q.count >= wormTargets && selfPropagating(q.service) {
+		} else if blind && q.count >= wormTargets && selfPropagating(q.service) {
 			w.report(who, q, address{})
 		}
 	}
