@@ -61,11 +61,13 @@ type Finding struct {
 	Spoofed bool
 	// Exporter and InPort (kernel interface index) are where the attack
 	// enters; InPort is 0 when unknown.
-	Exporter   flow.Exporter
-	InPort     uint32
-	Victims    []netip.Addr // at most 16, most recent evidence
-	Proto      uint8
-	DstPort    uint16 // 0 when many
+	Exporter flow.Exporter
+	InPort   uint32
+	Victims  []netip.Addr // at most 16, most recent evidence
+	Proto    uint8
+	// DstPort is the port attacked, 0 when many; of an amplification that of
+	// the service that is made to answer.
+	DstPort    uint16
 	Score      float64
 	Confidence float64
 	Severity   Severity
