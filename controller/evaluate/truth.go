@@ -16,10 +16,14 @@ type Host struct {
 	MAC  flow.MAC
 }
 
-// String is the address, or the Ethernet address.
+// String is the address, or the Ethernet address; nobody stands for sources
+// that were forged.
 func (h Host) String() string {
-	if h.Addr.IsValid() {
+	switch {
+	case h.Addr.IsValid():
 		return h.Addr.String()
+	case h.MAC.IsZero():
+		return "nobody"
 	}
 	return h.MAC.String()
 }
