@@ -222,7 +222,7 @@ func (e *Engine) contact(r *flow.Record, src, dst address) {
 		return
 	}
 	i, h := e.source(r, src)
-	if h == nil {
+	if h == nil || e.astray(h, r) {
 		return
 	}
 	e.scan.open(r, i, h, contactKeyOf(src, dst, r.DstPort, r.Proto))
@@ -242,7 +242,7 @@ func (e *Engine) accept(r *flow.Record, src, dst address) {
 			e.flood.finished(r, dst, src)
 		}
 	} else if _, h := e.source(r, src); h != nil {
-		h.prove(r.InPort)
+		e.prove(h, r)
 	}
 	e.flood.opened(r, src, dst)
 	e.scan.accepted(r, src, dst)
@@ -323,7 +323,7 @@ func (e *Engine) data(r *flow.Record, src, dst address) (flooding bool) {
 		return false
 	}
 	if _, h := e.source(r, src); h != nil {
-		h.prove(r.InPort)
+		e.prove(h, r)
 	}
 	// An aggregated flow that holds a whole conversation does not say who
 	// opened it: whoever uses the higher port.

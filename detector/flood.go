@@ -298,7 +298,7 @@ func (w *floodWatch) finished(r *flow.Record, src, dst address) {
 			x.tests[testUnknown].bin -= n
 		}
 	}
-	h.prove(r.InPort)
+	w.e.prove(h, r)
 }
 
 // answer credits what src sends to dst against what came from dst's side: a

@@ -22,6 +22,8 @@ type host struct {
 	contacts, successes uint32
 	inPort              uint32 // where it was last seen
 	home                uint32 // where it last proved to be real
+	homeMAC             flow.MAC
+	homeSeen            int64 // when a record last came from there
 	exporter            uint16
 	// unproven counts its SYNs in the flood test for unknown sources, to be
 	// taken back when it turns out to be real.
@@ -61,12 +63,31 @@ func (h *host) worth(now int64) int64 {
 // rank joins a class and a time into one order.
 func rank(class, t int64) int64 { return class<<60 | t>>2&(1<<60-1) }
 
+// homeKept is how long a host that proved to be real keeps its place against
+// another station at another port that says it is the same. A host that was
+// moved keeps its Ethernet address; one that was replaced has been silent.
+const homeKept = int64(10 * time.Minute)
+
 // prove notes that the host really is behind its address, and where.
-func (h *host) prove(inPort uint32) {
+func (e *Engine) prove(h *host, r *flow.Record) {
 	h.proven = true
-	if inPort != 0 {
-		h.home = inPort
+	if r.InPort == 0 || e.astray(h, r) {
+		return
 	}
+	h.home, h.homeSeen = r.InPort, e.clock.now
+	if r.SrcMAC != (flow.MAC{}) {
+		h.homeMAC = r.SrcMAC
+	}
+}
+
+// astray reports whether a record carries the address of a host that is known
+// to be elsewhere: neither its port nor its station. Somebody borrows the
+// address, as decoys of a scanner do, and nothing that comes of it is the
+// host's doing.
+func (e *Engine) astray(h *host, r *flow.Record) bool {
+	return h.home != 0 && r.InPort != h.home && e.edge(r.InPort) != 0 && e.edge(h.home) != 0 &&
+		h.homeMAC != (flow.MAC{}) && r.SrcMAC != (flow.MAC{}) && r.SrcMAC != h.homeMAC &&
+		e.clock.now-h.homeSeen < homeKept
 }
 
 // fade halves credit once per half-life.
@@ -101,7 +122,13 @@ func (e *Engine) source(r *flow.Record, src address) (uint32, *host) {
 	if fresh {
 		h.born, h.walked = now, now
 	}
+	if h.home != 0 && e.astray(h, r) {
+		return i, h
+	}
 	h.seen = now
+	if r.InPort == h.home {
+		h.homeSeen = now
+	}
 	if r.InPort != h.inPort && e.edge(r.InPort) != 0 {
 		h.inPort = r.InPort
 	}

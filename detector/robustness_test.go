@@ -127,7 +127,7 @@ func TestMimicry(t *testing.T) {
 func TestDecoys(t *testing.T) {
 	s := newSim(t).warm()
 	decoys := []int{11, 12, 13}
-	for i, d := range decoys { // honest hosts, each at a port of its own
+	for i, d := range decoys { // honest hosts, each at a port of its own, that worked some minutes ago
 		for n := range 5 {
 			r := syn(hostAddr(d), hostAddr(100+n), 443)
 			r.InPort = uint32(20 + i)
