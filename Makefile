@@ -7,7 +7,7 @@ BIN := bin/platelet
 FUZZTIME ?= 20s
 BENCHTIME ?= 1s
 
-.PHONY: demo test build evaluate bench bench-peer image measure scoreboard fuzz lint clean deps
+.PHONY: starter demo test build evaluate bench bench-peer image measure scoreboard fuzz lint clean deps
 
 build:
 	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o $(BIN) ./controller/cmd/platelet
@@ -58,6 +58,11 @@ image: build
 bench-peer: build
 	@$(SUDO) scripts/install-deps.sh --peer
 	$(SUDO) $(BIN) lab bench-peer --reconfigure lab/first.clab.yml --runs 5
+
+# The classifier's starter model, from the labelled sets in DATA; see detector/model/CARD.md.
+starter: build
+	$(BIN) train -o detector/model/starter.json --base none --from $(DATA) --labels controller/evaluate/testdata/public-labels.csv --without outside_share
+	UPDATE=1 go test ./detector/model -run TestCard -count=1
 
 fuzz:
 	@set -e; for pkg in $$(go list ./...); do \

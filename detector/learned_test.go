@@ -149,6 +149,17 @@ func TestSamplingHidesOutcomes(t *testing.T) {
 	}
 }
 
+// Whoever changes a feature makes the starter model again: make starter.
+func TestStarterFits(t *testing.T) {
+	m, err := model.Starter()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Schema.Fits(ModelSchema()); err != nil {
+		t.Error(err)
+	}
+}
+
 func BenchmarkLearnedWindow(b *testing.B) {
 	m := siteModel(b)
 	e, _ := learnedEngine(b, ModelConfig{Active: m, Candidate: m})

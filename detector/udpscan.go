@@ -2,7 +2,6 @@ package detector
 
 import (
 	"math"
-	"slices"
 	"time"
 
 	"github.com/platelet-sdn/platelet/detector/bounded"
@@ -48,8 +47,8 @@ type pairKey struct{ src, dst address }
 // udpPair is what one host sent another within a window.
 type udpPair struct {
 	since, last int64
-	ports       [udpHigh * udpSilent]uint16 // asked for, the first of them
-	distinct    uint32
+	ports       sketch
+	distinct    uint32 // ports asked for
 	high        uint32 // of these, ephemeral ones
 	sent        uint32 // datagrams seen
 	answers     uint32 // datagrams seen the other way
@@ -116,10 +115,10 @@ func (w *udpWatch) datagram(r *flow.Record, src, dst address) {
 	if r.DstPort >= tracerouteFrom && r.DstPort <= tracerouteTo {
 		return
 	}
-	if int(p.distinct) == len(p.ports) || slices.Contains(p.ports[:p.distinct], r.DstPort) {
+	before := p.ports
+	if p.ports.put(w.e.hash(uint64(r.DstPort))); p.ports == before {
 		return
 	}
-	p.ports[p.distinct] = r.DstPort
 	p.distinct++
 	if r.DstPort >= ephemeral {
 		p.high++
@@ -150,16 +149,15 @@ func (w *udpWatch) unreachable(r *flow.Record, src, dst address) {
 // scanning reports whether a pair's window looks like a scan and like nothing
 // else.
 func (p *udpPair) scanning() bool {
-	repeats := p.sent - p.distinct
-	if 8*p.answers > p.sent {
+	ports := p.ports.estimate()
+	if repeats := float64(p.sent) - ports; repeats > 1+ports/8 || 8*p.answers > p.sent {
 		return false
 	}
 	refused, silent := uint32(udpRefused), uint32(udpSilent)
 	if 2*p.high > p.distinct {
 		refused, silent = udpHigh*refused, udpHigh*silent
 	}
-	return p.distinct >= silent && repeats <= 1+p.distinct/16 ||
-		p.distinct >= refused && p.errors >= udpErrors && repeats <= 2+p.distinct/8
+	return p.distinct >= silent || p.distinct >= refused && p.errors >= udpErrors
 }
 
 // decide reports a pair that looks like a scan. While its finding lives, every
@@ -171,7 +169,7 @@ func (w *udpWatch) decide(k pairKey, p *udpPair) {
 	if p.distinct == 0 || !known && !p.scanning() {
 		return
 	}
-	ports := float64(p.distinct)
+	ports := finite(p.ports.estimate())
 	errors := min(float64(p.errors), ports)
 	w.e.ledger.report(&report{
 		key: key, state: StateFiring, first: p.since, owner: w, host: k.src, victims: []address{k.dst},

@@ -219,8 +219,34 @@ func (t *trainer) weigh(which []int) []row {
 			rows = append(rows, row{values: a.Values, label: e.class(), weight: anchorWeight, example: -1})
 		}
 	}
+	t.level(rows)
 	balance(rows)
 	return rows
+}
+
+// level lets a set weigh as the square root of its windows, so that what few
+// sets hold many of does not drown what the others tell.
+func (t *trainer) level(rows []row) {
+	type part struct{ set, class int }
+	sums := map[part]float64{}
+	for i := range rows {
+		if e := rows[i].example; e >= 0 {
+			sums[part{t.examples[e].Set, rows[i].label}] += rows[i].weight
+		}
+	}
+	before, after := 0.0, 0.0
+	for i := range rows {
+		if e := rows[i].example; e >= 0 {
+			before += rows[i].weight
+			rows[i].weight /= math.Sqrt(max(sums[part{t.examples[e].Set, rows[i].label}], 1))
+			after += rows[i].weight
+		}
+	}
+	for i := range rows {
+		if rows[i].example >= 0 {
+			rows[i].weight *= before / after
+		}
+	}
 }
 
 // balance scales the classes to their geometric mean.
