@@ -19,10 +19,12 @@ import (
 	"github.com/platelet-sdn/platelet/controller/api"
 	"github.com/platelet-sdn/platelet/controller/bus"
 	"github.com/platelet-sdn/platelet/controller/config"
+	"github.com/platelet-sdn/platelet/controller/learning"
 	"github.com/platelet-sdn/platelet/controller/ovsdb"
 	"github.com/platelet-sdn/platelet/controller/ovsdb/telemetry"
 	"github.com/platelet-sdn/platelet/controller/response"
 	"github.com/platelet-sdn/platelet/detector"
+	"github.com/platelet-sdn/platelet/detector/model"
 	"github.com/platelet-sdn/platelet/flowcollector"
 	"github.com/platelet-sdn/platelet/flowcollector/flow"
 	"github.com/platelet-sdn/platelet/topology"
@@ -54,6 +56,7 @@ type Controller struct {
 	manager   *response.Manager
 	fleet     *fleet
 	hub       *api.Hub
+	learning  *learning.Site // nil when the classifier is off
 	collector *flowcollector.Collector
 
 	engineMu sync.Mutex // the engine belongs to one thread at a time
@@ -88,6 +91,10 @@ func New(cfg config.File, opts Options) (*Controller, error) {
 	dc := cfg.DetectorConfig()
 	dc.Emit = c.finding
 	dc.Edge = c.edge
+	if cfg.Detection.Learned && cfg.State.Dir != "" {
+		c.learning = learning.NewSite(cfg.State.Dir, c.replaceModels, opts.Log)
+		dc.Model.Scored = c.learning.Window
+	}
 	if c.engine, err = detector.New(dc); err != nil {
 		return nil, fmt.Errorf("detectors: %w", err)
 	}
@@ -186,6 +193,9 @@ func (c *Controller) parts() []func(context.Context) error {
 		c.followTopology,
 		c.offerAgain,
 	}
+	if c.learning != nil {
+		parts = append(parts, c.learning.Run)
+	}
 	if !c.opts.ReadOnly {
 		parts = append(parts, c.telemetry.Run, c.fleet.run, c.steer, c.refreshTemplates)
 	}
@@ -231,6 +241,13 @@ func (c *Controller) observe(batch []flow.Record) {
 	c.tracker.Observe(batch)
 }
 
+// replaceModels gives the detectors the models that the registry names.
+func (c *Controller) replaceModels(active, candidate *model.Model) error {
+	c.engineMu.Lock()
+	defer c.engineMu.Unlock()
+	return c.engine.Replace(active, candidate)
+}
+
 func (c *Controller) advance(now int64) {
 	c.engineMu.Lock()
 	c.engine.Advance(now)
@@ -240,6 +257,9 @@ func (c *Controller) advance(now int64) {
 // finding takes a finding's change of state from the engine.
 func (c *Controller) finding(f detector.Finding) {
 	c.manager.Handle(f)
+	if c.learning != nil {
+		c.learning.Finding(f)
+	}
 	if f.State == detector.StateResolved {
 		c.ended.Lock()
 		c.ended.list = append(c.ended.list, f)

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/platelet-sdn/platelet/controller/learning"
 	"github.com/platelet-sdn/platelet/controller/openflow/pipeline"
 	"github.com/platelet-sdn/platelet/controller/ovsdb"
 	"github.com/platelet-sdn/platelet/controller/ovsdb/telemetry"
@@ -31,6 +32,7 @@ type Status struct {
 	Detector  detector.Stats               `json:"detector"`
 	Tracker   topology.TrackerStats        `json:"tracker"`
 	Decisions map[response.State]int       `json:"decisions"`
+	Learning  *learning.Status             `json:"learning,omitempty"`
 	Lost      Lost                         `json:"lost"`
 }
 
@@ -47,6 +49,10 @@ func (c *Controller) Status() any {
 		OVSDB: c.db.Status(), Switches: c.fleet.status(), Telemetry: c.telemetry.Applied(), Collector: c.collector.Stats(),
 		Tracker: c.tracker.Stats(), Decisions: map[response.State]int{},
 		Lost: Lost{Findings: c.manager.Overruns(), Events: c.hub.Lost()},
+	}
+	if c.learning != nil {
+		l := c.learning.Status()
+		s.Learning = &l
 	}
 	c.engineMu.Lock()
 	s.Detector = c.engine.Stats()
@@ -78,6 +84,14 @@ func (c *Controller) Explain(id string) (explain.Explanation, error) {
 		}
 	}
 	return explain.Explanation{}, fmt.Errorf("finding %s: %w", id, response.ErrNotFound)
+}
+
+// Feedback implements api.Controller.
+func (c *Controller) Feedback(id string, actual bool, who, why string) (int, error) {
+	if c.learning == nil {
+		return 0, fmt.Errorf("%w: detection.learned is off, or there is no state directory", response.ErrState)
+	}
+	return c.learning.Feedback(id, actual, who, why)
 }
 
 // Decisions implements api.Controller.

@@ -47,6 +47,9 @@ type Controller interface {
 	Release(ctx context.Context, id, who string) error
 	Quarantine(ctx context.Context, host netip.Addr, who string, ttl time.Duration) (id string, err error)
 	SetBrake(ctx context.Context, on, release bool, who string) error
+	// Feedback keeps an operator's verdict on a finding, and tells how many
+	// windows of the host stand behind it.
+	Feedback(id string, actual bool, who, why string) (windows int, err error)
 }
 
 // Server answers on a Unix socket.
@@ -161,6 +164,7 @@ func (s *Server) routes() http.Handler {
 	act("release", s.ctl.Release)
 	post("/v1/quarantine", s.quarantine)
 	post("/v1/brake", s.brake)
+	post("/v1/findings/{id}/feedback", s.feedback)
 	return mux
 }
 
@@ -197,6 +201,30 @@ func (s *Server) brake(r *http.Request) (any, error) {
 		return nil, err
 	}
 	return nil, s.ctl.SetBrake(r.Context(), q.On, q.Release, who(r))
+}
+
+type feedbackRequest struct {
+	Real bool   `json:"real"`
+	Why  string `json:"why"`
+}
+
+func (s *Server) feedback(r *http.Request) (any, error) {
+	var q feedbackRequest
+	if err := decode(r, &q); err != nil {
+		return nil, err
+	}
+	if len(q.Why) > maxWhy {
+		return nil, &requestError{fmt.Sprintf("a reason has at most %d bytes", maxWhy)}
+	}
+	n, err := s.ctl.Feedback(r.PathValue("id"), q.Real, who(r), q.Why)
+	return feedbackReply{Windows: n}, err
+}
+
+// maxWhy bounds an operator's reason, in bytes.
+const maxWhy = 1000
+
+type feedbackReply struct {
+	Windows int `json:"windows"`
 }
 
 // requestError is the caller's fault.

@@ -63,6 +63,13 @@ func (d *desk) SetBrake(_ context.Context, on, release bool, _ string) error {
 	return d.note("brake %v %v", on, release)
 }
 
+func (d *desk) Feedback(id string, actual bool, who, why string) (int, error) {
+	if id != "f-1" {
+		return 0, fmt.Errorf("%w: %s", response.ErrNotFound, id)
+	}
+	return 3, d.note("feedback %s %v by %s: %s", id, actual, who, why)
+}
+
 func serve(t *testing.T) (*desk, *api.Client, *api.Hub, string) {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "pl")
@@ -192,5 +199,23 @@ func TestLivingControllerKeepsItsSocket(t *testing.T) {
 	_, _, hub, path := serve(t)
 	if err := api.NewServer(path, &desk{}, hub).Run(t.Context()); err == nil || !strings.Contains(err.Error(), "another platelet") {
 		t.Errorf("took the socket of a living controller: %v", err)
+	}
+}
+
+func TestFeedback(t *testing.T) {
+	d, c, _, _ := serve(t)
+	me, err := user.Current()
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := c.Feedback(t.Context(), "f-1", false, "our own scanner")
+	if err != nil || n != 3 || len(d.asked) != 1 || d.asked[0] != "feedback f-1 false by "+me.Username+": our own scanner" {
+		t.Errorf("%d windows, %v, asked %q", n, err, d.asked)
+	}
+	if _, err := c.Feedback(t.Context(), "f-2", true, ""); err == nil || !strings.Contains(err.Error(), "f-2") {
+		t.Errorf("a verdict on a finding that is not there: %v", err)
+	}
+	if _, err := c.Feedback(t.Context(), "f-1", true, strings.Repeat("x", 2000)); err == nil || !strings.Contains(err.Error(), "1000 bytes") {
+		t.Errorf("a reason without end: %v", err)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"time"
 )
 
@@ -37,6 +38,14 @@ func (c *Client) Get(ctx context.Context, what string, out any) error {
 // Act approves, rejects or releases a decision.
 func (c *Client) Act(ctx context.Context, action, id string) error {
 	return c.call(ctx, http.MethodPost, "decisions/"+id+"/"+action, nil, nil)
+}
+
+// Feedback says whether a finding was right; the answer is how many windows of
+// its host are kept with the verdict.
+func (c *Client) Feedback(ctx context.Context, id string, actual bool, why string) (windows int, err error) {
+	var out feedbackReply
+	err = c.call(ctx, http.MethodPost, "findings/"+url.PathEscape(id)+"/feedback", feedbackRequest{Real: actual, Why: why}, &out)
+	return out.Windows, err
 }
 
 // Quarantine contains a host; the answer is the decision's ID.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/platelet-sdn/platelet/controller/response"
 	"github.com/platelet-sdn/platelet/detector"
+	"github.com/platelet-sdn/platelet/detector/model"
 	"github.com/platelet-sdn/platelet/flowcollector/flow"
 	"github.com/platelet-sdn/platelet/segmentation"
 	"github.com/platelet-sdn/platelet/segmentation/strictyaml"
@@ -126,6 +127,8 @@ type Detection struct {
 	MaxUnanswered int `yaml:"max_unanswered"`
 	// how long a finding outlives its last evidence
 	KeepFiring time.Duration `yaml:"keep_firing"`
+	// use the classifier that was trained on labels (findings of kind learned-threat)
+	Learned bool `yaml:"learned"`
 	// hosts that may scan (a vulnerability scanner of one's own)
 	Ignore []Prefix `yaml:"ignore"`
 	// lowest SYN rate per victim and port that can be a flood, packets/s
@@ -213,6 +216,7 @@ func Default() File {
 		},
 		Detection: Detection{
 			ReplyTimeout: d.Scan.ReplyTimeout, MaxUnanswered: d.Scan.MaxUnanswered, KeepFiring: d.KeepFiring,
+			Learned:  true,
 			SYNFlood: d.SYN.Unknown.Floor, UDPFlood: d.UDP.Floor, ICMPFlood: d.ICMP.Floor,
 		},
 		Response: Response{
@@ -318,12 +322,25 @@ func (f *File) ResponseConfig() response.Config {
 	}
 }
 
+// starter is the model that the program brings along, as long as it knows the
+// features of today: a model of others is no model.
+func starter() *model.Model {
+	m, err := model.Starter()
+	if err != nil || m.Schema.Fits(detector.ModelSchema()) != nil {
+		return nil
+	}
+	return m
+}
+
 // DetectorConfig is the part that the detectors need.
 func (f *File) DetectorConfig() detector.Config {
 	d, c := &f.Detection, detector.DefaultConfig()
 	c.Scan.ReplyTimeout, c.Scan.MaxUnanswered, c.KeepFiring = d.ReplyTimeout, d.MaxUnanswered, d.KeepFiring
 	c.MaxKeepFiring = max(c.MaxKeepFiring, c.KeepFiring)
 	c.SYN.Unknown.Floor, c.UDP.Floor, c.ICMP.Floor = d.SYNFlood, d.UDPFlood, d.ICMPFlood
+	if d.Learned {
+		c.Model.Active = starter()
+	}
 	if len(d.Ignore) > 0 {
 		ignore := segmentation.NewProtected(prefixes(d.Ignore))
 		c.Ignore = func(a netip.Addr) bool { _, ok := ignore.Covers(a); return ok }

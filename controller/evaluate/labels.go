@@ -38,8 +38,8 @@ type HostLabel struct {
 	Malicious bool
 }
 
-// covers reports whether the label speaks of a host at a time.
-func (l *HostLabel) covers(h Host, t int64) bool {
+// Covers reports whether the label speaks of a host at a time.
+func (l *HostLabel) Covers(h Host, t int64) bool {
 	if t < l.From && l.From != 0 || t > l.To && l.To != 0 {
 		return false
 	}

@@ -73,7 +73,7 @@ func FuzzReadLabels(f *testing.F) {
 			t.Error("labels beside an error")
 		}
 		for i := range labels {
-			labels[i].covers(Host{Addr: netip.IPv6Unspecified()}, 1)
+			labels[i].Covers(Host{Addr: netip.IPv6Unspecified()}, 1)
 		}
 	})
 }

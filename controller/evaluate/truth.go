@@ -131,7 +131,7 @@ func (p *party) malicious(at int64, kind string) {
 // hostLabel is the first label that speaks of a host at a time.
 func (t *truth) hostLabel(h Host, at int64) *HostLabel {
 	for i := range t.labels {
-		if t.labels[i].covers(h, at) {
+		if t.labels[i].Covers(h, at) {
 			return &t.labels[i]
 		}
 	}

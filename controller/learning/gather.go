@@ -15,6 +15,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/platelet-sdn/platelet/controller/evaluate"
 	"github.com/platelet-sdn/platelet/detector"
 	"github.com/platelet-sdn/platelet/detector/model"
 	"github.com/platelet-sdn/platelet/flowcollector/flow"
@@ -27,31 +28,21 @@ const (
 	maxExamples = 1 << 20
 )
 
-// Source says how an input is to be read.
-type Source struct {
-	// Name stands in the model's provenance, Files are read together.
-	Name  string
-	Files []string
-	// Malicious and Benign name hosts whose every window has that label, for
-	// recordings that carry none. Both win over what a recording says.
-	Malicious, Benign []netip.Prefix
-}
-
 // Gather runs a labelled recording through the detectors, and returns the windows
 // of hosts that its labels speak of. The set's number is set in every example.
-func Gather(ctx context.Context, cfg detector.Config, src Source, set int) ([]model.Example, model.Set, error) {
-	sum, err := hashFiles(src.Files)
+func Gather(ctx context.Context, cfg detector.Config, src evaluate.Set, set int) ([]model.Example, model.Set, error) {
+	sum, err := hashFiles(src.Inputs)
 	if err != nil {
 		return nil, model.Set{}, err
 	}
-	g := &gatherer{src: src, set: set, rows: map[netip.Addr][]labelled{}}
+	g := &gatherer{labels: src.Labels, set: set, rows: map[netip.Addr][]labelled{}}
 	cfg.Emit = nil
 	cfg.Model = detector.ModelConfig{Scored: g.window}
 	engine, err := detector.New(cfg)
 	if err != nil {
 		return nil, model.Set{}, fmt.Errorf("detectors: %w", err)
 	}
-	in, err := replay.Open(src.Files, replay.Options{Label: g.label})
+	in, err := replay.Open(src.Inputs, replay.Options{Label: g.label})
 	if err != nil {
 		return nil, model.Set{}, err
 	}
@@ -117,7 +108,7 @@ type seen struct {
 }
 
 type gatherer struct {
-	src      Source
+	labels   []evaluate.HostLabel
 	set      int
 	rows     map[netip.Addr][]labelled
 	count    int
@@ -165,17 +156,19 @@ func (g *gatherer) examples() []model.Example {
 	return list
 }
 
-// classOf says what the labels say of a window. A window is malicious when the
+// classOf says what the labels say of a window, those of hosts before those of
+// flows. A window is malicious when the
 // host began something malicious in it, and benign when something benign, that
 // it took part in, began in it, and nothing malicious of its own was going on.
 // Being a victim makes nobody malicious.
 func (g *gatherer) classOf(w seen) replay.Class {
-	in := func(p netip.Prefix) bool { return p.Contains(w.host) }
-	switch {
-	case slices.ContainsFunc(g.src.Malicious, in):
-		return replay.ClassMalicious
-	case slices.ContainsFunc(g.src.Benign, in):
-		return replay.ClassBenign
+	for i := range g.labels {
+		if l := &g.labels[i]; l.Covers(evaluate.Host{Addr: w.host}, w.start) {
+			if l.Malicious {
+				return replay.ClassMalicious
+			}
+			return replay.ClassBenign
+		}
 	}
 	class := replay.ClassUnknown
 	for _, r := range g.rows[w.host] {

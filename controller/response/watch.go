@@ -104,8 +104,6 @@ func (w *Watch) follow(list []*watched) {
 			set.byMAC[t.target.MAC] = t
 		}
 		switch {
-		case t.target.Asking:
-			set.bySource[t.target.Victim] = t
 		case t.target.Host.IsValid():
 			set.bySource[t.target.Host] = t
 		case t.target.Victim.IsValid():

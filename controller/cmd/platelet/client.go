@@ -48,7 +48,7 @@ func addClientCommands(parent *cobra.Command) {
 	} {
 		parent.AddCommand(actCommand(a.name, a.short))
 	}
-	parent.AddCommand(rulesCommand(), explainCommand(), quarantineCommand(), brakeCommand(), watchCommand())
+	parent.AddCommand(feedbackCommand(), rulesCommand(), explainCommand(), quarantineCommand(), brakeCommand(), watchCommand())
 }
 
 type clientFlags struct{ socket, output string }
