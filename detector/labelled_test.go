@@ -174,6 +174,39 @@ func (l *labelled) judge(t testing.TB, found map[netip.Addr][]Finding) (wide, ca
 	return wide, caught, others
 }
 
+// frequent counts the sources with ten malicious flows or more, and those of them
+// that were found; in time are those found within ten flows or a minute.
+func (l *labelled) frequent(t testing.TB, found map[netip.Addr][]Finding) (all, caught, inTime int) {
+	t.Helper()
+	for h, flows := range l.flows {
+		if flows < 10 {
+			continue
+		}
+		all++
+		if found[h] == nil {
+			t.Logf("not found: %v, %d flows", h, flows)
+			continue
+		}
+		caught++
+		before, first := 0, int64(0)
+		for i := range l.records {
+			r := &l.records[i]
+			if r.Src != h || r.Signal != flow.SignalAttempt && r.Signal != flow.SignalICMP || r.Time > found[h][0].Time {
+				continue
+			}
+			if before++; before == 1 {
+				first = r.Time
+			}
+		}
+		if before <= 10 || found[h][0].Time-first <= 60*sec {
+			inTime++
+		} else {
+			t.Logf("found late: %v, after %d flows and %d s", h, before, (found[h][0].Time-first)/sec)
+		}
+	}
+	return all, caught, inTime
+}
+
 func TestLabelledExcerpts(t *testing.T) {
 	for _, c := range []struct {
 		file         string
@@ -223,6 +256,8 @@ func TestLabelledSets(t *testing.T) {
 					t.Errorf("false alarm: %v: %+v", h, found[h][0])
 				}
 			}
+			all, some, soon := l.frequent(t, found)
+			t.Logf("sources of ten malicious flows or more: found %d of %d, %d within ten flows or a minute", some, all, soon)
 			t.Logf("%.1f h, %d sources; wide attackers %d of %d; found %d, of these not labelled malicious %v; %+v",
 				l.hours, len(l.hosts), caught, wide, len(found), others, stats)
 		})

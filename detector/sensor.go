@@ -39,6 +39,7 @@ func constructors() []func(*Engine) sensor {
 	return []func(*Engine) sensor{
 		func(e *Engine) sensor { return newLoginWatch(e) },
 		newLearnedWatch,
+		newKnockWatch, // after those that have better names
 	}
 }
 
