@@ -134,7 +134,7 @@ func TestACKFloodBesideHonestClients(t *testing.T) {
 		s.conversation(rng, 0, 3*sec, clientAddr(i), uint16(5000+i), hostAddr(2), 443, 10, 2*ms, 30)
 	}
 	for i := range 100_000 {
-		s.sampled(rng, sec+int64(i)*ms/100, segment(hostAddr(rng.IntN(1<<20)), uint16(rng.IntN(60_000)), hostAddr(2), 443, 10))
+		s.sampled(rng, sec+int64(i)*ms/100, segment(clientAddr(1000+rng.IntN(1<<20)), uint16(rng.IntN(60_000)), hostAddr(2), 443, 10))
 	}
 	s.run(3 * sec)
 	if f := s.only(KindACKFlood); !f.Spoofed || f.Time-t0-sec > 60*ms {

@@ -308,7 +308,7 @@ func (w *reflectWatch) report(p *reflector, x *reflection, r *flow.Record, victi
 		key:   findingKey{kind: KindAmplification, host: victim, service: uint64(flow.ProtoUDP)<<16 | uint64(p.port), exporter: w.e.exporters.number(r.Exporter)},
 		state: StateFiring, first: t.began, owner: w,
 		spoofed: true, inPort: x.entry, exporter: w.e.exporters.number(r.Exporter),
-		victims: []address{victim}, proto: flow.ProtoUDP, port: t.concentrated(),
+		victims: []address{victim}, proto: flow.ProtoUDP, port: p.port,
 		score: 1 - math.Exp(-3.5), confidence: 0.99, severity: SeverityMedium,
 		records: int64(t.samples), rate: t.packets / max(float64(now-t.began)/1e9, 1e-3), baseline: t.base,
 		evidence: []Evidence{

@@ -57,6 +57,7 @@ type station struct {
 	ambiguous bool    // there were several: a router
 	inPort    uint32
 	exporter  uint16
+	talker    address // the latest that contacted anybody new from behind it
 	firing    bool
 	dead      [recentFailures]address // targets that failed lately, if known
 	nextDead  int
@@ -89,6 +90,16 @@ func (w *arpWatch) learn(mac flow.MAC, addr address) {
 		s.ambiguous = s.ambiguous || s.addr != (address{}) && s.addr != addr
 		s.addr = addr
 	}
+}
+
+// talks notes that an address behind a station contacts somebody new; nil where
+// the station is not known, for it asked for no address.
+func (w *arpWatch) talks(mac flow.MAC, addr address) *station {
+	_, s := w.stations.Find(mac)
+	if s != nil {
+		s.talker = addr
+	}
+	return s
 }
 
 func (w *arpWatch) station(mac flow.MAC) *station {
@@ -311,6 +322,9 @@ func (w *arpWatch) raise(s *station, mac flow.MAC, target address, state State, 
 	f.Sequential = true
 	s.firing = s.firing || state == StateFiring
 	w.e.ledger.emit(a)
+	if s.firing {
+		w.e.worm.swept(s.talker, true)
+	}
 }
 
 func (w *arpWatch) resolved(k findingKey) {

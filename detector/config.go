@@ -39,6 +39,7 @@ type Config struct {
 	Login LoginConfig
 	Model ModelConfig
 	ACK   FloodConfig
+	Link  LinkConfig
 	// Amplification counts answers of services that amplify. Its Credit is
 	// not used: each protocol has its own.
 	Amplification FloodConfig
@@ -169,6 +170,7 @@ func DefaultConfig() Config {
 		Login: defaultLogin(),
 		ACK: FloodConfig{Floor: 2_000, Cap: 20_000, Threshold: 2_000,
 			Credit: 1.5, MaxCredit: 200_000, Margin: 1.5, Tau: time.Hour},
+		Link:          defaultLink(),
 		Amplification: FloodConfig{Floor: 200, Cap: 2_000, Threshold: 400, Margin: 1.5, Tau: time.Hour},
 		Limit: LimitConfig{Hosts: 1 << 20, Contacts: 1 << 19, Pending: 1 << 17,
 			Suspects: 1 << 14, MACs: 1 << 12, Cells: 1 << 15, Sessions: 1 << 17, Edges: 1 << 20, Windows: 1 << 20, Findings: 1 << 10},
@@ -209,6 +211,7 @@ func (c *Config) Validate() error {
 			"%s: want no negative credit and a margin of at least 1", f.name)
 	}
 	check(c.Login.valid(), "login: want positive bounds, and no fewer sessions where sizes are unknown")
+	check(c.Link.valid(), "link: want positive limits, stations and rate")
 	l := &c.Limit
 	check(min(l.Hosts, l.Contacts, l.Pending, l.Suspects, l.MACs, l.Cells, l.Sessions, l.Edges, l.Windows, l.Findings) > 0,
 		"limits must be positive")

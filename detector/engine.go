@@ -21,7 +21,9 @@ type Engine struct {
 	hosts     *bounded.Table[address, host]
 	scan      *scanWatch
 	datagrams *udpWatch
+	worm      *wormWatch
 	arp       *arpWatch
+	links     *linkWatch
 	flood     *floodWatch
 	reflect   *reflectWatch
 	edges     *edgeWatch
@@ -47,7 +49,9 @@ func New(cfg Config) (*Engine, error) {
 	e.hosts = bounded.New[address](cfg.Limit.Hosts, func(h *host) int64 { return h.worth(e.clock.now) })
 	e.scan = newScanWatch(e)
 	e.datagrams = newUDPWatch(e)
+	e.worm = newWormWatch(e)
 	e.arp = newARPWatch(e)
+	e.links = newLinkWatch(e)
 	e.flood = newFloodWatch(e)
 	e.reflect = newReflectWatch(e)
 	e.ledger = newLedger(e)
@@ -96,6 +100,8 @@ func (e *Engine) Stats() Stats {
 	s.Evicted = e.hosts.Evicted() + e.scan.contacts.Evicted() + e.scan.suspects.Evicted() +
 		e.arp.stations.Evicted() + e.flood.cells.Evicted() +
 		e.flood.sessions.table.Evicted() + e.reflect.table.Evicted() + e.edges.table.Evicted() + e.windows.table.Evicted()
+	s.Shed += e.links.rejected()
+	s.Evicted += e.links.evicted()
 	return s
 }
 
@@ -104,6 +110,12 @@ func (e *Engine) observe(r *flow.Record) {
 	e.clock.record(r.Time)
 	if e.clock.now >= e.due {
 		e.expire()
+	}
+	if r.Signal != flow.SignalDropped {
+		e.links.observe(r)
+	}
+	if r.Source == flow.SourceCopy {
+		return // other telemetry tells all else of it
 	}
 	switch r.Signal {
 	case flow.SignalARPRequest:

@@ -54,15 +54,20 @@ type Finding struct {
 	// case InPort and Victims say where to act.
 	Host    netip.Addr
 	HostMAC flow.MAC
+	// Origin is the host from which the attack came to this one, for chains
+	// of hosts; invalid where there is none or it is not known.
+	Origin netip.Addr
 	// Spoofed is true when the source addresses are not believed.
 	Spoofed bool
 	// Exporter and InPort (kernel interface index) are where the attack
 	// enters; InPort is 0 when unknown.
-	Exporter   flow.Exporter
-	InPort     uint32
-	Victims    []netip.Addr // at most 16, most recent evidence
-	Proto      uint8
-	DstPort    uint16 // 0 when many
+	Exporter flow.Exporter
+	InPort   uint32
+	Victims  []netip.Addr // at most 16, most recent evidence
+	Proto    uint8
+	// DstPort is the port attacked, 0 when many; of an amplification that of
+	// the service that is made to answer.
+	DstPort    uint16
 	Score      float64
 	Confidence float64
 	Severity   Severity

@@ -302,6 +302,8 @@ func (l *ledger) matches(a *active, r *flow.Record, src, dst address) bool {
 		return uint64(r.Proto)<<16|uint64(r.DstPort) == k.service // asked in its name
 	case k.kind.flood():
 		return k.host == dst && (k.inPort == r.InPort || k.inPort == 0) && a.finding.Proto == r.Proto
+	case k.kind == KindMACFlood:
+		return k.inPort == r.InPort
 	case k.mac != (flow.MAC{}):
 		return k.mac == r.SrcMAC
 	case a.who != (address{}):

@@ -25,6 +25,7 @@ type report struct {
 	exporter uint16
 	inPort   uint32
 	spoofed  bool
+	origin   address // whom the attack came to the attacker from
 	victims  []address
 	proto    uint8
 	port     uint16 // destination port, 0 when many
@@ -60,6 +61,7 @@ func (l *ledger) report(r *report) *active {
 	}
 	if changed {
 		l.place(f, r)
+		f.Origin = r.origin.netip()
 		f.Spoofed, f.Proto, f.DstPort, f.Sequential = r.spoofed, r.proto, r.port, r.sequential
 		if r.severity != "" {
 			f.Severity = r.severity

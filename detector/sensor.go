@@ -37,6 +37,7 @@ type sensors struct {
 // the engine itself.
 func constructors() []func(*Engine) sensor {
 	return []func(*Engine) sensor{
+		func(e *Engine) sensor { return e.worm },
 		func(e *Engine) sensor { return newLoginWatch(e) },
 		newLearnedWatch,
 		newKnockWatch, // after those that have better names

@@ -121,8 +121,13 @@ func addressFrom(b [16]byte) netip.Addr { return netip.AddrFrom16(b) }
 
 func mustAddr(s string) netip.Addr { return netip.MustParseAddr(s) }
 
+// macOf is the station that an address is behind: clients are outside, behind
+// one router.
 func macOf(a netip.Addr) flow.MAC {
 	b := a.As4()
+	if b[0] == 100 {
+		return flow.MAC{2, 0, 100}
+	}
 	return flow.MAC{2, 0, b[0], b[1], b[2], b[3]}
 }
 

@@ -2,6 +2,7 @@ package detector
 
 import (
 	"math"
+	"slices"
 	"time"
 
 	"github.com/platelet-sdn/platelet/detector/bounded"
@@ -47,8 +48,8 @@ type pairKey struct{ src, dst address }
 // udpPair is what one host sent another within a window.
 type udpPair struct {
 	since, last int64
-	ports       sketch
-	distinct    uint32 // ports asked for
+	ports       [udpHigh * udpSilent]uint16 // asked for, the first of them
+	distinct    uint32
 	high        uint32 // of these, ephemeral ones
 	sent        uint32 // datagrams seen
 	answers     uint32 // datagrams seen the other way
@@ -115,10 +116,10 @@ func (w *udpWatch) datagram(r *flow.Record, src, dst address) {
 	if r.DstPort >= tracerouteFrom && r.DstPort <= tracerouteTo {
 		return
 	}
-	before := p.ports
-	if p.ports.put(w.e.hash(uint64(r.DstPort))); p.ports == before {
+	if int(p.distinct) == len(p.ports) || slices.Contains(p.ports[:p.distinct], r.DstPort) {
 		return
 	}
+	p.ports[p.distinct] = r.DstPort
 	p.distinct++
 	if r.DstPort >= ephemeral {
 		p.high++
@@ -149,15 +150,16 @@ func (w *udpWatch) unreachable(r *flow.Record, src, dst address) {
 // scanning reports whether a pair's window looks like a scan and like nothing
 // else.
 func (p *udpPair) scanning() bool {
-	ports := p.ports.estimate()
-	if repeats := float64(p.sent) - ports; repeats > 1+ports/8 || 8*p.answers > p.sent {
+	repeats := p.sent - p.distinct
+	if 8*p.answers > p.sent {
 		return false
 	}
 	refused, silent := uint32(udpRefused), uint32(udpSilent)
 	if 2*p.high > p.distinct {
 		refused, silent = udpHigh*refused, udpHigh*silent
 	}
-	return p.distinct >= silent || p.distinct >= refused && p.errors >= udpErrors
+	return p.distinct >= silent && repeats <= 1+p.distinct/16 ||
+		p.distinct >= refused && p.errors >= udpErrors && repeats <= 2+p.distinct/8
 }
 
 // decide reports a pair that looks like a scan. While its finding lives, every
@@ -169,7 +171,7 @@ func (w *udpWatch) decide(k pairKey, p *udpPair) {
 	if p.distinct == 0 || !known && !p.scanning() {
 		return
 	}
-	ports := finite(p.ports.estimate())
+	ports := float64(p.distinct)
 	errors := min(float64(p.errors), ports)
 	w.e.ledger.report(&report{
 		key: key, state: StateFiring, first: p.since, owner: w, host: k.src, victims: []address{k.dst},

@@ -138,6 +138,9 @@ func (w *scanWatch) raise(h *host, s *suspect, k contactKey, kind Kind, state St
 		h.firing++
 	}
 	w.e.ledger.emit(a)
+	if kind == KindHostSweep && state == StateFiring {
+		w.e.worm.swept(k.src, false)
+	}
 }
 
 // confidence is the detection probability that the test aims at, less where

@@ -16,6 +16,7 @@ type wireFinding struct {
 	Kind       Kind       `json:"kind"`
 	Host       string     `json:"host"`
 	HostMAC    string     `json:"host_mac,omitempty"`
+	Origin     string     `json:"origin,omitempty"`
 	Victims    []string   `json:"victims"`
 	Score      float64    `json:"score"`
 	Confidence float64    `json:"confidence"`
@@ -44,7 +45,7 @@ type wireFinding struct {
 func (f Finding) MarshalJSON() ([]byte, error) {
 	w := wireFinding{
 		Type: "finding", ID: f.ID, Time: stamp(f.Time), FirstSeen: stamp(f.FirstSeen),
-		Kind: f.Kind, Host: text(f.Host), Victims: make([]string, 0, len(f.Victims)),
+		Kind: f.Kind, Host: text(f.Host), Origin: text(f.Origin), Victims: make([]string, 0, len(f.Victims)),
 		Score: f.Score, Confidence: f.Confidence, Severity: f.Severity, Technique: f.Technique, ICS: f.ICS, Family: f.Family,
 		State: f.State, Evidence: f.Evidence, Limits: f.Limits, Records: f.Records,
 		Spoofed: f.Spoofed, Sequential: f.Sequential, MayContain: f.MayContain(), Agrees: f.Agrees,

@@ -1,0 +1,121 @@
+package detector
+
+import (
+	"math"
+
+	"github.com/platelet-sdn/platelet/flowcollector/flow"
+)
+
+// portKey names a port of an exporter; port 0 stands for all of them where
+// ports are not told.
+type portKey struct {
+	inPort   uint32
+	exporter uint16
+}
+
+// portStations is a CUSUM (Page, Biometrika 1954) of the stations that a port
+// has that it did not have before. A switch forgets the stations that it has no
+// room for and then sends to everybody what is for them, so whoever invents
+// stations hears everything.
+type portStations struct {
+	first, last int64
+	s           float64
+	rate        float64 // learned, new stations per second
+	count       float64 // in this bin
+	bin         int64   // its start
+	total       int64
+	began       int64 // when s left 0
+	// resident is the only address that lives behind the port.
+	resident    address
+	residentMAC flow.MAC
+	several     bool
+	firing      bool
+}
+
+const (
+	stationBin = int64(10e9)
+	// stationTau is the time constant of the baseline.
+	stationTau = float64(3600e9)
+	// stationCap bounds what can be learned as normal, in new stations per
+	// second: however slowly it is taught.
+	stationCap    = 50.0
+	stationMargin = 1.5
+	// trunkFactor is how many times more new stations a port may have at
+	// first: it may lead to a switch whose stations were there all along.
+	trunkFactor = 8
+)
+
+// drift is how many new stations per second are normal.
+func (p *portStations) drift(c *LinkConfig) float64 {
+	return math.Min(math.Max(stationMargin*p.rate, c.StationRate), stationCap)
+}
+
+// arrived counts a station that was not known.
+func (w *linkWatch) arrived(r *flow.Record) {
+	now, c := w.e.clock.now, &w.e.cfg.Link
+	exporter := w.e.exporters.number(r.Exporter)
+	_, p, fresh := w.ports.Put(portKey{r.InPort, exporter}, rank(0, now))
+	if p == nil {
+		return
+	}
+	if fresh {
+		p.first, p.last, p.bin = now, now, now
+	}
+	limit := c.NewStations
+	if now-p.first < settling {
+		limit *= trunkFactor
+	}
+	p.pass(now, c, limit)
+	if p.s == 0 {
+		p.began, p.total = now, 0
+	}
+	p.s++
+	p.count++
+	p.total++
+	if p.s >= limit {
+		w.raiseMACFlood(p, r, exporter, limit)
+	}
+	p.s = math.Min(p.s, 2*limit)
+}
+
+// pass lets time pass: s leaks, and in calm times the rate is learned.
+func (p *portStations) pass(now int64, c *LinkConfig, limit float64) {
+	p.s = math.Max(p.s-p.drift(c)*float64(now-p.last)/1e9, 0)
+	p.last = now
+	d := now - p.bin
+	if d < stationBin {
+		return
+	}
+	if p.s < limit/4 {
+		gain := 1 - math.Exp(-float64(d)/stationTau)
+		p.rate += gain * (p.count/(float64(d)/1e9) - p.rate)
+	}
+	p.count, p.bin = 0, now
+}
+
+func (w *linkWatch) raiseMACFlood(p *portStations, r *flow.Record, exporter uint16, limit float64) {
+	elapsed := math.Max(float64(w.e.clock.now-p.began)/1e9, 1e-3)
+	rep := report{
+		key:   findingKey{kind: KindMACFlood, inPort: r.InPort, exporter: exporter},
+		state: StateFiring, first: p.began, owner: w, exporter: exporter, inPort: r.InPort,
+		score: 1 - math.Exp(-4*p.s/limit), confidence: 0.99, sequential: true, records: p.total,
+		rate: float64(p.total) / elapsed, baseline: p.rate,
+		evidence: []Evidence{{"new_stations", float64(p.total), p.rate * elapsed, 1}},
+	}
+	if !p.several {
+		rep.host, rep.mac = p.resident, p.residentMAC
+	}
+	if w.e.ledger.report(&rep) != nil {
+		p.firing = true
+	}
+}
+
+// lives notes that an address lives behind a port.
+func (w *linkWatch) lives(a address, mac flow.MAC, k portKey) {
+	_, p := w.ports.Find(k)
+	if p == nil || !a.is4() {
+		return
+	}
+	p.several = p.several || p.resident != (address{}) && p.resident != a
+	p.resident, p.residentMAC = a, mac
+}
