@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"slices"
 
 	"github.com/platelet-sdn/platelet/controller/response"
 	"github.com/platelet-sdn/platelet/detector"
@@ -24,6 +25,10 @@ type Options struct {
 	Samplings []Sampling
 	// Seed decides which packets are sampled, and keys the sketches.
 	Seed uint64
+	// Unseen, if not nil, makes the settings for a set from Detector and the
+	// other sets: a model that is tested on what it has not seen. They say
+	// nothing else of the set.
+	Unseen func(ctx context.Context, cfg detector.Config, others []Set) (detector.Config, error)
 	// Progress is told what is being done; may be nil.
 	Progress func(set, sampling string)
 }
@@ -73,8 +78,8 @@ func Evaluate(ctx context.Context, sets []Set, o Options) (*Report, error) {
 		o.Samplings = defaultSamplings()
 	}
 	report := &Report{Skipped: map[string]string{}}
-	for _, set := range sets {
-		sr, err := o.set(ctx, set)
+	for i, set := range sets {
+		sr, err := o.set(ctx, set, slices.Concat(sets[:i], sets[i+1:]))
 		var unknown *replay.UnknownFormatError
 		if errors.As(err, &unknown) && set.Guessed {
 			report.Skipped[set.Name] = unknown.Error()
@@ -90,10 +95,16 @@ func Evaluate(ctx context.Context, sets []Set, o Options) (*Report, error) {
 }
 
 // set evaluates one set.
-func (o *Options) set(ctx context.Context, set Set) (*SetReport, error) {
+func (o *Options) set(ctx context.Context, set Set, others []Set) (*SetReport, error) {
 	truth, malformed, err := survey(ctx, set)
 	if err != nil {
 		return nil, err
+	}
+	cfg := o.Detector
+	if o.Unseen != nil {
+		if cfg, err = o.Unseen(ctx, cfg, others); err != nil {
+			return nil, fmt.Errorf("learn from the other sets: %w", err)
+		}
 	}
 	sr := &SetReport{Name: set.Name, Records: truth.records, Hours: float64(truth.end-truth.begin) / float64(hour),
 		Malformed: malformed, Labelled: truth.labelled}
@@ -101,7 +112,7 @@ func (o *Options) set(ctx context.Context, set Set) (*SetReport, error) {
 		if o.Progress != nil {
 			o.Progress(set.Name, s.String())
 		}
-		runs, err := o.run(ctx, set, truth, s, i == 0)
+		runs, err := o.run(ctx, cfg, set, truth, s, i == 0)
 		if err != nil {
 			return nil, err
 		}
@@ -143,9 +154,8 @@ func each(ctx context.Context, in records, f func(*flow.Record)) error {
 }
 
 // run shows a set to the detectors and the rules, in one pass.
-func (o *Options) run(ctx context.Context, set Set, t *truth, s Sampling, watch bool) ([]Run, error) {
+func (o *Options) run(ctx context.Context, cfg detector.Config, set Set, t *truth, s Sampling, watch bool) ([]Run, error) {
 	told := tale{options: o, byID: map[string]int{}}
-	cfg := o.Detector
 	cfg.Emit, cfg.Seed = told.finding, o.Seed
 	engine, err := detector.New(cfg)
 	if err != nil {
