@@ -67,6 +67,7 @@ type Controller struct {
 		list []detector.Finding
 	}
 	unknownTemplates atomic.Uint64
+	malformedCopies  atomic.Uint64
 }
 
 // keptFindings is how many resolved findings stay listed.
@@ -91,6 +92,7 @@ func New(cfg config.File, opts Options) (*Controller, error) {
 	dc := cfg.DetectorConfig()
 	dc.Emit = c.finding
 	dc.Edge = c.edge
+	dc.Link.Trunk = c.trunk
 	if cfg.Detection.Learned && cfg.State.Dir != "" {
 		c.learning = learning.NewSite(cfg.State.Dir, c.replaceModels, opts.Log)
 		dc.Model.Scored = c.learning.Window

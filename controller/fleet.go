@@ -133,7 +133,7 @@ func (f *fleet) add(name string) error {
 		Name: name, Layout: pipeline.Layout{Base: f.cfg.OVS.BaseTable, Zone: zone}, ZoneLimit: f.cfg.OVS.ZoneLimit,
 		Log: f.c.log, Expired: f.c.manager.Expired,
 		Instance: f.instance, TakeOver: f.c.opts.TakeOver, Lease: f.lease(name),
-		Changed: func(pipeline.Status) { f.c.telemetry.Look() },
+		Changed: func(pipeline.Status) { f.c.telemetry.Look() }, Copied: f.c.copied(name),
 	}
 	if err := f.reach.configure(&cfg, mgmt); err != nil {
 		return err

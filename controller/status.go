@@ -40,6 +40,7 @@ type Status struct {
 type Lost struct {
 	Findings uint64 `json:"findings"` // changes of findings; they are looked at again
 	Events   uint64 `json:"events"`   // events that slow watchers missed
+	Copies   uint64 `json:"copies"`   // packets that the switch copied and that could not be read
 }
 
 // Status implements api.Controller.
@@ -48,7 +49,7 @@ func (c *Controller) Status() any {
 		Mode: c.cfg.Mode, ReadOnly: c.opts.ReadOnly, Brake: c.manager.Braked(), Started: c.started.UTC(),
 		OVSDB: c.db.Status(), Switches: c.fleet.status(), Telemetry: c.telemetry.Applied(), Collector: c.collector.Stats(),
 		Tracker: c.tracker.Stats(), Decisions: map[response.State]int{},
-		Lost: Lost{Findings: c.manager.Overruns(), Events: c.hub.Lost()},
+		Lost: Lost{Findings: c.manager.Overruns(), Events: c.hub.Lost(), Copies: c.malformedCopies.Load()},
 	}
 	if c.learning != nil {
 		l := c.learning.Status()

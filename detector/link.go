@@ -14,6 +14,10 @@ type LinkConfig struct {
 	// there; then every other one is a rogue. Nil means that servers are
 	// learned.
 	DHCPServer func(src netip.Addr) bool
+	// Trunk says whether a port (kernel interface index) leads to another
+	// switch. Nil means that every port does of which Config.Edge denies that
+	// it leads to hosts.
+	Trunk func(inPort uint32) bool
 	// NewStations is how many new stations of a port, beyond what is normal,
 	// are a flood, and StationRate how many new ones per second always are
 	// normal.
@@ -147,7 +151,7 @@ func (w *linkWatch) station(r *flow.Record) *neighbour {
 		w.slot, n.last = slot, now
 		return n
 	}
-	if w.e.link(r.InPort) {
+	if w.trunk(r.InPort) {
 		return nil
 	}
 	slot, n, fresh := w.stations.Put(k, rank(0, now))
@@ -162,6 +166,14 @@ func (w *linkWatch) station(r *flow.Record) *neighbour {
 	}
 	w.slot, n.last, n.inPort = slot, now, r.InPort
 	return n
+}
+
+// trunk reports whether a port leads to another switch.
+func (w *linkWatch) trunk(inPort uint32) bool {
+	if trunk := w.e.cfg.Link.Trunk; trunk != nil {
+		return inPort != 0 && trunk(inPort)
+	}
+	return w.e.link(inPort)
 }
 
 // find returns a station that is known by its Ethernet address.

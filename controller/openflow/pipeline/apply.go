@@ -306,6 +306,9 @@ func (b *Bridge) giveMeters(next []*rule) error {
 func (b *Bridge) takenMeters() map[uint32]bool {
 	taken := make(map[uint32]bool, len(b.meterIDs))
 	maps.Copy(taken, b.meterIDs)
+	for _, m := range b.copyMeters {
+		taken[m.ID] = true
+	}
 	for _, r := range b.rules.objects {
 		if r.meter.ID != 0 {
 			taken[r.meter.ID] = true

@@ -63,6 +63,11 @@ type Config struct {
 	// Changed, if set, is called whenever the connection's state changes. It
 	// must not call the Bridge.
 	Changed func(Status)
+	// Copied, if set, is given copies of the packets by which hosts find each
+	// other and are configured, by Run and in order. It should return soon and
+	// must not call the Bridge. How many there are is limited on the switch;
+	// the tap must be on.
+	Copied func(Copy)
 	// Log may be nil.
 	Log logrus.FieldLogger
 }
@@ -89,22 +94,24 @@ type Bridge struct {
 	rules     *ruleSet
 	tap       TapConfig
 	overrides map[tapKey]TapOverride
-	attached  bool // false after RemoveAll
-	leaving   bool // after Leave: everything has an end
-	left      bool // and is there, and the bridge is not ours any more
-	waiting   []string
-	lossOf    loss
-	surveyed  bool                        // the foreign pipeline bears us
-	claim     *claim                      // by which the bridge is ours, nil while it is not
-	epoch     uint32                      // of our latest claim
-	takeOver  bool                        // take the next claim whoever has it
-	ousted    bool                        // another took our claim: it is not ours to take back
-	refused   bool                        // another had the bridge when we came
-	absent    time.Time                   // since when nobody has, as far as we saw
-	lost      error                       // why the bridge is no longer ours
-	inherited map[openflow.FlowKey]uint64 // cookies of another's rules that end by themselves
-	flowCount int                         // flows that belong on the switch
-	status    Status
+	// copyMeters limit the copies of each class; an ID of 0 means none.
+	copyMeters [copyClasses]openflow.Meter
+	attached   bool // false after RemoveAll
+	leaving    bool // after Leave: everything has an end
+	left       bool // and is there, and the bridge is not ours any more
+	waiting    []string
+	lossOf     loss
+	surveyed   bool                        // the foreign pipeline bears us
+	claim      *claim                      // by which the bridge is ours, nil while it is not
+	epoch      uint32                      // of our latest claim
+	takeOver   bool                        // take the next claim whoever has it
+	ousted     bool                        // another took our claim: it is not ours to take back
+	refused    bool                        // another had the bridge when we came
+	absent     time.Time                   // since when nobody has, as far as we saw
+	lost       error                       // why the bridge is no longer ours
+	inherited  map[openflow.FlowKey]uint64 // cookies of another's rules that end by themselves
+	flowCount  int                         // flows that belong on the switch
+	status     Status
 }
 
 // New returns a bridge that does nothing until Run.
@@ -280,7 +287,10 @@ func (b *Bridge) connect(ctx context.Context, conn *openflow.Conn) error {
 	if err := b.mayHold(ctx, conn); err != nil {
 		return err
 	}
-	if err := conn.SetAsync(ctx, openflow.Async{FlowRemoved: true, PortStatus: true}); err != nil {
+	if err := conn.SetControllerID(ctx, copyID); err != nil {
+		return err
+	}
+	if err := conn.SetAsync(ctx, openflow.Async{FlowRemoved: true, PortStatus: true, PacketIn: b.cfg.Copied != nil}); err != nil {
 		return fmt.Errorf("ask for asynchronous messages: %w", err)
 	}
 	if err := conn.Monitor(ctx, b.cfg.Layout.filters()...); err != nil {

@@ -111,7 +111,7 @@ func (b *Bridge) frame() map[openflow.FlowKey]openflow.Flow {
 	if b.claim != nil && !b.leaving {
 		add(b.claim.flows())
 	}
-	add(b.tap.flows(b.cfg.Layout, b.overrideList(), b.ports.number))
+	add(b.tap.flows(b.cfg.Layout, b.overrideList(), b.copies, b.ports.number))
 	add(b.rules.tracked.flows(b.cfg.Layout, b.tap))
 	return out
 }
@@ -336,7 +336,7 @@ func (b *Bridge) chooseMeters(p *picture) (map[*rule]openflow.Meter, []openflow.
 		}
 	}
 	chosen := map[*rule]openflow.Meter{}
-	var add []openflow.Meter
+	add := b.chooseCopyMeters(have, taken)
 	for _, r := range b.rules.all() {
 		if !r.limited() {
 			continue
@@ -368,6 +368,9 @@ func (b *Bridge) unusedMeters(p *picture) []uint32 {
 	used := map[uint32]bool{}
 	for _, r := range b.rules.objects {
 		used[r.meter.ID] = true
+	}
+	for _, m := range b.copyMeters {
+		used[m.ID] = true
 	}
 	var ids []uint32
 	for _, m := range p.meters {

@@ -58,3 +58,14 @@ func (p *ports) number(name string) (uint32, bool) {
 	}
 	return 0, false
 }
+
+// name returns the name of a port, "" when it is not known or two ports share
+// it.
+func (p *ports) name(number uint32) string {
+	for name, numbers := range p.byName {
+		if numbers[number] && len(numbers) == 1 {
+			return name
+		}
+	}
+	return ""
+}

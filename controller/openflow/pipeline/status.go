@@ -60,6 +60,8 @@ type Status struct {
 	// AsyncDropped counts messages from the switch that came too fast, on
 	// the present connection.
 	AsyncDropped uint64 `json:"async_dropped"`
+	// Copied counts the packets of which the switch sent a copy.
+	Copied uint64 `json:"copied"`
 	// Datapath is what the datapath carries; only of a local switch.
 	Datapath *datapath.Usage `json:"datapath,omitempty"`
 }

@@ -39,6 +39,7 @@ type tapMatch struct {
 	priority  uint16
 	etherType uint16
 	match     openflow.Match
+	copied    copyClass
 }
 
 // Priorities of tap rules: a packet meets one of them only, so that it is
@@ -49,23 +50,22 @@ const (
 	tapRST              = 110
 	tapProbe            = 107
 	tapFIN              = 105
+	tapDHCP             = 102
 	tapOther            = 100
 )
-
-const ndSolicit, ndAdvertise = 135, 136
 
 // tapMatches lists the kinds of packets of every signal that a tap can tell.
 func tapMatches() []tapMatch {
 	const syn, ack, rst, fin = uint16(flow.SYN), uint16(flow.ACK), uint16(flow.RST), uint16(flow.FIN)
 	out := []tapMatch{
-		arpTap(flow.SignalARPRequest, 1), arpTap(flow.SignalARPReply, 2),
+		arpTap(flow.SignalARPRequest, 1, copyQuestions), arpTap(flow.SignalARPReply, 2, copyAnswers),
 		icmpTap(flow.SignalUnreachable, 3, 1), icmpTap(flow.SignalUnreachable, 1, 0),
 		icmpTap(flow.SignalICMP, 8, 1), icmpTap(flow.SignalICMP, 128, 0),
-		icmpTap(flow.SignalARPRequest, ndSolicit, 0), icmpTap(flow.SignalARPReply, ndAdvertise, 0),
+		ndTap(flow.SignalARPRequest, flow.ICMPv6Solicitation, copyQuestions), ndTap(flow.SignalARPReply, flow.ICMPv6Advertisement, copyAnswers),
 	}
 	for _, ether := range []uint16{flow.EtherIPv4, flow.EtherIPv6} {
 		tcp := func(s flow.Signal, priority, value, mask uint16) tapMatch {
-			return tapMatch{s, priority, ether, openflow.Match{openflow.EthType(ether), openflow.IPProto(flow.ProtoTCP), openflow.TCPFlags(value, mask)}}
+			return tapMatch{s, priority, ether, openflow.Match{openflow.EthType(ether), openflow.IPProto(flow.ProtoTCP), openflow.TCPFlags(value, mask)}, notCopied}
 		}
 		// Open vSwitch shows later fragments as TCP without flags and ports, and
 		// first ones that end before the flags too: only those are odd.
@@ -76,29 +76,36 @@ func tapMatches() []tapMatch {
 			tcp(flow.SignalAccept, tapOther, syn|ack, syn|ack),
 			tcp(flow.SignalRefuse, tapRST, rst, rst),
 			tcp(flow.SignalFinish, tapFIN, fin, fin|rst),
-			tapMatch{flow.SignalUDP, tapOther, ether, openflow.Match{openflow.EthType(ether), openflow.IPProto(flow.ProtoUDP)}},
+			tapMatch{flow.SignalUDP, tapOther, ether, openflow.Match{openflow.EthType(ether), openflow.IPProto(flow.ProtoUDP)}, notCopied},
 		)
 	}
-	return out
+	return append(out, copiedTaps()...)
 }
 
-func arpTap(s flow.Signal, op uint16) tapMatch {
-	return tapMatch{s, tapOther, flow.EtherARP, openflow.Match{openflow.EthType(flow.EtherARP), openflow.ARPOp(op)}}
+func arpTap(s flow.Signal, op uint16, c copyClass) tapMatch {
+	return tapMatch{s, tapOther, flow.EtherARP, openflow.Match{openflow.EthType(flow.EtherARP), openflow.ARPOp(op)}, c}
+}
+
+// ndTap is a message of neighbour discovery.
+func ndTap(s flow.Signal, icmpType uint8, c copyClass) tapMatch {
+	m := icmpTap(s, icmpType, 0)
+	m.copied = c
+	return m
 }
 
 // icmpTap is an ICMPv4 type, or an ICMPv6 type where v4 is 0.
 func icmpTap(s flow.Signal, icmpType, v4 uint8) tapMatch {
 	if v4 != 0 {
-		return tapMatch{s, tapOther, flow.EtherIPv4, openflow.Match{openflow.EthType(flow.EtherIPv4), openflow.IPProto(flow.ProtoICMP), openflow.ICMPType(icmpType)}}
+		return tapMatch{s, tapOther, flow.EtherIPv4, openflow.Match{openflow.EthType(flow.EtherIPv4), openflow.IPProto(flow.ProtoICMP), openflow.ICMPType(icmpType)}, notCopied}
 	}
-	return tapMatch{s, tapOther, flow.EtherIPv6, openflow.Match{openflow.EthType(flow.EtherIPv6), openflow.IPProto(flow.ProtoICMPv6), openflow.ICMPv6Type(icmpType)}}
+	return tapMatch{s, tapOther, flow.EtherIPv6, openflow.Match{openflow.EthType(flow.EtherIPv6), openflow.IPProto(flow.ProtoICMPv6), openflow.ICMPv6Type(icmpType)}, notCopied}
 }
 
 // Validate reports a tap that cannot work.
 func (t TapConfig) Validate() error {
 	known := map[flow.Signal]bool{}
 	for _, m := range tapMatches() {
-		known[m.signal] = true
+		known[m.signal] = m.signal != flow.SignalNone
 	}
 	for s, p := range t.Probability {
 		if p != 0 && !known[s] {
@@ -121,32 +128,41 @@ func (t TapConfig) sample(s flow.Signal, probability uint16) []openflow.Action {
 	}}
 }
 
-// flows compiles the tap. Every rule samples and goes on.
-func (t TapConfig) flows(l Layout, overrides []TapOverride, port func(string) (uint32, bool)) []openflow.Flow {
+// flows compiles the tap. Every rule samples and goes on; copies are the
+// actions that also copy packets of a class.
+func (t TapConfig) flows(l Layout, overrides []TapOverride, copies func(copyClass) []openflow.Action, port func(string) (uint32, bool)) []openflow.Flow {
 	if t.CollectorSet == 0 {
 		return nil
 	}
 	var out []openflow.Flow
-	rule := func(priority uint16, s flow.Signal, m openflow.Match, probability uint16) {
+	rule := func(priority uint16, m *tapMatch, match openflow.Match, probability uint16) {
+		actions := append(t.sample(m.signal, probability), copies(m.copied)...)
 		out = append(out, openflow.Flow{
-			Table: l.table(tableTap), Priority: priority, Cookie: cookie(CategoryTap, flow.TapPoint(s, probability)), Match: m,
-			Instructions: openflow.Instructions{Actions: append(t.sample(s, probability), openflow.Resubmit{Table: l.table(tableReturn)})},
+			Table: l.table(tableTap), Priority: priority, Cookie: cookie(CategoryTap, flow.TapPoint(m.signal, probability)), Match: match,
+			Instructions: openflow.Instructions{Actions: append(actions, openflow.Resubmit{Table: l.table(tableReturn)})},
 		})
 	}
-	for _, m := range tapMatches() {
-		if p := t.Probability[m.signal]; p != 0 {
-			rule(m.priority, m.signal, m.match, p)
+	matches := tapMatches()
+	for i := range matches {
+		m := &matches[i]
+		if p := t.Probability[m.signal]; p != 0 && !m.rare() || len(copies(m.copied)) > 0 {
+			rule(m.priority, m, m.match, p)
 		}
 	}
 	for _, o := range sortedOverrides(overrides) {
-		for _, m := range tapMatches() {
-			if match, ok := o.match(m, port); ok {
-				rule(tapOverridePriority+m.priority+o.specificity(), m.signal, match, o.Probability)
+		for i := range matches {
+			m := &matches[i]
+			if match, ok := o.match(*m, port); ok && (!m.rare() || len(copies(m.copied)) > 0) {
+				rule(tapOverridePriority+m.priority+o.specificity(), m, match, o.Probability)
 			}
 		}
 	}
 	return out
 }
+
+// rare reports whether a kind of packet is told apart from others of its signal
+// only to be copied.
+func (m *tapMatch) rare() bool { return m.priority == tapDHCP || m.signal == flow.SignalNone }
 
 // match narrows a kind of packet to the override's; ok is false when the
 // override says nothing of that kind or its port is not there.

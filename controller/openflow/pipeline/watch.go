@@ -42,6 +42,8 @@ func (b *Bridge) onAsync(m openflow.Message) {
 			return
 		}
 		b.onPort(s)
+	case openflow.TypePacketIn:
+		b.onCopy(m)
 	case openflow.TypeFlowRemoved:
 		r, err := openflow.DecodeFlowRemoved(m)
 		if err != nil {

@@ -1,0 +1,127 @@
+package pipeline
+
+import (
+	"net"
+
+	"github.com/platelet-sdn/platelet/controller/openflow"
+	"github.com/platelet-sdn/platelet/flowcollector/flow"
+	"github.com/platelet-sdn/platelet/segmentation"
+)
+
+// Copy is a packet by which the hosts of a link find each other or are
+// configured: the tap reports that it was there, the copy what it says.
+type Copy struct {
+	// InPort is the OpenFlow port by which it came in, and Port its name, ""
+	// where two ports share it.
+	InPort uint32
+	Port   string
+	From   net.Addr // the switch
+	// Frame is what was copied of it. It is not ours to keep.
+	Frame []byte
+}
+
+// copyClass says which packets are copied, and which share a meter.
+type copyClass uint8
+
+const (
+	notCopied copyClass = iota
+	// copyAnswers are ARP replies, neighbour and router advertisements and
+	// what DHCP servers say.
+	copyAnswers
+	// copyQuestions are ARP requests, neighbour solicitations and what DHCP
+	// clients say. Broadcasts are more frequent than answers, and a sweep or a
+	// storm of them must not keep the answers away.
+	copyQuestions
+	copyClasses = 2
+)
+
+// copyID is our connections' controller ID: other controllers' connections
+// have another, 0 unless they ask for one, and never get our copies.
+const copyID = 0x504c
+
+// copyLimit is how many packets of a class are copied. The meter is that of
+// the copies: the packets themselves go on whatever it says.
+func copyLimit(c copyClass) segmentation.Limit {
+	if c == copyAnswers {
+		return segmentation.Limit{PacketsPerSecond: 200, Burst: 200}
+	}
+	return segmentation.Limit{PacketsPerSecond: 100, Burst: 100}
+}
+
+// copying reports whether packets are to be copied. The caller holds mu.
+func (b *Bridge) copying() bool {
+	return b.cfg.Copied != nil && b.attached && !b.leaving && b.tap.CollectorSet != 0
+}
+
+// chooseCopyMeters finds or allocates the meters of copies, and returns those to
+// add. Without a meter nothing is copied. A meter that was taken from the switch
+// gets another ID: the flows that name it know the old one by what it was. The
+// caller holds mu.
+func (b *Bridge) chooseCopyMeters(have map[uint32]openflow.Meter, taken map[uint32]bool) (add []openflow.Meter) {
+	for i := range b.copyMeters {
+		m := &b.copyMeters[i]
+		if !b.copying() {
+			*m = openflow.Meter{}
+			continue
+		}
+		if m.ID != 0 && have[m.ID] == *m {
+			taken[m.ID] = true
+			continue
+		}
+		if m.ID != 0 {
+			taken[m.ID] = true
+		}
+		var err error
+		if *m, err = b.meters.allocate(copyLimit(copyClass(i+1)), taken); err != nil {
+			b.log.WithError(err).Debug("no packets are copied: they would not be limited")
+			continue
+		}
+		taken[m.ID] = true
+		add = append(add, *m)
+	}
+	return add
+}
+
+// copies returns the action that copies packets of a class, none without a
+// meter. The caller holds mu.
+func (b *Bridge) copies(c copyClass) []openflow.Action {
+	if c == notCopied || b.copyMeters[c-1].ID == 0 {
+		return nil
+	}
+	return []openflow.Action{openflow.Controller{MaxLen: 0xffff, ID: copyID, Reason: openflow.ReasonAction, Meter: b.copyMeters[c-1].ID}}
+}
+
+// onCopy hands a copy on.
+func (b *Bridge) onCopy(m openflow.Message) {
+	p, err := openflow.DecodePacketIn(m)
+	if err != nil {
+		b.log.WithError(err).Warn("packet-in")
+		return
+	}
+	if b.cfg.Copied == nil || !isOurs(p.Cookie) || cookieCategory(p.Cookie) != CategoryTap {
+		return
+	}
+	b.mu.Lock()
+	b.status.Copied++
+	name, conn := b.ports.name(p.InPort), b.conn
+	b.mu.Unlock()
+	if conn == nil {
+		return
+	}
+	b.cfg.Copied(Copy{InPort: p.InPort, Port: name, From: conn.RemoteAddr(), Frame: p.Data})
+}
+
+// copiedTaps are the packets that are copied but of no signal of their own.
+func copiedTaps() []tapMatch {
+	udp := func(ether uint16, c copyClass, ports ...openflow.OXM) tapMatch {
+		match := openflow.Match{openflow.EthType(ether), openflow.IPProto(flow.ProtoUDP)}
+		return tapMatch{signal: flow.SignalUDP, priority: tapDHCP, etherType: ether, match: append(match, ports...), copied: c}
+	}
+	advert := icmpTap(flow.SignalNone, flow.ICMPv6RouterAdvertisement, 0)
+	advert.copied = copyAnswers
+	return []tapMatch{
+		udp(flow.EtherIPv4, copyAnswers, openflow.UDPSrc(67)), udp(flow.EtherIPv4, copyQuestions, openflow.UDPSrc(68), openflow.UDPDst(67)),
+		udp(flow.EtherIPv6, copyAnswers, openflow.UDPSrc(547)), udp(flow.EtherIPv6, copyQuestions, openflow.UDPSrc(546), openflow.UDPDst(547)),
+		advert,
+	}
+}
