@@ -29,10 +29,10 @@ const (
 type knockWatch struct {
 	e      *Engine
 	hosts  *bounded.Table[address, knocker]
-	served *bounded.Table[serverKey, int64] // services that answered, when last
+	served *bounded.Table[servedKey, int64] // services that answered, when last
 }
 
-type serverKey struct {
+type servedKey struct {
 	addr    address
 	service uint64
 }
@@ -58,7 +58,7 @@ func newKnockWatch(e *Engine) sensor {
 		}
 		return rank(class, k.last)
 	})
-	w.served = bounded.New[serverKey](e.cfg.Limit.Suspects, func(at *int64) int64 { return rank(0, *at) })
+	w.served = bounded.New[servedKey](e.cfg.Limit.Suspects, func(at *int64) int64 { return rank(0, *at) })
 	return w
 }
 
@@ -87,7 +87,7 @@ func (w *knockWatch) meet(ev *edgeEvent) {
 			*k = knocker{met: true, last: ev.now}
 		}
 	}
-	if _, at, _ := w.served.Put(serverKey{ev.key.dst, ev.key.service}, rank(0, ev.now)); at != nil {
+	if _, at, _ := w.served.Put(servedKey{ev.key.dst, ev.key.service}, rank(0, ev.now)); at != nil {
 		*at = ev.now
 	}
 }
@@ -98,7 +98,7 @@ func (w *knockWatch) try(ev *edgeEvent) {
 	if w.e.inside(k.src) || k.src.near(k.dst) {
 		return
 	}
-	if _, at := w.served.Find(serverKey{k.dst, k.service}); at != nil {
+	if _, at := w.served.Find(servedKey{k.dst, k.service}); at != nil {
 		return
 	}
 	_, n, fresh := w.hosts.Put(k.src, rank(0, ev.now))
