@@ -6,9 +6,9 @@ import (
 	"github.com/platelet-sdn/platelet/flowcollector/flow"
 )
 
-// serverKey names who configures hosts: a DHCP server, or a router that
+// configurerKey names who configures hosts: a DHCP server, or a router that
 // advertises itself.
-type serverKey struct {
+type configurerKey struct {
 	mac      flow.MAC
 	exporter uint16
 }
@@ -87,7 +87,7 @@ func (w *linkWatch) configures(r *flow.Record, n *neighbour) {
 		return
 	}
 	now := w.e.clock.now
-	_, s, fresh := w.servers.Put(serverKey{r.SrcMAC, w.e.exporters.number(r.Exporter)}, rank(0, now))
+	_, s, fresh := w.servers.Put(configurerKey{r.SrcMAC, w.e.exporters.number(r.Exporter)}, rank(0, now))
 	if s == nil {
 		return
 	}

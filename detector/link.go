@@ -73,7 +73,7 @@ type linkWatch struct {
 	stations *bounded.Table[stationKey, neighbour]
 	bindings *bounded.Table[bindingKey, binding]
 	ports    *bounded.Table[portKey, portStations]
-	servers  *bounded.Table[serverKey, server]
+	servers  *bounded.Table[configurerKey, server]
 	lans     *bounded.Table[lanKey, lan]
 	// contested is until when addresses are looked up in traffic, because
 	// somebody claims one that is another's.
@@ -105,7 +105,7 @@ func newLinkWatch(e *Engine) *linkWatch {
 		return rank(0, b.shown)
 	})
 	w.ports = bounded.New[portKey](l.Ports, func(p *portStations) int64 { return rank(0, p.last) })
-	w.servers = bounded.New[serverKey](l.Servers, func(s *server) int64 { return s.worth() })
+	w.servers = bounded.New[configurerKey](l.Servers, func(s *server) int64 { return s.worth() })
 	w.lans = bounded.New[lanKey](l.Servers, func(s *lan) int64 { return rank(0, s.last) })
 	return w
 }
@@ -267,7 +267,7 @@ func (w *linkWatch) resolved(k findingKey) {
 			p.s, p.firing = 0, false
 		}
 	case KindRogueDHCP:
-		if _, s := w.servers.Find(serverKey{k.mac, k.exporter}); s != nil {
+		if _, s := w.servers.Find(configurerKey{k.mac, k.exporter}); s != nil {
 			s.excess, s.firing = 0, false
 		}
 	case KindIPSpoof:
