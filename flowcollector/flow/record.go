@@ -192,6 +192,10 @@ type Record struct {
 	SrcPort, DstPort uint16 // valid for TCP, UDP and SCTP
 	// TCPFlags is the union of control bits seen, valid for TCP.
 	TCPFlags uint8
+	// Seq and Ack are those of a TCP segment, where its header was captured:
+	// two samples of a connection tell how much was sent between them, however
+	// thin the sampling.
+	Seq, Ack uint32
 	// ICMPType and ICMPCode are valid for ICMP and ICMPv6.
 	ICMPType, ICMPCode uint8
 	TTL                uint8

@@ -52,7 +52,7 @@ func oracleTransport(layer gopacket.Layer, r *flow.Record) {
 	switch l := layer.(type) {
 	case *layers.TCP:
 		r.SrcPort, r.DstPort = uint16(l.SrcPort), uint16(l.DstPort)
-		r.TCPFlags = l.Contents[13]
+		r.TCPFlags, r.Seq, r.Ack = l.Contents[13], l.Seq, l.Ack
 		switch {
 		case l.RST:
 			r.Signal = flow.SignalRefuse
@@ -248,7 +248,7 @@ func (g generator) transport(icmp layers.IPProtocol) ([]gopacket.SerializableLay
 	sport, dport := uint16(g.Uint32()), uint16(g.Uint32())
 	switch g.IntN(4) {
 	case 0:
-		tcp := &layers.TCP{SrcPort: layers.TCPPort(sport), DstPort: layers.TCPPort(dport), DataOffset: 5}
+		tcp := &layers.TCP{SrcPort: layers.TCPPort(sport), DstPort: layers.TCPPort(dport), DataOffset: 5, Seq: g.Uint32(), Ack: g.Uint32()}
 		flags := g.Uint32()
 		tcp.FIN, tcp.SYN, tcp.RST, tcp.PSH = flags&1 != 0, flags&2 != 0, flags&4 != 0, flags&8 != 0
 		tcp.ACK, tcp.URG, tcp.ECE, tcp.CWR = flags&16 != 0, flags&32 != 0, flags&64 != 0, flags&128 != 0

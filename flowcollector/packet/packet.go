@@ -28,10 +28,11 @@ const (
 // Parse fills r from an Ethernet frame, which may be cut at any length.
 //
 // It sets EtherType, VLAN (the outer tag), SrcMAC, DstMAC, Src, Dst, Proto,
-// SrcPort, DstPort, TCPFlags, ICMPType, ICMPCode, TTL, Signal, Inner, DNS and Login
-// as far as the frame carries them and leaves all other fields as they are, so r
-// has to be reset between frames. A frame of a protocol that it does not know is no
-// error. After an error, which is of type Error, r keeps what was parsed.
+// SrcPort, DstPort, TCPFlags, Seq, Ack, ICMPType, ICMPCode, TTL, Signal, Inner,
+// DNS and Login as far as the frame carries them and leaves all other fields as
+// they are, so r has to be reset between frames. A frame of a protocol that it
+// does not know is no error. After an error, which is of type Error, r keeps
+// what was parsed.
 func Parse(frame []byte, r *flow.Record) error {
 	if len(frame) < ethernetLen {
 		return newError(Truncated, 0)

@@ -16,6 +16,7 @@ const (
 	neighbourLen        = 24
 	neighbourHopLimit   = 255
 	tcpMinWords         = 5
+	tcpSeqAt, tcpAckAt  = 4, 8
 	tcpFlagsAt          = 13
 	tcpDataOffsetAt     = 12
 	portsLen            = 4
@@ -61,7 +62,7 @@ func ports(b []byte, h *ipHeader, r *flow.Record) Error {
 	return 0
 }
 
-// tcp parses ports and control bits (RFC 9293, section 3.1).
+// tcp parses ports, sequence numbers and control bits (RFC 9293, section 3.1).
 func tcp(b []byte, h *ipHeader, r *flow.Record) Error {
 	if err := ports(b, h, r); err != 0 {
 		return err
@@ -78,6 +79,7 @@ func tcp(b []byte, h *ipHeader, r *flow.Record) Error {
 	if p[tcpDataOffsetAt]>>4 < tcpMinWords {
 		return newError(Malformed, h.payload)
 	}
+	r.Seq, r.Ack = binary.BigEndian.Uint32(p[tcpSeqAt:]), binary.BigEndian.Uint32(p[tcpAckAt:])
 	r.TCPFlags = p[tcpFlagsAt]
 	r.Signal = TCPSignal(r.TCPFlags)
 	if at, end := h.payload+4*int(p[tcpDataOffsetAt]>>4), min(h.end, len(b)); at < end {
