@@ -20,6 +20,9 @@ type edge struct {
 	client, server uint32
 	up, down       volume
 	login          loginEdge
+	rhythm         rhythm
+	progress       progress
+	upload         upload
 }
 
 // volume is what went one way, scaled by the sampling rate.
@@ -228,6 +231,10 @@ func (w *edgeWatch) tell(what edgePhase, k contactKey, x *edge, r *flow.Record, 
 	case edgeClosed:
 		x.closes++
 	case edgeTraffic:
+	}
+	x.progress.observe(r, up)
+	if fresh {
+		w.e.familiar.introduce(k)
 	}
 	// The tap's packets are also in the samples; only where both cannot be is
 	// its volume counted.

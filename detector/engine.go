@@ -28,6 +28,7 @@ type Engine struct {
 	reflect   *reflectWatch
 	edges     *edgeWatch
 	windows   *windowWatch
+	familiar  *familiar
 	sensors   sensors
 	ledger    *ledger
 	keys      keys
@@ -56,6 +57,7 @@ func New(cfg Config) (*Engine, error) {
 	e.reflect = newReflectWatch(e)
 	e.ledger = newLedger(e)
 	e.edges = newEdgeWatch(e)
+	e.familiar = newFamiliar(e)
 	e.windows = newWindowWatch(e)
 	e.sensors = newSensors(e)
 	return e, nil
@@ -102,6 +104,9 @@ func (e *Engine) Stats() Stats {
 		e.flood.sessions.table.Evicted() + e.reflect.table.Evicted() + e.edges.table.Evicted() + e.windows.table.Evicted()
 	s.Shed += e.links.rejected()
 	s.Evicted += e.links.evicted()
+	s.Circles = e.familiar.circles.Len()
+	s.Shed += e.familiar.circles.Rejected()
+	s.Evicted += e.familiar.circles.Evicted()
 	return s
 }
 

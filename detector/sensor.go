@@ -40,6 +40,8 @@ func constructors() []func(*Engine) sensor {
 		func(e *Engine) sensor { return e.worm },
 		func(e *Engine) sensor { return newLoginWatch(e) },
 		newLearnedWatch,
+		func(e *Engine) sensor { return newBeaconWatch(e) },
+		func(e *Engine) sensor { return newExfilWatch(e) },
 		newKnockWatch, // after those that have better names
 	}
 }

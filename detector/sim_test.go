@@ -59,7 +59,7 @@ func (s *sim) at(t int64, r flow.Record) {
 
 // run plays the script, then lets time pass until the given moment.
 func (s *sim) run(until int64) *sim {
-	slices.SortStableFunc(s.script, func(a, b flow.Record) int { return int(min(max(a.Time-b.Time, -1), 1)) })
+	s.sorted()
 	if s.tickedTo == 0 {
 		s.tickedTo = t0
 	}
@@ -70,6 +70,11 @@ func (s *sim) run(until int64) *sim {
 	s.script = s.script[:0]
 	s.tick(t0 + until)
 	return s
+}
+
+// sorted puts the script into the order of time.
+func (s *sim) sorted() {
+	slices.SortStableFunc(s.script, func(a, b flow.Record) int { return int(min(max(a.Time-b.Time, -1), 1)) })
 }
 
 func (s *sim) tick(to int64) {

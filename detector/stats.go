@@ -38,5 +38,6 @@ type Stats struct {
 	Cells           int `json:"cells"`            // now
 	Edges           int `json:"edges"`            // now
 	Windows         int `json:"windows"`          // now
+	Circles         int `json:"circles"`          // now
 	Active          int `json:"active"`           // now: findings not resolved
 }

@@ -174,7 +174,10 @@ func (c Config) pace(a attack.Attack) pace {
 	return p
 }
 
-// slowest is how far apart the packets of slow attacks are.
+// slowest is how far apart the packets of slow attacks are, or what they do
+// regularly: an interval shows only when it comes again.
 func slowest() map[string]time.Duration {
-	return map[string]time.Duration{"slow-scan": 5 * time.Second}
+	return map[string]time.Duration{
+		"slow-scan": 5 * time.Second, "beacon": time.Second, "beacon-tls": time.Second, "exfiltration-slow": time.Second,
+	}
 }
