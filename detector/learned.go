@@ -30,6 +30,19 @@ func ModelSchema() model.Schema {
 	return model.NewSchema(features)
 }
 
+// RisingFeatures names the features of which more is never less suspicious:
+// whoever attacks cannot look benign by attacking more.
+func RisingFeatures() []string {
+	infos := Features()
+	var names []string
+	for _, f := range []int{FeatureOpens, FeatureFailed, FeatureFailedShare, FeatureServers, FeatureServices, FeatureServicesPerServer,
+		FeatureNewEdges, FeatureNewEdgeShare, FeatureAdmin, FeaturePacketsOut, FeatureBytesOut, FeatureDNSQueries, FeatureDNSBytes,
+		FeatureDNSFailed, FeatureTTLs, FeatureMACs} {
+		names = append(names, infos[f].Name)
+	}
+	return names
+}
+
 // Replace changes the models of a running engine. It returns an error that wraps
 // model.ErrSchema, and changes nothing, when one does not fit the features.
 func (e *Engine) Replace(active, candidate *model.Model) error {

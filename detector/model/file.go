@@ -119,7 +119,7 @@ func Decode(r io.Reader) (*Model, error) {
 	if err := m.validate(); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrFile, err)
 	}
-	m.Linear.index(m.Bins)
+	m.Linear.index(m.Bins, m.Rising)
 	m.Linear.settle(m.Bins)
 	return m, nil
 }
@@ -131,6 +131,11 @@ func (m *Model) validate() error {
 	}
 	if len(m.Bins) != len(m.Schema.Names) {
 		return fmt.Errorf("bins of %d features, %d are named", len(m.Bins), len(m.Schema.Names))
+	}
+	for _, f := range m.Rising {
+		if f < 0 || f >= len(m.Bins) {
+			return fmt.Errorf("feature %d, of which more is more suspicious, is not there", f)
+		}
 	}
 	steps := 0
 	for f, cuts := range m.Bins {

@@ -13,6 +13,8 @@ type linear struct {
 	N []float64 `json:"n"`
 
 	first []int
+	// rising marks the steps that must not lower the log odds.
+	rising []bool
 	// sums[first[f]+b] is what bin b+1 of feature f adds to the log odds.
 	sums []float64
 	bias float64
@@ -30,15 +32,15 @@ const (
 	maxGradient = 1
 )
 
-func newLinear(b binning) *linear {
+func newLinear(b binning, rising []int) *linear {
 	l := &linear{}
-	l.index(b)
+	l.index(b, rising)
 	l.Z, l.N = make([]float64, len(l.sums)+1), make([]float64, len(l.sums)+1)
 	return l
 }
 
 // index lays the steps of b out.
-func (l *linear) index(b binning) {
+func (l *linear) index(b binning, rising []int) {
 	steps := 0
 	l.first = make([]int, len(b))
 	for f, cuts := range b {
@@ -46,6 +48,12 @@ func (l *linear) index(b binning) {
 		steps += len(cuts)
 	}
 	l.sums = make([]float64, steps)
+	l.rising = make([]bool, steps+1)
+	for _, f := range rising {
+		for s := range b[f] {
+			l.rising[l.first[f]+s] = true
+		}
+	}
 }
 
 // weight is step i's weight, which exists only through z and n.
@@ -54,7 +62,7 @@ func (l *linear) weight(i int) float64 {
 	if i == len(l.sums) { // the intercept is not regularised
 		lambda1 = 0
 	}
-	if math.Abs(z) <= lambda1 {
+	if math.Abs(z) <= lambda1 || z > 0 && l.rising[i] {
 		return 0
 	}
 	return -(z - math.Copysign(lambda1, z)) / ((ftrlBeta+math.Sqrt(l.N[i]))/ftrlAlpha + ftrlLambda2)

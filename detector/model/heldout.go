@@ -25,7 +25,38 @@ func (t *trainer) heldOut() (list []held, kind string) {
 	for p := range parts {
 		list = append(list, t.leaveOut(p, part)...)
 	}
+	t.even(list)
 	return list, kind
+}
+
+// even lets every set count the same in the calibration, but for those with few
+// windows, and a host in it as the square root of its windows: what a probability
+// is worth on hosts that were not seen is to be learned from many, not from the
+// one with the most windows.
+func (t *trainer) even(list []held) {
+	type part struct{ set, class int }
+	type owner struct {
+		part
+		host string
+	}
+	of := func(h *held) owner {
+		e := &t.examples[h.example]
+		return owner{part{e.Set, h.class}, e.Host}
+	}
+	windows, sums, count := map[owner]float64{}, map[part]float64{}, map[part]float64{}
+	for i := range list {
+		windows[of(&list[i])]++
+	}
+	for i := range list {
+		o := of(&list[i])
+		list[i].weight = 1 / math.Sqrt(windows[o])
+		sums[o.part] += list[i].weight
+		count[o.part]++
+	}
+	for i := range list {
+		o := of(&list[i])
+		list[i].weight *= min(count[o.part], setWindows) / sums[o.part]
+	}
 }
 
 // leaveOut learns from everything but a part and predicts that. It returns
@@ -54,19 +85,16 @@ func (t *trainer) leaveOut(p int, part func(*Example) int) []held {
 	r := bestRule(rows, flatten(rows, m.Bins), m.Bins)
 	var s Scratch
 	list := make([]held, 0, len(test))
-	for _, row := range t.weigh(test) {
-		if row.example < 0 {
-			continue
-		}
-		e := &t.examples[row.example]
-		t.rules[row.example] = r
-		list = append(list, held{example: row.example, x: m.raw(e.Values, &s), weight: row.weight, class: row.label})
+	for _, i := range test {
+		e := &t.examples[i]
+		t.rules[i] = r
+		list = append(list, held{example: i, x: m.raw(e.Values, &s), class: e.class()})
 	}
 	return list
 }
 
-// threshold is the lowest probability that keeps the windows of benign hosts
-// within the budget in every set.
+// threshold is the lowest probability, not below thresholdOdds, that keeps the
+// windows of benign hosts within the budget in every set.
 func (t *trainer) threshold(list []held, c Calibration) float64 {
 	budget := t.o.Budget
 	if budget == 0 {
@@ -79,7 +107,8 @@ func (t *trainer) threshold(list []held, c Calibration) float64 {
 			benign[set] = append(benign[set], c.probability(h.x))
 		}
 	}
-	limit := minThreshold
+	odds := thresholdOdds * c.Prior / (1 - c.Prior)
+	limit := odds / (1 + odds)
 	for _, p := range benign {
 		slices.Sort(p)
 		allowed := int(budget * windowHours * float64(len(p)))

@@ -28,6 +28,8 @@ type Model struct {
 	// Threshold is the probability from which a window is reported.
 	Threshold float64 `json:"threshold"`
 
+	// Rising lists the features of which more is never less suspicious.
+	Rising   []int    `json:"rising"`
 	Bins     binning  `json:"bins"`
 	Linear   *linear  `json:"linear"`
 	TreeBias float64  `json:"tree_bias"`

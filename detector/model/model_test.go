@@ -116,6 +116,45 @@ func TestExplanationAddsUp(t *testing.T) {
 	}
 }
 
+// What must not lower a score does not, even where the data say so.
+func TestRisingFeaturesRise(t *testing.T) {
+	r := rand.New(rand.NewPCG(6, 6))
+	var list []Example
+	for i := range 900 { // attackers of one server among benign hosts of many
+		e := Example{Set: i % 3, Host: fmt.Sprint(i % 90), Malicious: i%90 < 30}
+		e.Values = []float64{5 + 20*r.Float64(), 0.2 * r.Float64(), r.Float64(), r.NormFloat64()}
+		if e.Malicious {
+			e.Values[0], e.Values[1] = 1, 0.1+0.6*r.Float64()
+		}
+		list = append(list, e)
+	}
+	o := options("a", "b", "c")
+	free, err := Train(list, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.Rising = []string{"servers"}
+	m, err := Train(list, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var s Scratch
+	for range 300 {
+		v := []float64{1, r.Float64(), r.Float64(), r.NormFloat64()}
+		last := m.Score(v, &s)
+		for v[0] = 2; v[0] < 60; v[0]++ {
+			p := m.Score(v, &s)
+			if p < last {
+				t.Fatalf("with %v servers the score falls from %v to %v", v[0], last, p)
+			}
+			last = p
+		}
+	}
+	if v := []float64{1, 0.5, 0.5, 0}; free.Score(v, &s) < free.Score([]float64{30, 0.5, 0.5, 0}, &s) {
+		t.Error("the data do not show what this test is about")
+	}
+}
+
 // No value, however extreme, moves a score further than the last bin.
 func TestExtremesAreBounded(t *testing.T) {
 	m := trained(t)

@@ -66,6 +66,10 @@ type Options struct {
 	// Without names features that must not be learned from, because they
 	// tell how the data was made rather than what an attack is.
 	Without []string
+	// Rising names features of which more is never less suspicious, whatever
+	// the data say: else an attacker whom the data show with one target
+	// would look benign by taking a second one. A base brings its own.
+	Rising []string
 	// Force trains even where it turns over what was known.
 	Force bool
 }
@@ -79,6 +83,7 @@ const (
 const (
 	minClass      = 10  // windows of each class to start from nothing
 	maxRows       = 1e6 // windows of a training
+	setWindows    = 30  // of a set and class that count in the calibration
 	hostWindows   = 30  // a host's windows of one class weigh at most as much
 	maxWeight     = 4   // of a row after balancing
 	passes        = 3
@@ -87,8 +92,8 @@ const (
 	forgetLimit   = 25
 	anchorWeight  = 5
 	maxFlipped    = 0.1 // share of anchors that may change sides
-	minThreshold  = 0.5
-	anchorWindows = 5 // fewer make no anchor
+	thresholdOdds = 10  // the least threshold, in times the odds of the prior
+	anchorWindows = 5   // fewer make no anchor
 )
 
 // Train fits a model to examples. The same examples, options and seed give the
@@ -129,7 +134,8 @@ func (o *Options) prior() float64 {
 type trainer struct {
 	o        Options
 	examples []Example
-	learned  []bool       // features that may be learned from
+	learned  []bool // features that may be learned from
+	rising   []int
 	rules    map[int]rule // of each example's fold
 }
 
@@ -159,6 +165,16 @@ func (t *trainer) check() error {
 			return fmt.Errorf("train: there is no feature %q", name)
 		}
 		t.learned[i] = false
+	}
+	for _, name := range o.Rising {
+		i := slices.Index(o.Schema.Names, name)
+		if i < 0 {
+			return fmt.Errorf("train: there is no feature %q", name)
+		}
+		t.rising = append(t.rising, i)
+	}
+	if o.Base != nil {
+		t.rising = o.Base.Rising
 	}
 	return t.checkExamples()
 }
@@ -266,15 +282,15 @@ func balance(rows []row) {
 
 // fit trains both learners.
 func (t *trainer) fit(rows []row) *Model {
-	m := &Model{}
+	m := &Model{Rising: t.rising}
 	if base := t.o.Base; base != nil {
 		m.Bins, m.TreeBias, m.Trees = base.Bins, base.TreeBias, base.Trees
 		m.Linear = &linear{Z: slices.Clone(base.Linear.Z), N: slices.Clone(base.Linear.N)}
-		m.Linear.index(m.Bins)
+		m.Linear.index(m.Bins, m.Rising)
 		m.Linear.forget(forgetLimit)
 	} else {
 		m.Bins = cut(rows, t.learned)
-		m.Linear = newLinear(m.Bins)
+		m.Linear = newLinear(m.Bins, m.Rising)
 	}
 	bins := flatten(rows, m.Bins)
 	width := len(m.Bins)
@@ -288,7 +304,7 @@ func (t *trainer) fit(rows []row) *Model {
 	}
 	m.Linear.settle(m.Bins)
 	if t.o.Base == nil || enough(rows, treeRows) {
-		m.TreeBias, m.Trees = boost(rows, bins, width)
+		m.TreeBias, m.Trees = boost(rows, bins, width, m.Rising)
 	}
 	return m
 }

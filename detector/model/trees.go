@@ -57,13 +57,19 @@ type booster struct {
 	node     []int8    // where each row is in the tree under construction
 	hist     [][maxBins + 1][2]float64
 	features int
+	rising   []bool             // features whose splits must not lower the value to the right
+	low      [treeNodes]float64 // bounds of the nodes' values, from rising splits above
+	high     [treeNodes]float64
 }
 
 // boost returns the intercept and the trees that fit rows.
-func boost(rows []row, bins []int8, features int) (bias float64, trees []tree) {
+func boost(rows []row, bins []int8, features int, rising []int) (bias float64, trees []tree) {
 	b := &booster{rows: rows, bins: bins, width: features, features: features,
 		score: make([]float64, len(rows)), g: make([]float64, len(rows)), h: make([]float64, len(rows)),
-		node: make([]int8, len(rows)), hist: make([][maxBins + 1][2]float64, features)}
+		node: make([]int8, len(rows)), hist: make([][maxBins + 1][2]float64, features), rising: make([]bool, features)}
+	for _, f := range rising {
+		b.rising[f] = true
+	}
 	var sum [2]float64
 	for i := range rows {
 		sum[rows[i].class()] += rows[i].weight
@@ -98,7 +104,8 @@ func (b *booster) grow() (tree, bool) {
 		g, h = g+b.g[i], h+b.h[i]
 	}
 	var t tree
-	t.Value[0] = newton(g, h)
+	b.low[0], b.high[0] = -maxNodeValue, maxNodeValue
+	t.Value[0] = b.value(0, g, h)
 	for n := range treeSplits {
 		t.Feature[n] = noSplit
 		if n > 0 && t.Feature[0] == noSplit {
@@ -115,9 +122,21 @@ func (b *booster) grow() (tree, bool) {
 	return t, true
 }
 
-// newton is the value of a leaf.
-func newton(g, h float64) float64 {
-	return min(max(-shrinkage*g/(h+leafLambda), -maxNodeValue), maxNodeValue)
+// value is that of a node as a leaf: Newton's step, within the node's bounds.
+func (b *booster) value(n int, g, h float64) float64 {
+	return min(max(-shrinkage*g/(h+leafLambda), b.low[n]), b.high[n])
+}
+
+// bound gives the children of node n their bounds. A split on a rising feature
+// parts them in the middle, so that nothing below it crosses over (as XGBoost's
+// monotone constraints do).
+func (b *booster) bound(n, feature int, left, right [2]float64) {
+	l, r := 2*n+1, 2*n+2
+	b.low[l], b.high[l], b.low[r], b.high[r] = b.low[n], b.high[n], b.low[n], b.high[n]
+	if b.rising[feature] {
+		middle := (b.value(n, left[0], left[1]) + b.value(n, right[0], right[1])) / 2
+		b.high[l], b.low[r] = middle, middle
+	}
 }
 
 // split finds the best split of node n and sends the node's rows down.
@@ -136,6 +155,9 @@ func (b *booster) split(t *tree, n int) {
 			if low[1] < leafWeight || high[1] < leafWeight {
 				continue
 			}
+			if b.rising[f] && b.value(n, low[0], low[1]) > b.value(n, high[0], high[1]) {
+				continue
+			}
 			if gain := quality(low) + quality(high) - quality(total); gain > best {
 				best, feature, bin, left, right = gain, f, k, low, high
 			}
@@ -145,7 +167,8 @@ func (b *booster) split(t *tree, n int) {
 		return
 	}
 	t.Feature[n], t.Bin[n] = int16(feature), int8(bin)
-	t.Value[2*n+1], t.Value[2*n+2] = newton(left[0], left[1]), newton(right[0], right[1])
+	b.bound(n, feature, left, right)
+	t.Value[2*n+1], t.Value[2*n+2] = b.value(2*n+1, left[0], left[1]), b.value(2*n+2, right[0], right[1])
 	for i := range b.rows {
 		if int(b.node[i]) != n {
 			continue

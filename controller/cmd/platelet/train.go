@@ -83,7 +83,7 @@ func (f *trainFlags) run(cmd *cobra.Command) error {
 	}
 	m, err := model.Train(corpus.Examples, model.Options{
 		Schema: detector.ModelSchema(), Sets: corpus.Sets, Base: base, Seed: f.seed, Prior: f.prior, Budget: f.budget,
-		Who: operator(), Tool: toolVersion(), Created: time.Now(), Without: f.without, Force: f.force,
+		Who: operator(), Tool: toolVersion(), Created: time.Now(), Without: f.without, Rising: detector.RisingFeatures(), Force: f.force,
 	})
 	if err != nil {
 		return fmt.Errorf("train: %w", err)
