@@ -334,6 +334,8 @@ func (w *reflectWatch) resolved(k findingKey) {
 	for source := flow.SourcePacket; source <= flow.SourceLog; source++ {
 		if _, x := w.table.Find(reflectionKey{k.host, uint64(k.exporter)<<24 | uint64(source)<<16 | k.service&0xffff}); x != nil {
 			x.fires = false
+			x.test.lower(x.test.s) // what is left of it leaks for seconds
+			w.forget(x)
 		}
 	}
 }

@@ -170,7 +170,7 @@ func DefaultConfig() Config {
 			Credit: 1, MaxCredit: 2_000, Margin: 1.5, Tau: time.Hour},
 		Login: defaultLogin(),
 		Exfil: defaultExfil(),
-		ACK: FloodConfig{Floor: 2_000, Cap: 20_000, Threshold: 2_000,
+		ACK: FloodConfig{Floor: 2_000, Cap: 20_000, Threshold: 800,
 			Credit: 1.5, MaxCredit: 200_000, Margin: 1.5, Tau: time.Hour},
 		Link:          defaultLink(),
 		Amplification: FloodConfig{Floor: 200, Cap: 2_000, Threshold: 400, Margin: 1.5, Tau: time.Hour},

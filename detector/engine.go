@@ -154,6 +154,7 @@ func (e *Engine) conversation(r *flow.Record, src, dst address) {
 		e.flood.reset(r, src, dst)
 		e.scan.refused(r, src, dst)
 	case flow.SignalUnreachable:
+		e.flood.unanswerable(r, src, dst)
 		e.scan.unreachable(r, src, dst)
 		e.edges.unreachable(r)
 		return

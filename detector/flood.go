@@ -40,7 +40,7 @@ const (
 )
 
 const (
-	// minSamples is how many records an alarm needs, however many packets
+	// minSamples is how many samples an alarm needs, however many packets
 	// each stands for.
 	minSamples = 12
 	// majority is the share of the packets that makes one source the
@@ -88,6 +88,7 @@ type cell struct {
 	asked, answers float32
 	fires          bool
 	seen           int64 // when the finding was last refreshed
+	unreachable    int64 // when the victim last said that nobody listens
 }
 
 const (
@@ -188,7 +189,7 @@ func (w *floodWatch) syn(r *flow.Record, src, dst address, trusted bool) level {
 		return calm
 	}
 	packets := w.weigh(r, &x.tests[testAll], &w.e.cfg.SYN.All)
-	if r.Source == flow.SourceLog {
+	if r.Source == flow.SourceLog && r.TCPFlags != flow.SYN {
 		packets = 1 // a log's packets are those of the whole connection
 	}
 	x.count += packets
@@ -265,7 +266,7 @@ func (w *floodWatch) add(x *cell, i int, cfg *FloodConfig, packets float64, r *f
 		t.tense = true
 	}
 	switch {
-	case t.s > alarm && (t.samples >= minSamples || x.fires):
+	case t.s > alarm && (t.samples >= minSamples || r.Packets >= minSamples || x.fires):
 		return alarmed
 	case t.s > alarm/2:
 		return suspicious

@@ -70,9 +70,7 @@ func (w *floodWatch) describe(a *active, x *cell, t *cusum, fc *FloodConfig, now
 	if f.Rate > 10*fc.Floor {
 		f.Severity = SeverityCritical
 	}
-	// One direction of many connections looks like a flood of segments: that
-	// alone is for a person to judge.
-	if f.Sequential = f.Kind != KindACKFlood || w.speaks(a.key.host); !f.Sequential {
+	if f.Sequential = w.certain(a, x, t); !f.Sequential {
 		f.Severity = SeverityMedium
 	}
 	_, top := t.sources.top()
@@ -97,6 +95,35 @@ func (w *floodWatch) blame(a *active, t *cusum, r *flow.Record, who address, pro
 	}
 	f.HostMAC = r.SrcMAC
 	f.Host, f.Spoofed = who.netip(), who == address{}
+}
+
+// certain reports whether what looks like a flood can be nothing else. One
+// direction of many connections looks like a flood of segments, and a stream of
+// datagrams that somebody listens to, such as video or an export of flows, like
+// one of datagrams: those are for a person to judge.
+func (w *floodWatch) certain(a *active, x *cell, t *cusum) bool {
+	switch a.key.kind {
+	case KindACKFlood:
+		return w.speaks(a.key.host)
+	case KindUDPFlood:
+		return !t.single() || x.unreachable >= t.began && x.unreachable > 0
+	}
+	return true
+}
+
+// unanswerable notes that src told dst that nobody listens.
+func (w *floodWatch) unanswerable(r *flow.Record, src, dst address) {
+	port := r.OutPort
+	if _, h := w.e.hosts.Find(dst); h != nil && port == 0 {
+		port = h.inPort
+	}
+	for source := flow.SourcePacket; source <= flow.SourceLog; source++ {
+		k := w.key(src, port, r, classUDP)
+		k.rest = k.rest&^0xff | uint64(source)
+		if _, x := w.cells.Find(k); x != nil {
+			x.unreachable = w.e.clock.now
+		}
+	}
 }
 
 // speaks reports whether what an address sends has been seen lately, so that

@@ -68,6 +68,16 @@ type FloodLimit struct {
 	Proto        uint8
 	// Source narrows the rule to one sender; invalid when spoofed.
 	Source netip.Addr
+	// Segments limits TCP segments that open nothing, rather than those that
+	// do.
+	Segments bool
+	// Reflector narrows the rule to what a service at this port answers or,
+	// if Asking is set, to what it is asked in the victim's name: only where
+	// the victim does not live, so that all of it is dropped.
+	Reflector uint16
+	Asking    bool
+	// Sample is the thin sample in a drop rule, of 65535.
+	Sample uint16
 	// Honest addresses are bound to the port and stay unlimited when the
 	// flood is spoofed: only the forged rest is slowed down.
 	Honest []netip.Addr
@@ -127,12 +137,24 @@ func (p Protected) LimitFlood(f FloodLimit) ([]Intent, error) {
 			return nil, fmt.Errorf("limit flood on %s: source %s is of another family", f.Victim, f.Source)
 		}
 	}
+	if f.Asking {
+		if err := p.refuse(f.Victim); err != nil {
+			return nil, fmt.Errorf("limit questions in its name: %w", err)
+		}
+	}
 	m := Match{InPort: f.Port, EtherType: etherType(f.Victim), Dst: host(f.Victim), Proto: f.Proto, Src: host(f.Source)}
-	if f.Proto == flow.ProtoTCP {
+	switch {
+	case f.Asking:
+		m.Src, m.Dst, m.DstPort = m.Dst, netip.Prefix{}, f.Reflector
+	case f.Reflector != 0:
+		m.SrcPort = f.Reflector
+	case f.Proto == flow.ProtoTCP && f.Segments:
+		m.TCPFlagsMask = flow.SYN
+	case f.Proto == flow.ProtoTCP:
 		m.TCPFlags, m.TCPFlagsMask = flow.SYN, flow.SYN|flow.ACK
 	}
-	b := builder{owner: f.Owner, sw: f.Switch, ttl: f.TTL, why: f.Why}
-	if !f.Source.IsValid() {
+	b := builder{owner: f.Owner, sw: f.Switch, ttl: f.TTL, sample: f.Sample, why: f.Why}
+	if !f.Source.IsValid() && !f.Asking {
 		for i, a := range f.Honest {
 			if i == maxCarveOuts {
 				break
@@ -141,6 +163,10 @@ func (p Protected) LimitFlood(f FloodLimit) ([]Intent, error) {
 				b.add(rankCarveOut, ActionAllow, Match{InPort: f.Port, EtherType: etherType(a), Src: host(a)})
 			}
 		}
+	}
+	if f.Asking { // none is honest, and each is answered many times over
+		b.add(rankLimit, ActionDeny, m)
+		return b.intents, nil
 	}
 	b.add(rankLimit, ActionRateLimit, m)
 	b.intents[len(b.intents)-1].Limit = f.Limit

@@ -27,6 +27,8 @@ type packet struct {
 	src, dst netip.Addr
 	proto    uint8
 	flags    uint8
+	sport    uint16
+	dport    uint16
 	arpOp    uint16
 	icmpType uint8
 }
@@ -43,6 +45,7 @@ func decide(intents []segmentation.Intent, p packet) segmentation.Action {
 			(!m.Dst.IsValid() || m.Dst.Contains(p.dst)) &&
 			(m.Proto == 0 || m.Proto == p.proto) &&
 			p.flags&m.TCPFlagsMask == m.TCPFlags &&
+			(m.SrcPort == 0 || m.SrcPort == p.sport) && (m.DstPort == 0 || m.DstPort == p.dport) &&
 			(m.ARPOp == 0 || m.ARPOp == p.arpOp) &&
 			(!m.HasICMPType || m.ICMPType == p.icmpType && !m.NDTarget.IsValid())
 		if fits && in.Rank < best {
@@ -121,6 +124,48 @@ func TestLimitSparesHonestAddresses(t *testing.T) {
 	}
 }
 
+// Each attack is limited by what it is made of.
+func TestLimitFitsTheFlood(t *testing.T) {
+	stranger := netip.MustParseAddr("198.51.100.3")
+	udp := packet{port: "p9", ether: flow.EtherIPv4, src: stranger, dst: good, proto: flow.ProtoUDP, sport: 53, dport: 6666}
+	question := packet{port: "p9", ether: flow.EtherIPv4, src: good, dst: stranger, proto: flow.ProtoUDP, sport: 6666, dport: 53}
+	tcp := packet{port: "p9", ether: flow.EtherIPv4, src: stranger, dst: good, proto: flow.ProtoTCP}
+	segment, attempt, other := tcp, tcp, udp
+	segment.flags, attempt.flags, other.sport = flow.ACK|flow.PSH, flow.SYN, 5000
+	for name, c := range map[string]struct {
+		f       segmentation.FloodLimit
+		limited []packet
+		allowed []packet
+	}{
+		"segments":  {segmentation.FloodLimit{Proto: flow.ProtoTCP, Segments: true}, []packet{segment}, []packet{attempt, udp}},
+		"attempts":  {segmentation.FloodLimit{Proto: flow.ProtoTCP}, []packet{attempt}, []packet{segment, udp}},
+		"answers":   {segmentation.FloodLimit{Proto: flow.ProtoUDP, Reflector: 53}, []packet{udp}, []packet{other, question, segment}},
+		"questions": {segmentation.FloodLimit{Proto: flow.ProtoUDP, Reflector: 53, Asking: true, Honest: []netip.Addr{good}}, []packet{question}, []packet{other, udp, segment}},
+	} {
+		f := c.f
+		f.Owner, f.Switch, f.Port, f.Victim = "d-3", "s1", "p9", good
+		f.Limit, f.TTL = segmentation.Limit{PacketsPerSecond: 100, Burst: 10}, time.Minute
+		in, err := segmentation.Protected{}.LimitFlood(f)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		want := segmentation.ActionRateLimit
+		if f.Asking {
+			want = segmentation.ActionDeny
+		}
+		for _, p := range c.limited {
+			if decide(in, p) != want {
+				t.Errorf("%s: %+v is not limited", name, p)
+			}
+		}
+		for _, p := range c.allowed {
+			if decide(in, p) != segmentation.ActionAllow {
+				t.Errorf("%s: %+v is limited", name, p)
+			}
+		}
+	}
+}
+
 func TestRefusals(t *testing.T) {
 	p := segmentation.NewProtected([]netip.Prefix{netip.MustParsePrefix("10.0.0.0/29")})
 	ok := segmentation.Quarantine{Owner: "d", Switch: "s", Port: "p", Host: bad, TTL: time.Minute}
@@ -185,7 +230,8 @@ func TestProtectedIsNeverHit(t *testing.T) {
 		q, _ := p.Quarantine(segmentation.Quarantine{Owner: "d", Switch: "s", Port: "p", Host: addr.Draw(t, "host"), MAC: mac, TTL: ttl,
 			Remediation: rapid.SliceOfN(addr, 0, 3).Draw(t, "remediation")})
 		f, _ := p.LimitFlood(segmentation.FloodLimit{Owner: "d", Switch: "s", Port: "p", Victim: addr.Draw(t, "victim"), Source: addr.Draw(t, "source"),
-			Proto: flow.ProtoUDP, Limit: segmentation.Limit{PacketsPerSecond: 5}, TTL: ttl})
+			Proto: flow.ProtoUDP, Limit: segmentation.Limit{PacketsPerSecond: 5}, TTL: ttl,
+			Reflector: rapid.SampledFrom([]uint16{0, 53}).Draw(t, "reflector"), Asking: rapid.Bool().Draw(t, "asking")})
 		for _, in := range append(q, f...) {
 			if in.TTL <= 0 || in.TTL > 65535*time.Second {
 				t.Fatalf("%s lives for %s", in.ID, in.TTL)

@@ -9,6 +9,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/platelet-sdn/platelet/detector"
+	"github.com/platelet-sdn/platelet/flowcollector/flow"
 	"github.com/platelet-sdn/platelet/segmentation"
 	"github.com/platelet-sdn/platelet/topology"
 )
@@ -126,8 +127,33 @@ func (m *Manager) guardPlace(d *Decision, f detector.Finding) bool {
 		return d.guard("place", false, "%s is the switch's own port", port.ID.Port)
 	case snap.Switches[port.ID.Switch].OVN:
 		return d.guard("place", false, "%s belongs to OVN, which is not programmed past its database", port.ID.Switch)
+	case d.Target.Asking && !elsewhere(snap, d.Target.Victim, port.ID):
+		return d.guard("place", false, "%s is not known to live elsewhere than at %s: its own questions would be limited", d.Target.Victim, port.ID.Port)
+	case d.Kind == detector.KindACKFlood && !d.Target.Host.IsValid() && routed(snap, port.ID):
+		return d.guard("place", false, "several hosts are behind one station at %s: their connections cannot be told from forged ones", port.ID.Port)
 	}
 	return d.guard("place", true, "%s on %s is an edge port", port.ID.Port, port.ID.Switch)
+}
+
+// elsewhere reports whether two-way evidence binds an address to another port.
+func elsewhere(snap *topology.Snapshot, a netip.Addr, port topology.PortID) bool {
+	h, ok := snap.Host(a)
+	return ok && h.Bound && h.Port != port
+}
+
+// routed reports whether a station at a port has more addresses than a host of
+// its own would, as a router has.
+func routed(snap *topology.Snapshot, port topology.PortID) bool {
+	addresses := map[flow.MAC]int{}
+	for _, h := range snap.HostsAt(port) {
+		if h.Bound {
+			addresses[h.MAC]++
+		}
+		if addresses[h.MAC] > maxOwnAddresses {
+			return true
+		}
+	}
+	return false
 }
 
 // sameTarget reports whether a containment stands already that covers what is
@@ -152,7 +178,8 @@ func (d *Decision) covers(other *Decision) bool {
 	if d.Action == ActionQuarantine {
 		return sameHost || sameMAC && !b.Host.IsValid()
 	}
-	return d.Action == other.Action && a.Host == b.Host && a.Victim == b.Victim && a.Proto == b.Proto
+	return d.Action == other.Action && a.Host == b.Host && a.Victim == b.Victim && a.Proto == b.Proto &&
+		a.Reflector == b.Reflector && a.Asking == b.Asking && (d.Kind == detector.KindACKFlood) == (other.Kind == detector.KindACKFlood)
 }
 
 // relapses counts earlier containments of the target within the window.
@@ -178,7 +205,7 @@ func (m *Manager) guardCompile(d *Decision, f detector.Finding) bool {
 	case ActionRateLimit:
 		d.Intents, err = m.cfg.Protected.LimitFlood(segmentation.FloodLimit{
 			Owner: d.ID, Switch: d.Target.Switch, Port: d.Target.Port, Victim: d.Target.Victim, Proto: d.Target.Proto,
-			Source: d.Target.Host, Honest: m.honest(d), Limit: limit(m.cfg, f.Baseline), TTL: d.TTL, Why: d.Why,
+			Source: d.Target.Host, Segments: d.Kind == detector.KindACKFlood, Reflector: d.Target.Reflector, Asking: d.Target.Asking, Sample: m.cfg.Sample, Honest: m.honest(d), Limit: limit(m.cfg, f.Baseline), TTL: d.TTL, Why: d.Why,
 		})
 	}
 	if err != nil {

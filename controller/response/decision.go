@@ -68,6 +68,10 @@ type Target struct {
 	// that is limited, or invalid where sources are forged.
 	Victim netip.Addr `json:"victim,omitzero"`
 	Proto  uint8      `json:"proto,omitempty"`
+	// Reflector is the port of the service that is made to answer the
+	// victim; Asking is set where it is asked in the victim's name.
+	Reflector uint16 `json:"reflector,omitempty"`
+	Asking    bool   `json:"asking,omitempty"`
 }
 
 // String names the target for people: the host, else what is protected.
@@ -75,6 +79,8 @@ func (t Target) String() string {
 	switch {
 	case t.Host.IsValid():
 		return t.Host.String()
+	case t.Asking && t.Port != "":
+		return "questions in the name of " + t.Victim.String() + " at " + t.Port
 	case t.Victim.IsValid() && t.Port != "":
 		return "forged sources at " + t.Port + " towards " + t.Victim.String()
 	case t.Victim.IsValid(): // in replay nobody knows the port

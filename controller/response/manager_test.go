@@ -601,3 +601,45 @@ func (r *rig) checkBudgets(t *rapid.T, begun []time.Time, now time.Time) {
 		t.Fatalf("%d quarantines (at most %d), %d actions in a minute (at most %d)", quarantines, r.cfg.MaxQuarantines, minute, r.cfg.MaxActions)
 	}
 }
+
+// Questions in a victim's name are limited where they enter, unless that may be
+// where the victim lives; segments of no connection unless a router's port
+// carries others' that do exist.
+func TestReflectedAndForgedSegments(t *testing.T) {
+	asking := floodOn(7, 3, 1)
+	asking.Kind, asking.Proto, asking.DstPort, asking.HostMAC = detector.KindAmplification, flow.ProtoUDP, 53, flow.MAC{2, 0, 0, 0, 0, 3}
+	answers := asking
+	answers.HostMAC = flow.MAC{}
+	segments := floodOn(7, 3, 1)
+	segments.Kind = detector.KindACKFlood
+	at := func(n byte, port string) topology.Host {
+		return topology.Host{Addr: host(n), MAC: flow.MAC{2, 0, 0, 0, 0, 99}, Port: topology.PortID{Switch: "s1", Port: port}, Bound: true}
+	}
+	router := []topology.Host{at(101, "p3"), at(102, "p3"), at(103, "p3"), at(104, "p3"), at(105, "p3")}
+	for name, c := range map[string]struct {
+		f       detector.Finding
+		hosts   []topology.Host
+		allowed bool
+	}{
+		"asked elsewhere":        {asking, []topology.Host{at(7, "p5")}, true},
+		"asked at home":          {asking, []topology.Host{at(7, "p3")}, false},
+		"asked, home unknown":    {asking, nil, false},
+		"answers":                {answers, nil, true},
+		"segments":               {segments, router[:2], true},
+		"segments from a router": {segments, router, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, testConfig())
+			p := testPlace()
+			p.s.Hosts = map[netip.Addr]topology.Host{}
+			for _, h := range c.hosts {
+				p.s.Hosts[h.Addr] = h
+			}
+			r.where = p
+			r.consider(t.Context(), c.f)
+			if d := r.only(t); (d.State == StateApplied) != c.allowed || c.allowed != (len(d.Intents) > 0) {
+				t.Errorf("%s, guards %+v", d.State, d.Guards)
+			}
+		})
+	}
+}

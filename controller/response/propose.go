@@ -37,6 +37,9 @@ func Propose(cfg Config, f detector.Finding) (d Decision, ok bool) {
 			return Decision{}, false
 		}
 		d.Target.Victim, d.Target.Proto = f.Victims[0], f.Proto
+		if f.Kind == detector.KindAmplification {
+			d.Target.Reflector, d.Target.Asking = f.DstPort, !f.HostMAC.IsZero()
+		}
 	}
 	d.ID = decisionID(f.ID, string(action))
 	return d, true

@@ -79,6 +79,9 @@ func (s *watchSet) count(r *flow.Record) bool {
 			t = nil
 		}
 	}
+	if t != nil && t.target.Asking && (r.InPort != t.ifIndex || r.DstPort != t.target.Reflector) {
+		return false // the victim's own
+	}
 	if t == nil || r.InPort != t.ifIndex || r.Time < t.since {
 		return t != nil
 	}
@@ -104,6 +107,8 @@ func (w *Watch) follow(list []*watched) {
 			set.byMAC[t.target.MAC] = t
 		}
 		switch {
+		case t.target.Asking:
+			set.bySource[t.target.Victim] = t
 		case t.target.Host.IsValid():
 			set.bySource[t.target.Host] = t
 		case t.target.Victim.IsValid():

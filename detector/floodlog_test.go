@@ -1,0 +1,90 @@
+package detector
+
+import (
+	"testing"
+
+	"github.com/platelet-sdn/platelet/flowcollector/flow"
+)
+
+// logged is the originator's direction of a connection in a log.
+func logged(r flow.Record, packets uint64, lasted int64) flow.Record {
+	r.Source, r.InPort, r.SrcMAC, r.DstMAC = flow.SourceLog, 0, flow.MAC{}, flow.MAC{}
+	r.Packets, r.Bytes, r.Duration = packets, packets*100, lasted
+	return r
+}
+
+// Floods as logs tell them: each connection once, by its beginning.
+func TestFloodsInLogs(t *testing.T) {
+	syn := func(i int) flow.Record {
+		r := logged(syn(clientAddr(i*7919), hostAddr(2), 80), 1, 0)
+		r.TCPFlags = flow.SYN
+		return r
+	}
+	for _, c := range []struct {
+		name string
+		kind Kind
+		gap  int64
+		n    int
+		make func(i int) flow.Record
+		host bool
+	}{
+		{"attempts from many", KindSYNFlood, ms, 5000, syn, false},
+		{"attempts of one connection", KindSYNFlood, sec, 5, func(int) flow.Record {
+			r := logged(tcp(hostAddr(1), 1234, hostAddr(2), 80, flow.SignalAttempt), 50_000, sec)
+			r.TCPFlags = flow.SYN
+			return r
+		}, true},
+		{"datagrams in few long conversations", KindUDPFlood, sec, 5, func(i int) flow.Record {
+			r := logged(udp(hostAddr(1), uint16(5000+i), hostAddr(2), 9, 1), 400_000, 10*sec)
+			r.Signal = flow.SignalAttempt
+			return r
+		}, true},
+		{"datagrams in short conversations", KindUDPFlood, ms / 20, 40_000, func(i int) flow.Record {
+			r := logged(udp(hostAddr(1), uint16(i), hostAddr(2), 9, 1), 1, 0)
+			r.Signal = flow.SignalAttempt
+			return r
+		}, true},
+		{"one ping of a flood", KindICMPFlood, sec, 3, func(int) flow.Record {
+			r := logged(udp(hostAddr(1), 0, hostAddr(2), 0, 1), 100_000, 5*sec)
+			r.Proto, r.Signal, r.ICMPType = flow.ProtoICMP, flow.SignalICMP, 8
+			return r
+		}, true},
+		{"segments of no connection", KindACKFlood, ms / 10, 20_000, func(i int) flow.Record {
+			r := logged(tcp(hostAddr(1), uint16(i), hostAddr(2), 80, flow.SignalNone), 1, 0)
+			r.TCPFlags = flow.ACK
+			return r
+		}, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := newSim(t).warm()
+			for i := range c.n {
+				s.at(int64(i)*c.gap, c.make(i))
+			}
+			s.run(int64(c.n)*c.gap + 5*sec)
+			if f := s.only(c.kind); f.Host.IsValid() != c.host || f.Victims[0] != hostAddr(2) {
+				t.Errorf("host %v, victims %v", f.Host, f.Victims)
+			}
+		})
+	}
+}
+
+// A stream that somebody listens to is one opinion, one that is refused a
+// flood.
+func TestOneWayStream(t *testing.T) {
+	for _, refused := range []bool{false, true} {
+		s, rng := newSim(t).warm(), random(t)
+		for i := range 20_000 {
+			r := udp(hostAddr(1), 5000, hostAddr(2), 2055, 10)
+			r.Source, r.OutPort = flow.SourceSFlow, 2
+			s.sampled(rng, int64(i)*ms/20, r)
+		}
+		if refused {
+			s.at(10*ms, flow.Record{Source: flow.SourceTap, Signal: flow.SignalUnreachable, Rate: 1, Packets: 1, InPort: 2,
+				Proto: flow.ProtoICMP, ICMPType: 3, ICMPCode: 3, Src: hostAddr(2), Dst: hostAddr(1)})
+		}
+		s.run(sec)
+		if f := s.only(KindUDPFlood); f.MayContain() != refused || (f.Severity == SeverityMedium) == refused {
+			t.Errorf("refused %v: %v, %v", refused, f.Severity, f.Sequential)
+		}
+	}
+}
