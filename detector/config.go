@@ -31,16 +31,17 @@ type Config struct {
 	// live network; the same seed gives the same findings in every replay.
 	Seed uint64
 
-	Scan  ScanConfig
-	ARP   ARPConfig
-	SYN   SYNConfig
-	UDP   FloodConfig
-	ICMP  FloodConfig
-	Login LoginConfig
-	Exfil ExfilConfig
-	Model ModelConfig
-	ACK   FloodConfig
-	Link  LinkConfig
+	Scan    ScanConfig
+	ARP     ARPConfig
+	SYN     SYNConfig
+	UDP     FloodConfig
+	ICMP    FloodConfig
+	Login   LoginConfig
+	Lateral LateralConfig
+	Exfil   ExfilConfig
+	Model   ModelConfig
+	ACK     FloodConfig
+	Link    LinkConfig
 	// Amplification counts answers of services that amplify. Its Credit is
 	// not used: each protocol has its own.
 	Amplification FloodConfig
@@ -168,7 +169,7 @@ func DefaultConfig() Config {
 			Credit: 10, MaxCredit: unlimited, Margin: 1.5, Tau: time.Hour},
 		ICMP: FloodConfig{Floor: 1_000, Cap: 5_000, Threshold: 600,
 			Credit: 1, MaxCredit: 2_000, Margin: 1.5, Tau: time.Hour},
-		Login: defaultLogin(),
+		Login: defaultLogin(), Lateral: defaultLateral(),
 		Exfil: defaultExfil(),
 		ACK: FloodConfig{Floor: 2_000, Cap: 20_000, Threshold: 800,
 			Credit: 1.5, MaxCredit: 200_000, Margin: 1.5, Tau: time.Hour},
@@ -215,6 +216,7 @@ func (c *Config) Validate() error {
 	check(c.Exfil.valid(), "exfil: want positive bounds that grow from odd to usual to common")
 	check(c.Login.valid(), "login: want positive bounds, and no fewer sessions where sizes are unknown")
 	check(c.Link.valid(), "link: want positive limits, stations and rate")
+	check(c.Lateral.valid(), "lateral: want a positive rate, ratio, threshold and hosts")
 	l := &c.Limit
 	check(min(l.Hosts, l.Contacts, l.Pending, l.Suspects, l.MACs, l.Cells, l.Sessions, l.Edges, l.Windows, l.Findings) > 0,
 		"limits must be positive")

@@ -20,6 +20,7 @@ type edge struct {
 	client, server uint32
 	up, down       volume
 	login          loginEdge
+	lateral        lateralEdge
 	rhythm         rhythm
 	progress       progress
 	upload         upload

@@ -212,8 +212,13 @@ func (w *loginWatch) session(ev *edgeEvent, d door) {
 	}
 	g.targets.add(w.e.keys.address(ev.key.dst))
 	weight := w.weigh(g, ev, d, size, known)
-	if !first {
+	switch {
+	case !first:
 		weight *= w.pace(ev, x, gap)
+	case !known && !g.sampled(ev.key.port()):
+		weight = 0 // a command on every host begins like this
+	default:
+		weight /= 2
 	}
 	w.count(g, weight)
 	w.decide(ev, g, d)

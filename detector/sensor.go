@@ -39,6 +39,7 @@ func constructors() []func(*Engine) sensor {
 	return []func(*Engine) sensor{
 		func(e *Engine) sensor { return e.worm },
 		func(e *Engine) sensor { return newLoginWatch(e) },
+		func(e *Engine) sensor { return newLateralWatch(e) },
 		newLearnedWatch,
 		func(e *Engine) sensor { return newBeaconWatch(e) },
 		func(e *Engine) sensor { return newExfilWatch(e) },
