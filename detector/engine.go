@@ -224,6 +224,9 @@ func (e *Engine) syn(r *flow.Record, src, dst address) (flooding bool) {
 
 // contact opens a first contact if the record may prove one.
 func (e *Engine) contact(r *flow.Record, src, dst address) {
+	if r.Rate > 1 {
+		e.scan.goesOn(r, src)
+	}
 	if !e.scan.eligible(r, src, dst) {
 		return
 	}

@@ -12,6 +12,7 @@ type scanWatch struct {
 	e        *Engine
 	contacts *bounded.Table[contactKey, contact]
 	suspects *bounded.Table[address, suspect]
+	narrow   narrowWalks
 	packets  deadlines // contacts seen packet by packet
 	flows    deadlines // contacts seen in aggregated flows
 
@@ -36,6 +37,7 @@ func newScanWatch(e *Engine) *scanWatch {
 		threshold: math.Log(c.Beta / c.Alpha),
 		thinned:   math.MinInt64 / 2,
 	}
+	w.narrow = newNarrowWalks(e)
 	w.floor = c.MaxCredit * w.down
 	return w
 }
@@ -125,6 +127,7 @@ func (w *scanWatch) answered(k contactKey) bool {
 	h.fade(now, w.e.cfg.Scan.CreditHalfLife)
 	h.walk = max(h.walk+w.down, w.floor)
 	h.successes++
+	w.narrow.succeeded(h, k)
 	w.e.stats.Successes++
 	return true
 }
@@ -143,6 +146,7 @@ func (w *scanWatch) closed(k contactKey) {
 func (w *scanWatch) retract(c *contact, h *host, k contactKey) {
 	w.e.stats.Late++
 	h.walk -= float64(c.weight)
+	w.narrow.retract(h, k, float64(c.weight)/w.up)
 	c.counted = false
 	if h.failures > 0 {
 		h.failures--
@@ -164,7 +168,7 @@ func (w *scanWatch) refused(r *flow.Record, src, dst address) {
 	}
 	k := contactKeyOf(dst, src, r.SrcPort, r.Proto)
 	c, h := w.find(k)
-	if h != nil && (c.open() || c.state == stray && w.narrow(k)) {
+	if h != nil && (c.open() || c.state == stray && w.single(k)) {
 		w.fail(c, h, k, refused)
 	}
 }

@@ -37,10 +37,10 @@ func (w *scanWatch) probed(r *flow.Record, src, dst address) {
 	}
 }
 
-// narrow reports whether all that failed lately was on one target: a server
+// single reports whether all that failed lately was on one target: a server
 // that forgot its clients refuses the end of their connections as a closed port
 // refuses a probe, and many servers may, but not many ports of one.
-func (w *scanWatch) narrow(k contactKey) bool {
+func (w *scanWatch) single(k contactKey) bool {
 	_, s := w.suspects.Find(k.src)
 	return s == nil || !slices.ContainsFunc(s.recent[:s.filled], func(t target) bool { return t.dst != k.dst })
 }

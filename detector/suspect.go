@@ -3,11 +3,15 @@ package detector
 import (
 	"math"
 	"math/bits"
+	"time"
 )
 
 // recentFailures is how many failed contacts of a host are remembered one by
 // one: enough to classify it, to name victims, and not to count retries.
 const recentFailures = 16
+
+// suspectPace is how long a rate is averaged over.
+const suspectPace = int64(10 * time.Second)
 
 // suspect is the evidence against one host.
 type suspect struct {
@@ -19,6 +23,8 @@ type suspect struct {
 	odd         uint32 // by what was sent, whatever the answer
 	early       uint32 // unanswered at once, when that decided
 	records     int64
+	measured    int64   // since when tries are counted for the rate
+	tries       float64 // new targets in that time, or packets where sampled
 	recent      [recentFailures]target
 	filled      int
 	next        int
@@ -29,6 +35,19 @@ type suspect struct {
 type target struct {
 	dst     address
 	service uint64
+}
+
+// tried counts for the rate of a scan, over ten seconds.
+func (s *suspect) tried(now int64, n float64) {
+	if now-s.measured > suspectPace {
+		s.measured, s.tries = now, 0
+	}
+	s.tries += n
+}
+
+// rate is what a suspect does, in new targets per second.
+func (s *suspect) rate(now int64) float64 {
+	return s.tries / max(float64(now-s.measured)/1e9, 0.01)
 }
 
 // worth orders suspects for eviction. A single failure is no more than every

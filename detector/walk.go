@@ -26,13 +26,20 @@ func (w *scanWatch) fail(c *contact, h *host, k contactKey, how outcome) {
 		weight *= w.e.cfg.Scan.SilentUDP
 	}
 	s.fail(t, how, now, &w.e.keys)
+	s.tried(now, 1)
 	h.fade(now, w.e.cfg.Scan.CreditHalfLife)
 	// Beyond twice the threshold there is nothing left to say, only more
 	// for later successes to take back.
 	h.walk = min(h.walk+weight, 2*w.threshold)
 	h.failures = uint16(min(int(h.failures)+1, math.MaxUint16))
 	c.counted, c.weight = true, float32(weight)
-	w.decide(h, s, k)
+	kind, narrow := w.narrow.failed(h, k, how, weight/w.up)
+	if w.decide(h, s, k) || !narrow {
+		return
+	}
+	// Found half of what it looked for: a test with a bound as well, but of
+	// what some honest programs do, such as peers of a network that is dying.
+	w.raise(h, s, k, kind, StateFiring, w.narrow.threshold, kind == KindPortScan)
 }
 
 func (w *scanWatch) count(how outcome) {
@@ -86,26 +93,30 @@ func (w *scanWatch) early(h *host, k contactKey) {
 		s.records += int64(h.unanswered)
 	}
 	s.note(target{k.dst, k.service}, &w.e.keys)
-	w.raise(h, s, k, KindPortScan, StateFiring, w.threshold)
+	w.raise(h, s, k, KindPortScan, StateFiring, w.threshold, true)
 }
 
-// decide compares the walk with the threshold.
-func (w *scanWatch) decide(h *host, s *suspect, k contactKey) {
+// decide compares the walk with the threshold. It reports whether there is a
+// finding.
+func (w *scanWatch) decide(h *host, s *suspect, k contactKey) bool {
 	if s.failures < 2 {
-		return
+		return false
 	}
 	kind, concentrated := s.shape()
 	walk := max(h.walk, min(float64(s.odd)*w.up, 2*w.threshold))
 	switch {
 	case concentrated && (walk >= w.threshold || h.firing > 0):
-		w.raise(h, s, k, kind, StateFiring, max(walk, w.threshold))
+		w.raise(h, s, k, kind, StateFiring, max(walk, w.threshold), walk >= w.threshold)
+		return true
 	case concentrated && w.e.cfg.EmitPending && walk >= w.threshold/2:
-		w.raise(h, s, k, kind, StatePending, walk)
+		w.raise(h, s, k, kind, StatePending, walk, true)
 	}
+	return false
 }
 
-// raise makes or refreshes the finding about a host.
-func (w *scanWatch) raise(h *host, s *suspect, k contactKey, kind Kind, state State, walk float64) {
+// raise makes or refreshes the finding about a host. sure says that it may
+// contain.
+func (w *scanWatch) raise(h *host, s *suspect, k contactKey, kind Kind, state State, walk float64, sure bool) {
 	key := findingKey{kind: kind, host: k.src}
 	a, changed := w.e.ledger.raise(w, key, state, s.first, k.src)
 	if a == nil {
@@ -116,8 +127,18 @@ func (w *scanWatch) raise(h *host, s *suspect, k contactKey, kind Kind, state St
 	f.Records = s.records
 	f.Score = 1 / (1 + math.Exp(-walk)) // posterior at even prior odds
 	f.Confidence = w.confidence(s)
+	f.Rate = s.rate(w.e.clock.now)
 	w.explain(a, h, s, kind)
+	surer := sure && !f.Sequential
+	if !changed && !surer {
+		return
+	}
+	f.Sequential = f.Sequential || sure
+	if f.Severity = SeverityHigh; !f.Sequential {
+		f.Severity = SeverityMedium
+	}
 	if !changed {
+		w.e.ledger.emit(a)
 		return
 	}
 	for i := range s.filled {
@@ -129,11 +150,10 @@ func (w *scanWatch) raise(h *host, s *suspect, k contactKey, kind Kind, state St
 	if _, ports := s.distinct(); kind == KindHostSweep && ports == 1 {
 		f.DstPort = k.port()
 	}
-	f.Severity, f.Technique = SeverityHigh, "T1046" // Network Service Discovery
+	f.Technique = "T1046" // Network Service Discovery
 	if f.Proto == flow.ProtoICMP || f.Proto == flow.ProtoICMPv6 {
 		f.Technique = "T1018" // Remote System Discovery
 	}
-	f.Sequential = true
 	if state == StateFiring {
 		h.firing++
 	}
