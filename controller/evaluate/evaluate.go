@@ -137,7 +137,7 @@ func survey(ctx context.Context, set Set) (*truth, int64, error) {
 }
 
 // each gives every record to f.
-func each(ctx context.Context, in records, f func(*flow.Record)) error {
+func each(ctx context.Context, in Records, f func(*flow.Record)) error {
 	var r flow.Record
 	for n := 0; ; n++ {
 		if n%4096 == 0 && ctx.Err() != nil {
@@ -171,7 +171,7 @@ func (o *Options) run(ctx context.Context, cfg detector.Config, set Set, t *trut
 	}
 	defer in.Close()
 	play, shown := detector.NewPlayback(engine), int64(0)
-	err = each(ctx, s.of(in, o.Seed), func(r *flow.Record) {
+	err = each(ctx, s.Of(in, o.Seed), func(r *flow.Record) {
 		shown++
 		if watch {
 			t.watch(r)

@@ -44,13 +44,13 @@ func ParseSampling(text string) (Sampling, error) {
 	return Sampling{Rate: n, Tap: tap}, nil
 }
 
-// records are handed out in the order of time; io.EOF after the last.
-type records interface {
+// Records are handed out in the order of time; io.EOF after the last.
+type Records interface {
 	Read(*flow.Record) error
 }
 
-// of returns what the sampling shows of a recording.
-func (s Sampling) of(in records, seed uint64) records {
+// Of returns what the sampling shows of a recording.
+func (s Sampling) Of(in Records, seed uint64) Records {
 	if s.Rate == 1 && !s.Tap {
 		return in
 	}
@@ -60,7 +60,7 @@ func (s Sampling) of(in records, seed uint64) records {
 
 // thinner samples a recording.
 type thinner struct {
-	in   records
+	in   Records
 	rng  *rand.Rand
 	rate float64
 	tap  bool

@@ -25,7 +25,7 @@ func (l *list) Read(r *flow.Record) error {
 func (s Sampling) all(t *testing.T, in []flow.Record) []flow.Record {
 	t.Helper()
 	l := list(in)
-	src, last := s.of(&l, 1), int64(0)
+	src, last := s.Of(&l, 1), int64(0)
 	var out []flow.Record
 	for {
 		var r flow.Record

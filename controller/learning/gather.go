@@ -28,9 +28,10 @@ const (
 	maxExamples = 1 << 20
 )
 
-// Gather runs a labelled recording through the detectors, and returns the windows
-// of hosts that its labels speak of. The set's number is set in every example.
-func Gather(ctx context.Context, cfg detector.Config, src evaluate.Set, set int) ([]model.Example, model.Set, error) {
+// Gather runs a labelled recording through the detectors, shown as sampling says,
+// and returns the windows of hosts that its labels speak of. The set's number is
+// set in every example.
+func Gather(ctx context.Context, cfg detector.Config, src evaluate.Set, sampling evaluate.Sampling, set int) ([]model.Example, model.Set, error) {
 	sum, err := hashFiles(src.Inputs)
 	if err != nil {
 		return nil, model.Set{}, err
@@ -47,32 +48,38 @@ func Gather(ctx context.Context, cfg detector.Config, src evaluate.Set, set int)
 		return nil, model.Set{}, err
 	}
 	defer in.Close()
-	if err := feed(ctx, in, engine); err != nil {
+	if err := play(ctx, sampling.Of(in, cfg.Seed), engine); err != nil {
 		return nil, model.Set{}, err
 	}
 	if g.overflow {
 		return nil, model.Set{}, fmt.Errorf("%s: more than %d labelled rows or %d windows; train from a part of it", src.Name, maxLabels, maxExamples)
 	}
-	return g.examples(), model.Set{Name: src.Name, SHA256: sum}, nil
+	name := src.Name
+	if sampling.Tap || sampling.Rate != 1 {
+		name += " (" + sampling.String() + ")"
+	}
+	return g.examples(), model.Set{Name: name, SHA256: sum}, nil
 }
 
-// feed gives the engine every record, and the time that follows the last one.
-func feed(ctx context.Context, in *replay.Reader, engine *detector.Engine) error {
-	batch := make([]flow.Record, 1)
+// play gives the engine every record, and the time that completes the last
+// windows.
+func play(ctx context.Context, in evaluate.Records, engine *detector.Engine) error {
+	playback := detector.NewPlayback(engine)
+	var r flow.Record
 	for n := 0; ; n++ {
 		if n%4096 == 0 && ctx.Err() != nil {
 			return ctx.Err()
 		}
-		err := in.Read(&batch[0])
+		err := in.Read(&r)
 		if errors.Is(err, io.EOF) {
-			engine.Advance(in.Stats().Last + int64(2*time.Minute))
+			playback.Finish()
+			engine.Advance(r.Time + int64(2*time.Minute))
 			return nil
 		}
 		if err != nil {
 			return err
 		}
-		engine.Advance(batch[0].Time)
-		engine.Observe(batch)
+		playback.Observe(&r)
 	}
 }
 

@@ -51,7 +51,7 @@ func small() detector.Config {
 func TestGatherLabelsWindows(t *testing.T) {
 	path := recording(t)
 	set := evaluate.Set{Name: "site", Inputs: []string{path}}
-	list, info, err := Gather(t.Context(), small(), set, 4)
+	list, info, err := Gather(t.Context(), small(), set, evaluate.Sampling{Rate: 1}, 4)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -85,7 +85,7 @@ func TestGatherLabelsWindows(t *testing.T) {
 	if len(info.SHA256) != 64 {
 		t.Errorf("SHA-256 of the input: %q", info.SHA256)
 	}
-	again, _, err := Gather(t.Context(), small(), set, 4)
+	again, _, err := Gather(t.Context(), small(), set, evaluate.Sampling{Rate: 1}, 4)
 	if err != nil || fmt.Sprint(again) != fmt.Sprint(list) {
 		t.Errorf("a second reading gives other windows (%v)", err)
 	}
@@ -98,7 +98,7 @@ func TestGatherTakesHostLabels(t *testing.T) {
 		return evaluate.HostLabel{Hosts: netip.PrefixFrom(p, p.BitLen()), Malicious: malicious}
 	}
 	list, _, err := Gather(t.Context(), small(), evaluate.Set{Name: "site", Inputs: []string{recording(t)},
-		Labels: []evaluate.HostLabel{host("10.0.0.8", true), host("10.0.0.66", false)}}, 0)
+		Labels: []evaluate.HostLabel{host("10.0.0.8", true), host("10.0.0.66", false)}}, evaluate.Sampling{Rate: 1}, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -119,10 +119,32 @@ func TestGatherTakesHostLabels(t *testing.T) {
 func TestGatherStops(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, _, err := Gather(ctx, small(), evaluate.Set{Name: "site", Inputs: []string{recording(t)}}, 0); err == nil {
+	if _, _, err := Gather(ctx, small(), evaluate.Set{Name: "site", Inputs: []string{recording(t)}}, evaluate.Sampling{Rate: 1}, 0); err == nil {
 		t.Error("went on after it was cancelled")
 	}
-	if _, _, err := Gather(t.Context(), small(), evaluate.Set{Name: "x", Inputs: []string{"/does/not/exist"}}, 0); err == nil {
+	if _, _, err := Gather(t.Context(), small(), evaluate.Set{Name: "x", Inputs: []string{"/does/not/exist"}}, evaluate.Sampling{Rate: 1}, 0); err == nil {
 		t.Error("read what is not there")
+	}
+}
+
+// The tap shows every attempt and every outcome; what it does not show is counted
+// from samples.
+func TestGatherAsTheTapShowsIt(t *testing.T) {
+	set := evaluate.Set{Name: "site", Inputs: []string{recording(t)}}
+	list, info, err := Gather(t.Context(), small(), set, evaluate.Sampling{Rate: 10, Tap: true}, 0)
+	if err != nil || info.Name != "site (tap+1:10)" {
+		t.Fatalf("%q, %v", info.Name, err)
+	}
+	scans := 0
+	for _, e := range list {
+		if e.Malicious {
+			scans++
+			if e.Host != "10.0.0.66" || e.Values[detector.FeatureFailed] < 10 {
+				t.Errorf("%s with %v failed conversations", e.Host, e.Values[detector.FeatureFailed])
+			}
+		}
+	}
+	if scans != 5 {
+		t.Errorf("%d windows of the scan", scans)
 	}
 }

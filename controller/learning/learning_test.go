@@ -375,10 +375,10 @@ func TestSiteLearns(t *testing.T) {
 	}
 
 	e.await(t, "history", func() bool {
-		c, err := Collect(t.Context(), detector.DefaultConfig(), nil, dir)
+		c, err := Collect(t.Context(), detector.DefaultConfig(), nil, nil, dir)
 		return err == nil && len(c.Sets) == 2 && len(c.Examples) > 200
 	})
-	c, err := Collect(t.Context(), detector.DefaultConfig(), nil, dir)
+	c, err := Collect(t.Context(), detector.DefaultConfig(), nil, nil, dir)
 	if err != nil {
 		t.Fatal(err)
 	}

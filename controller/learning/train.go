@@ -20,21 +20,23 @@ type Corpus struct {
 	Skipped int
 }
 
-// Collect reads labelled recordings and, where stateDir is not empty, the site's
+// Collect reads labelled recordings, each once per sampling, and, where stateDir is not empty, the site's
 // own history and verdicts.
-func Collect(ctx context.Context, cfg detector.Config, sources []evaluate.Set, stateDir string) (Corpus, error) {
+func Collect(ctx context.Context, cfg detector.Config, sources []evaluate.Set, samplings []evaluate.Sampling, stateDir string) (Corpus, error) {
 	var c Corpus
 	for _, src := range sources {
-		examples, set, err := Gather(ctx, cfg, src, len(c.Sets))
-		var unknown *replay.UnknownFormatError
-		if errors.As(err, &unknown) && src.Guessed {
-			continue
-		}
-		if err != nil {
-			return Corpus{}, fmt.Errorf("learn from %s: %w", src.Name, err)
-		}
-		if len(examples) > 0 {
-			c.Examples, c.Sets = append(c.Examples, examples...), append(c.Sets, set)
+		for _, sampling := range samplings {
+			examples, set, err := Gather(ctx, cfg, src, sampling, len(c.Sets))
+			var unknown *replay.UnknownFormatError
+			if errors.As(err, &unknown) && src.Guessed {
+				break
+			}
+			if err != nil {
+				return Corpus{}, fmt.Errorf("learn from %s: %w", src.Name, err)
+			}
+			if len(examples) > 0 {
+				c.Examples, c.Sets = append(c.Examples, examples...), append(c.Sets, set)
+			}
 		}
 	}
 	if stateDir == "" {

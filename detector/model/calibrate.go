@@ -3,7 +3,7 @@ package model
 import "math"
 
 // Calibration turns the learners' log odds into a probability:
-// sigmoid(Slope*x + Offset + Shift).
+// sigmoid(Slope*x + Offset + Shift), but at most Ceiling.
 type Calibration struct {
 	Slope  float64 `json:"slope"`
 	Offset float64 `json:"offset"`
@@ -11,12 +11,21 @@ type Calibration struct {
 	// field, Shift what that adds to the log odds of the held-out data.
 	Prior float64 `json:"prior"`
 	Shift float64 `json:"shift"`
+	// Ceiling is the highest probability that is claimed: a model for
+	// networks that nobody has seen must not be sure. 0 is no ceiling.
+	Ceiling float64 `json:"ceiling,omitempty"`
 	// Held says what the calibration was fitted on: "sets" or "hosts" left
 	// out, "none" when there was too little and it claims little.
 	Held string `json:"held_out"`
 }
 
-func (c Calibration) probability(x float64) float64 { return sigmoid(c.logOdds(x)) }
+func (c Calibration) probability(x float64) float64 {
+	p := sigmoid(c.logOdds(x))
+	if c.Ceiling > 0 {
+		p = min(p, c.Ceiling)
+	}
+	return p
+}
 
 func (c Calibration) logOdds(x float64) float64 { return c.Slope*x + c.Offset + c.Shift }
 

@@ -47,7 +47,7 @@ func TestCard(t *testing.T) {
 		t.Errorf("%s is not what the model says; run the command above this test", path)
 	}
 	for _, s := range m.Provenance.Sets {
-		if dir, _, _ := strings.Cut(s.Name, "/"); !strings.Contains(before, dir) {
+		if dir := strings.FieldsFunc(s.Name, func(r rune) bool { return r == '/' || r == ' ' })[0]; !strings.Contains(before, dir) {
 			t.Errorf("the card does not name the set %s", s.Name)
 		}
 	}

@@ -185,7 +185,7 @@ func (m *Model) validTrees() error {
 func (m *Model) validClaims() error {
 	c, p := &m.Calibration, &m.Provenance
 	switch {
-	case !(c.Slope >= 0 && c.Slope <= maxSlope) || !bounded(100, c.Offset, c.Shift) || !(c.Prior > 0 && c.Prior < 1):
+	case !(c.Slope >= 0 && c.Slope <= maxSlope) || !bounded(100, c.Offset, c.Shift) || !(c.Prior > 0 && c.Prior < 1) || !(c.Ceiling >= 0 && c.Ceiling <= 1):
 		return errors.New("the calibration is out of range")
 	case !(m.Threshold > 0 && m.Threshold <= 1):
 		return fmt.Errorf("the threshold %v is not in (0, 1]", m.Threshold)

@@ -90,7 +90,7 @@ func (m *Model) rawOf(bins []int8) float64 {
 
 // Explain returns the score, the log odds that a window starts from before
 // anything is known of it, and the features' parts, the weightiest first. Base
-// and parts add up to the log odds of the score.
+// and parts add up to the log odds of the score, unless the ceiling cuts it.
 func (m *Model) Explain(values []float64, s *Scratch) (score, base float64, parts []Part) {
 	raw := m.raw(values, s)
 	s.parts = append(s.parts[:0], make([]float64, len(m.Bins))...)

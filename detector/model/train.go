@@ -61,8 +61,10 @@ type Options struct {
 	// DefaultPrior. Budget is how many false windows per host-hour the
 	// threshold may let through on data held out, 0 for DefaultBudget.
 	Prior, Budget float64
-	Who, Tool     string
-	Created       time.Time
+	// Ceiling is the highest probability that the model may claim, 0 for none.
+	Ceiling   float64
+	Who, Tool string
+	Created   time.Time
 	// Without names features that must not be learned from, because they
 	// tell how the data was made rather than what an attack is.
 	Without []string
@@ -107,6 +109,7 @@ func Train(examples []Example, o Options) (*Model, error) {
 	m.Schema = o.Schema
 	list, kind := t.heldOut()
 	m.Calibration = fitCalibration(list, o.prior(), kind)
+	m.Calibration.Ceiling = o.Ceiling
 	if m.Calibration.Held == "none" && o.Base != nil {
 		m.Calibration = o.Base.Calibration
 	}
@@ -149,8 +152,8 @@ func (t *trainer) check() error {
 			return fmt.Errorf("continue from model %.12s: %w", o.Base.Hash(), err)
 		}
 	}
-	if p := o.prior(); !(p > 0 && p < 1) || o.Budget < 0 {
-		return fmt.Errorf("train: prior %v is not in (0, 1), or the budget %v is negative", p, o.Budget)
+	if p := o.prior(); !(p > 0 && p < 1) || o.Budget < 0 || !(o.Ceiling >= 0 && o.Ceiling <= 1) {
+		return fmt.Errorf("train: prior %v is not in (0, 1), budget %v is negative, or ceiling %v not in [0, 1]", p, o.Budget, o.Ceiling)
 	}
 	if len(t.examples) > maxRows {
 		return fmt.Errorf("train: %d windows, at most %d", len(t.examples), int(maxRows))

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -13,7 +12,6 @@ import (
 	"github.com/platelet-sdn/platelet/controller/learning"
 	"github.com/platelet-sdn/platelet/detector"
 	"github.com/platelet-sdn/platelet/detector/model"
-	"github.com/platelet-sdn/platelet/flowcollector/replay"
 )
 
 // evaluateFlags are those of platelet evaluate.
@@ -104,7 +102,7 @@ func (f *evaluateFlags) options(cmd *cobra.Command) (evaluate.Options, error) {
 		o.Detector.Model.Active = m
 	}
 	if f.cross {
-		o.Unseen = (&pupil{seed: max(f.seed, 1), gathered: map[string]lesson{}}).learn
+		o.Unseen = (&pupil{seed: max(f.seed, 1), gathered: map[string]learning.Corpus{}}).learn
 	}
 	for _, text := range f.samplings {
 		s, err := evaluate.ParseSampling(text)
@@ -120,33 +118,24 @@ func (f *evaluateFlags) options(cmd *cobra.Command) (evaluate.Options, error) {
 // pupil trains classifiers on some of the sets, and reads each of them once.
 type pupil struct {
 	seed     uint64
-	gathered map[string]lesson
-}
-
-// lesson is what a set teaches; nothing where it is no recording.
-type lesson struct {
-	examples []model.Example
-	set      model.Set
+	gathered map[string]learning.Corpus
 }
 
 // learn trains a model from nothing on sets.
 func (p *pupil) learn(ctx context.Context, cfg detector.Config, sets []evaluate.Set) (detector.Config, error) {
 	o := model.Options{Schema: detector.ModelSchema(), Seed: p.seed, Prior: model.DefaultPrior, Budget: model.DefaultBudget,
-		Who: operator(), Tool: toolVersion(), Created: time.Now()}
+		Who: operator(), Tool: toolVersion(), Created: time.Now(), Rising: detector.RisingFeatures()}
 	var examples []model.Example
 	for _, s := range sets {
 		l, err := p.read(ctx, cfg, s)
 		if err != nil {
 			return cfg, err
 		}
-		if len(l.examples) == 0 {
-			continue
-		}
-		for _, x := range l.examples {
-			x.Set = len(o.Sets)
+		for _, x := range l.Examples {
+			x.Set += len(o.Sets)
 			examples = append(examples, x)
 		}
-		o.Sets = append(o.Sets, l.set)
+		o.Sets = append(o.Sets, l.Sets...)
 	}
 	m, err := model.Train(examples, o)
 	if err != nil {
@@ -156,21 +145,14 @@ func (p *pupil) learn(ctx context.Context, cfg detector.Config, sets []evaluate.
 	return cfg, nil
 }
 
-func (p *pupil) read(ctx context.Context, cfg detector.Config, s evaluate.Set) (lesson, error) {
-	if l, had := p.gathered[s.Name]; had {
-		return l, nil
+func (p *pupil) read(ctx context.Context, cfg detector.Config, s evaluate.Set) (learning.Corpus, error) {
+	if c, had := p.gathered[s.Name]; had {
+		return c, nil
 	}
 	cfg.Seed = p.seed
-	var l lesson
-	var err error
-	l.examples, l.set, err = learning.Gather(ctx, cfg, s, 0)
-	var unknown *replay.UnknownFormatError
-	if errors.As(err, &unknown) && s.Guessed {
-		err = nil
+	c, err := learning.Collect(ctx, cfg, []evaluate.Set{s}, []evaluate.Sampling{{Rate: 1}, {Rate: 10, Tap: true}}, "")
+	if err == nil {
+		p.gathered[s.Name] = c
 	}
-	if err != nil {
-		return l, fmt.Errorf("%s: %w", s.Name, err)
-	}
-	p.gathered[s.Name] = l
-	return l, nil
+	return c, err
 }

@@ -23,9 +23,9 @@ import (
 // trainFlags are those of platelet train.
 type trainFlags struct {
 	config, output, state, labels, base, why string
-	from, without                            []string
+	from, without, sampling                  []string
 	seed                                     uint64
-	prior, budget                            float64
+	prior, budget, ceiling                   float64
 	force                                    bool
 }
 
@@ -50,6 +50,7 @@ platelet model promote finds it no worse. With -o it is written to a file instea
 	cmd.Flags().StringVarP(&f.config, "config", "c", "", "configuration file")
 	cmd.Flags().StringVarP(&f.output, "output", "o", "", "write the model to this file, not to the state directory")
 	cmd.Flags().StringSliceVar(&f.from, "from", nil, "labelled recordings, files or directories")
+	cmd.Flags().StringSliceVar(&f.sampling, "sampling", []string{"1:1", "tap+1:10"}, "show each recording as it would be seen so: 1:N, tap+1:N")
 	cmd.Flags().StringVar(&f.labels, "labels", "", "labels of hosts, for recordings whose flows have none")
 	cmd.Flags().StringVar(&f.state, "state", "", "state directory of the controller (default that of the configuration; not read when -o and --from are given)")
 	cmd.Flags().StringVar(&f.base, "base", "active", "model to continue from: active, none, starter, a version (v3) or a file")
@@ -57,6 +58,7 @@ platelet model promote finds it no worse. With -o it is written to a file instea
 	cmd.Flags().Uint64Var(&f.seed, "seed", 1, "the same seed and the same data give the same model")
 	cmd.Flags().Float64Var(&f.prior, "prior", model.DefaultPrior, "share of threats among windows that is assumed in the field")
 	cmd.Flags().Float64Var(&f.budget, "budget", model.DefaultBudget, "false windows per host-hour that the threshold lets through on held-out data")
+	cmd.Flags().Float64Var(&f.ceiling, "ceiling", 0, "highest probability that the model may claim; 0 is no ceiling")
 	cmd.Flags().StringVar(&f.why, "why", "", "reason, for the registry")
 	cmd.Flags().BoolVar(&f.force, "force", false, "train even where it turns over what was known")
 	return cmd
@@ -82,7 +84,7 @@ func (f *trainFlags) run(cmd *cobra.Command) error {
 		return err
 	}
 	m, err := model.Train(corpus.Examples, model.Options{
-		Schema: detector.ModelSchema(), Sets: corpus.Sets, Base: base, Seed: f.seed, Prior: f.prior, Budget: f.budget,
+		Schema: detector.ModelSchema(), Sets: corpus.Sets, Base: base, Seed: f.seed, Prior: f.prior, Budget: f.budget, Ceiling: f.ceiling,
 		Who: operator(), Tool: toolVersion(), Created: time.Now(), Without: f.without, Rising: detector.RisingFeatures(), Force: f.force,
 	})
 	if err != nil {
@@ -117,8 +119,16 @@ func (f *trainFlags) corpus(cmd *cobra.Command, dc detector.Config) (learning.Co
 			return learning.Corpus{}, err
 		}
 	}
+	var samplings []evaluate.Sampling
+	for _, text := range f.sampling {
+		s, err := evaluate.ParseSampling(text)
+		if err != nil {
+			return learning.Corpus{}, usage("train: %v", err)
+		}
+		samplings = append(samplings, s)
+	}
 	dc.Seed = max(f.seed, 1)
-	c, err := learning.Collect(cmd.Context(), dc, sets, f.state)
+	c, err := learning.Collect(cmd.Context(), dc, sets, samplings, f.state)
 	if err == nil && c.Skipped > 0 {
 		fmt.Fprintf(cmd.ErrOrStderr(), "%d stored windows are unreadable or of other features, and left out\n", c.Skipped)
 	}
