@@ -113,18 +113,23 @@ func (c *ModelConfig) Threshold() float64 {
 	return c.Active.Threshold
 }
 
-// prepare copies the features, without those that sampling hides: a count of
-// zero answers means nothing where answers are not seen. It returns the share
-// of the features that is known.
+// prepare copies the features, without those that cannot be known: outcomes that
+// sampling hides, where a count of zero answers means nothing, and what is new
+// while everything is. It returns the share of the features that is known.
 func (w *learnedWatch) prepare(win *Window) float64 {
 	w.values = win.Values
-	if win.Complete() {
-		return 1
+	unknown := 0
+	if !win.Complete() {
+		for _, i := range w.hidden {
+			w.values[i] = math.NaN()
+		}
+		unknown += len(w.hidden)
 	}
-	for _, i := range w.hidden {
-		w.values[i] = math.NaN()
+	if !win.Settled {
+		w.values[FeatureNewEdges], w.values[FeatureNewEdgeShare] = math.NaN(), math.NaN()
+		unknown += 2
 	}
-	return 1 - float64(len(w.hidden))/NumFeatures
+	return 1 - float64(unknown)/NumFeatures
 }
 
 // Acts reports whether the host began anything: who only answers is not judged
@@ -138,8 +143,8 @@ func (w *Window) Complete() bool {
 	return w.Rate <= 1 || v[FeatureOpens]+v[FeatureServed] > 0
 }
 
-// Vector returns the features as a model takes them, NaN where sampling hides
-// one.
+// Vector returns the features as a model takes them, NaN where one cannot be
+// known.
 func (w *Window) Vector() []float64 {
 	x := learnedWatch{hidden: hiddenFeatures()}
 	x.prepare(w)

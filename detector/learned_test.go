@@ -143,6 +143,9 @@ func TestSamplingHidesOutcomes(t *testing.T) {
 	if !math.IsNaN(v[FeatureFailedShare]) || !math.IsNaN(v[FeatureOpens]) || v[FeaturePacketsOut] != 100 {
 		t.Errorf("%v", v)
 	}
+	if !math.IsNaN(v[FeatureNewEdgeShare]) {
+		t.Error("an engine that has just begun knows what is new")
+	}
 	w.Values[FeatureOpens] = 4 // the tap tells
 	if v := w.Vector(); v[FeatureOpens] != 4 || v[FeatureFailedShare] != 0 {
 		t.Errorf("%v", v)

@@ -12,6 +12,9 @@ import (
 // windowLength is how long a host's features are gathered.
 const windowLength = int64(60e9)
 
+// acquaintance is how long everything is new to an engine that has just begun.
+const acquaintance = int64(10 * 60e9)
+
 // Window is what a host did in a minute.
 type Window struct {
 	Host netip.Addr
@@ -26,6 +29,9 @@ type Window struct {
 	// Suspicious is true when a finding, pending ones too, names the host:
 	// nothing should be learned from this window.
 	Suspicious bool
+	// Settled is true once the engine has watched for long enough that an
+	// edge which is new to it may be new to the host.
+	Settled bool
 
 	addr address
 }
@@ -66,6 +72,7 @@ type windowWatch struct {
 	table *bounded.Table[address, activity]
 	queue deadlines // of slots, by the start of their windows
 	done  Window
+	began int64 // when the first window did; 0 before
 }
 
 func newWindowWatch(e *Engine) *windowWatch {
@@ -94,6 +101,9 @@ func (w *windowWatch) at(h address, hint *uint32) *activity {
 			return nil
 		}
 		a.start = now
+		if w.began == 0 {
+			w.began = now
+		}
 		w.e.wake(now + windowLength)
 	}
 	return a
@@ -246,7 +256,7 @@ func (w *windowWatch) fill(h address, a *activity) {
 	*d = Window{
 		Host: h.netip(), addr: h, Rate: a.rate, Records: a.records,
 		Start: w.e.clock.outside(a.start), End: w.e.clock.outside(a.start + windowLength),
-		Suspicious: w.e.ledger.suspicious(h),
+		Suspicious: w.e.ledger.suspicious(h), Settled: a.start-w.began >= acquaintance,
 	}
 	v := &d.Values
 	v[FeatureOpens], v[FeatureAccepted], v[FeatureFailed] = float64(a.opens), float64(a.accepts), float64(a.fails)
