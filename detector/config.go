@@ -39,6 +39,7 @@ type Config struct {
 	Login   LoginConfig
 	Lateral LateralConfig
 	Exfil   ExfilConfig
+	Tunnel  TunnelConfig
 	Model   ModelConfig
 	ACK     FloodConfig
 	Link    LinkConfig
@@ -170,7 +171,7 @@ func DefaultConfig() Config {
 		ICMP: FloodConfig{Floor: 1_000, Cap: 5_000, Threshold: 600,
 			Credit: 1, MaxCredit: 2_000, Margin: 1.5, Tau: time.Hour},
 		Login: defaultLogin(), Lateral: defaultLateral(),
-		Exfil: defaultExfil(),
+		Exfil: defaultExfil(), Tunnel: defaultTunnel(),
 		ACK: FloodConfig{Floor: 2_000, Cap: 20_000, Threshold: 800,
 			Credit: 1.5, MaxCredit: 200_000, Margin: 1.5, Tau: time.Hour},
 		Link:          defaultLink(),
@@ -213,6 +214,7 @@ func (c *Config) Validate() error {
 		check(f.c.Credit >= 0 && f.c.MaxCredit >= 0 && f.c.Margin >= 1,
 			"%s: want no negative credit and a margin of at least 1", f.name)
 	}
+	check(c.Tunnel.valid(), "tunnel: want positive bounds")
 	check(c.Exfil.valid(), "exfil: want positive bounds that grow from odd to usual to common")
 	check(c.Login.valid(), "login: want positive bounds, and no fewer sessions where sizes are unknown")
 	check(c.Link.valid(), "link: want positive limits, stations and rate")

@@ -140,7 +140,7 @@ func (w *exfilWatch) bound(k contactKey, u usage) (bytes float64, odd bool) {
 	switch {
 	case u.clients >= manyClients:
 		bytes = c.Common
-	case inside && u.lonely() && u.age < int64(c.Young) && u.news, !inside && u.clients == 1 && habitOf(k) == habitUnknown:
+	case inside && u.few() && u.age < int64(c.Young) && u.news, !inside && u.clients == 1 && habitOf(k) == habitUnknown:
 		bytes, odd = c.Odd, true
 	default:
 		bytes = c.Usual

@@ -108,6 +108,9 @@ const (
 // there before is met by then, more or less.
 const newsAfter = 2 * time.Second
 
+// few reports that hardly anybody uses the service, though there are others.
+func (u usage) few() bool { return u.clients < manyClients && u.peers >= enoughPeers }
+
 // lonely reports that nobody else uses the service, though there are others.
 func (u usage) lonely() bool { return u.clients == 1 && u.peers >= enoughPeers }
 

@@ -43,6 +43,7 @@ func constructors() []func(*Engine) sensor {
 		newLearnedWatch,
 		func(e *Engine) sensor { return newBeaconWatch(e) },
 		func(e *Engine) sensor { return newExfilWatch(e) },
+		func(e *Engine) sensor { return newTunnelWatch(e) },
 		newKnockWatch, // after those that have better names
 	}
 }
