@@ -41,6 +41,7 @@ type Config struct {
 	Exfil   ExfilConfig
 	Tunnel  TunnelConfig
 	Model   ModelConfig
+	Anomaly AnomalyConfig
 	ACK     FloodConfig
 	Link    LinkConfig
 	// Amplification counts answers of services that amplify. Its Credit is
@@ -172,6 +173,7 @@ func DefaultConfig() Config {
 			Credit: 1, MaxCredit: 2_000, Margin: 1.5, Tau: time.Hour},
 		Login: defaultLogin(), Lateral: defaultLateral(),
 		Exfil: defaultExfil(), Tunnel: defaultTunnel(),
+		Anomaly: defaultAnomaly(),
 		ACK: FloodConfig{Floor: 2_000, Cap: 20_000, Threshold: 800,
 			Credit: 1.5, MaxCredit: 200_000, Margin: 1.5, Tau: time.Hour},
 		Link:          defaultLink(),
@@ -219,6 +221,7 @@ func (c *Config) Validate() error {
 	check(c.Login.valid(), "login: want positive bounds, and no fewer sessions where sizes are unknown")
 	check(c.Link.valid(), "link: want positive limits, stations and rate")
 	check(c.Lateral.valid(), "lateral: want a positive rate, ratio, threshold and hosts")
+	check(c.Anomaly.valid(), "anomaly: want hosts, 2/%d <= alert rate < 1, a positive time to relearn and odds", calibration)
 	l := &c.Limit
 	check(min(l.Hosts, l.Contacts, l.Pending, l.Suspects, l.MACs, l.Cells, l.Sessions, l.Edges, l.Windows, l.Findings) > 0,
 		"limits must be positive")

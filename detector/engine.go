@@ -29,6 +29,7 @@ type Engine struct {
 	edges     *edgeWatch
 	windows   *windowWatch
 	familiar  *familiar
+	anomaly   *anomalyWatch
 	sensors   sensors
 	ledger    *ledger
 	keys      keys
@@ -59,6 +60,10 @@ func New(cfg Config) (*Engine, error) {
 	e.edges = newEdgeWatch(e)
 	e.familiar = newFamiliar(e)
 	e.windows = newWindowWatch(e)
+	var err error
+	if e.anomaly, err = newAnomalyWatch(e); err != nil {
+		return nil, err
+	}
 	e.sensors = newSensors(e)
 	return e, nil
 }
@@ -96,6 +101,7 @@ func (e *Engine) Stats() Stats {
 	s.Suspects, s.Stations = e.scan.suspects.Len(), e.arp.stations.Len()
 	s.Cells, s.Active = e.flood.cells.Len(), len(e.ledger.byKey)
 	s.Edges, s.Windows = e.edges.table.Len(), e.windows.table.Len()
+	s.Baselines, s.CalibratedHours, s.NeededHours = e.anomaly.hosts.Len(), e.anomaly.hours(), e.anomaly.needed()
 	s.Shed += e.hosts.Rejected() + e.scan.contacts.Rejected() + e.scan.suspects.Rejected() +
 		e.arp.stations.Rejected() + e.flood.cells.Rejected() +
 		e.flood.sessions.table.Rejected() + e.reflect.table.Rejected() + e.edges.table.Rejected() + e.windows.table.Rejected()
@@ -107,6 +113,8 @@ func (e *Engine) Stats() Stats {
 	s.Circles = e.familiar.circles.Len()
 	s.Shed += e.familiar.circles.Rejected()
 	s.Evicted += e.familiar.circles.Evicted()
+	s.Shed += e.anomaly.hosts.Rejected()
+	s.Evicted += e.anomaly.hosts.Evicted()
 	return s
 }
 

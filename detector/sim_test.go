@@ -31,6 +31,7 @@ func newSim(t testing.TB, change ...func(*Config)) *sim {
 	s := &sim{t: t}
 	cfg := DefaultConfig()
 	cfg.Seed = 1
+	cfg.Anomaly.Hosts = 1 << 10
 	cfg.Limit = LimitConfig{Hosts: 1 << 14, Contacts: 1 << 14, Pending: 1 << 14,
 		Suspects: 1 << 10, MACs: 1 << 8, Cells: 1 << 10, Sessions: 1 << 16, Edges: 1 << 15, Windows: 1 << 14, Findings: 64}
 	cfg.Emit = func(f Finding) { s.emitted = append(s.emitted, f) }

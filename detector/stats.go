@@ -30,6 +30,15 @@ type Stats struct {
 	ClockSteps uint64 `json:"clock_steps"`
 	Findings   uint64 `json:"findings"` // findings that fired
 
+	// Judged counts windows of hosts that the unsupervised models were asked
+	// about, Unlearned those that nothing was learned from because the host
+	// was suspicious, Relearned the baselines that were given up, Drifts how
+	// often hosts as a whole moved away from theirs.
+	Judged    uint64 `json:"judged"`
+	Unlearned uint64 `json:"unlearned"`
+	Relearned uint64 `json:"relearned"`
+	Drifts    uint64 `json:"drifts"`
+
 	HostsTracked    int `json:"hosts_tracked"`    // now
 	ContactsTracked int `json:"contacts_tracked"` // now
 	ContactsPending int `json:"contacts_pending"` // now
@@ -40,4 +49,9 @@ type Stats struct {
 	Windows         int `json:"windows"`          // now
 	Circles         int `json:"circles"`          // now
 	Active          int `json:"active"`           // now: findings not resolved
+	Baselines       int `json:"baselines"`        // now: hosts with one
+	// CalibratedHours is how many host-hours the unsupervised models are
+	// calibrated with, NeededHours how many it takes until they judge.
+	CalibratedHours int `json:"calibrated_hours"` // now
+	NeededHours     int `json:"needed_hours"`
 }
