@@ -67,6 +67,9 @@ const (
 	forgedFew = 8
 	// quic carries bulk data: a flood from its port is also one of UDP.
 	quic = 443
+	// owedHalf is how long half of the answers that are owed are waited for,
+	// in seconds.
+	owedHalf = 2
 )
 
 // reflectionKey names a victim and what it is answered by, in one kind of
@@ -84,6 +87,7 @@ type reflection struct {
 	// Sampled answers and questions of calm times, for how often an honest
 	// conversation shows a question; halved every second.
 	asked, answers float32
+	owed           float64 // packets of answers that questions asked for
 	bytes          float64 // of what is counted since the excursion began
 	forged         float64 // questions from elsewhere, of the excursion
 	// home is where answers leave to the victim, mac whom they are sent to.
@@ -148,6 +152,20 @@ func (w *reflectWatch) key(victim address, p *reflector, r *flow.Record) reflect
 	return reflectionKey{victim, uint64(x)<<24 | uint64(r.Source)<<16 | uint64(p.port)}
 }
 
+// at finds or makes what is known of a client and lets time pass in it.
+func (w *reflectWatch) at(p *reflector, r *flow.Record, client address) *reflection {
+	now := w.e.clock.now
+	_, x, fresh := w.table.Put(w.key(client, p, r), rank(0, now))
+	if x == nil {
+		return nil
+	}
+	if fresh {
+		x.last, x.bin = now, now
+	}
+	w.pass(x)
+	return x
+}
+
 // pass lets time pass.
 func (w *reflectWatch) pass(x *reflection) {
 	cfg, now := &w.e.cfg.Amplification, w.e.clock.now
@@ -157,6 +175,7 @@ func (w *reflectWatch) pass(x *reflection) {
 	}
 	x.last = now
 	x.test.leak(cfg, dt)
+	x.owed *= math.Exp2(-dt / owedHalf)
 	if d := now - x.bin; d >= binWidth {
 		x.test.learn(cfg, float64(d)/1e9)
 		x.bin = now
@@ -175,11 +194,10 @@ func (w *reflectWatch) forget(x *reflection) {
 // question is one from a client, who may be a victim in whose name it is
 // asked.
 func (w *reflectWatch) question(p *reflector, r *flow.Record, src address) role {
-	_, x := w.table.Find(w.key(src, p, r))
+	x := w.at(p, r, src)
 	if x == nil {
 		return ordinary
 	}
-	w.pass(x)
 	packets := max(r.ScaledPackets(), 1)
 	if w.elsewhere(x, r, src) {
 		x.forged += packets
@@ -191,8 +209,10 @@ func (w *reflectWatch) question(p *reflector, r *flow.Record, src address) role 
 		return forged
 	}
 	x.answers++
-	x.test.lower(packets * p.credit)
 	x.test.bin -= packets * p.credit
+	excess := x.test.s
+	x.test.lower(packets * p.credit)
+	x.owed += max(packets*p.credit-excess, 0)
 	w.forget(x)
 	return ordinary
 }
@@ -205,16 +225,18 @@ func (w *reflectWatch) elsewhere(x *reflection, r *flow.Record, src address) boo
 	if r.Source == flow.SourceLog || w.e.link(r.InPort) || virtual(x.mac) || virtual(r.SrcMAC) {
 		return false
 	}
-	if x.mac == (flow.MAC{}) || r.SrcMAC == (flow.MAC{}) || x.mac == r.SrcMAC {
+	mac, home := x.mac, uint32(0)
+	if _, h := w.e.hosts.Find(src); h != nil {
+		home = h.home
+		if mac == (flow.MAC{}) {
+			mac = h.mac
+		}
+	}
+	if mac == (flow.MAC{}) || r.SrcMAC == (flow.MAC{}) || mac == r.SrcMAC {
 		return false
 	}
 	if r.InPort == 0 {
 		return true
-	}
-	_, h := w.e.hosts.Find(src)
-	home := uint32(0)
-	if h != nil {
-		home = h.home
 	}
 	return (x.home != 0 || home != 0) && r.InPort != x.home && r.InPort != home
 }
@@ -231,15 +253,10 @@ func (w *reflectWatch) answer(p *reflector, r *flow.Record, dst address) role {
 	if r.Packets > 0 && r.Bytes > 0 && r.Bytes/r.Packets < amplified || !dst.unicast() || group(r.DstMAC) {
 		return ordinary
 	}
-	now := w.e.clock.now
-	_, x, fresh := w.table.Put(w.key(dst, p, r), rank(0, now))
+	x := w.at(p, r, dst)
 	if x == nil {
 		return ordinary
 	}
-	if fresh {
-		x.last, x.bin = now, now
-	}
-	w.pass(x)
 	if r.OutPort != 0 {
 		x.home = r.OutPort
 	}
@@ -251,12 +268,26 @@ func (w *reflectWatch) answer(p *reflector, r *flow.Record, dst address) role {
 	if packets == 0 {
 		return ordinary
 	}
+	if x.test.s <= w.e.cfg.Amplification.Threshold/2 {
+		x.asked++
+	}
+	paid := min(x.owed, packets)
+	x.owed -= paid
+	x.test.bin += paid
+	if packets -= paid; packets == 0 {
+		return w.role(p, dst)
+	}
 	x.bytes += r.ScaledBytes()
 	if x.forged < forgedFew && w.e.edge(r.InPort) != 0 {
 		x.entry = r.InPort
 	}
 	w.count(p, x, r, dst, packets)
-	if p.port == quic || !w.inView(dst) {
+	return w.role(p, dst)
+}
+
+// role says whether answers are left to this test.
+func (w *reflectWatch) role(p *reflector, victim address) role {
+	if p.port == quic || !w.inView(victim) {
 		return ordinary
 	}
 	return reflected
@@ -269,9 +300,6 @@ func (w *reflectWatch) count(p *reflector, x *reflection, r *flow.Record, victim
 	alarm := max(cfg.Threshold, p.samples*rate)
 	if x.answers >= fewAnswers {
 		alarm = max(alarm, patience*rate*min(float64(x.asked/x.answers), p.credit))
-	}
-	if t.s <= alarm/2 {
-		x.asked++
 	}
 	if r.Source == flow.SourceIPFIX { // the questions may be exported later
 		alarm += exportBurst * t.drift(cfg)

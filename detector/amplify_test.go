@@ -203,3 +203,37 @@ func TestReflectorsAreNotBlamed(t *testing.T) {
 		t.Errorf("finding %+v", f)
 	}
 }
+
+// A log tells the question, with all packets of a download, before its answer.
+func TestBenignDownloadsInLogs(t *testing.T) {
+	s := newSim(t).warm()
+	for i := range 200 {
+		r := logged(udp(hostAddr(1), uint16(2000+i), clientAddr(1), 443, 1), 900, 30*sec)
+		r.Signal = flow.SignalAttempt
+		s.at(int64(i)*10*sec, r)
+		a := logged(back(r), 40_000, 30*sec)
+		a.Signal, a.Bytes = flow.SignalAccept, 40_000*1300
+		s.at(int64(i)*10*sec+ms, a)
+	}
+	s.run(2100 * sec)
+	s.quiet()
+}
+
+func BenchmarkAmplification(b *testing.B) {
+	benchmark(b, func(batch []flow.Record, from int, _ int64) {
+		for i := range batch {
+			batch[i] = reply(asked(hostAddr((from+i)%500), 6666, hostAddr(2000+i%4), 53, flow.SourceSFlow, 10), 1200)
+		}
+	})
+}
+
+func BenchmarkAnswered(b *testing.B) {
+	benchmark(b, func(batch []flow.Record, from int, _ int64) {
+		for i := range batch {
+			q := asked(hostAddr((from+i)/2%500), 6666, hostAddr(2000), 53, flow.SourceSFlow, 10)
+			if batch[i] = q; (from+i)%2 == 1 {
+				batch[i] = reply(q, 1200)
+			}
+		}
+	})
+}

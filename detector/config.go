@@ -47,7 +47,9 @@ type Config struct {
 	// Amplification counts answers of services that amplify. Its Credit is
 	// not used: each protocol has its own.
 	Amplification FloodConfig
-	Limit         LimitConfig
+	// Press counts connections that a service accepts; nothing is credited.
+	Press FloodConfig
+	Limit LimitConfig
 
 	// WarmUp is how long after the first record every TCP client counts as
 	// known, because nothing can have completed a conversation yet.
@@ -143,7 +145,8 @@ type LimitConfig struct {
 	MACs     int // stations that ask for addresses, 1.9 kB each
 	Edges    int // client, server and service, 160 bytes each
 	Windows  int // hosts active within a minute, 480 bytes each
-	Cells    int // victim, port, protocol and telemetry, 480 bytes each; 400 for those who are answered
+	Cells    int // victim, port, protocol and telemetry, 480 bytes each; 400 more for those who
+	// are answered by services that amplify, 330 for each service of TCP.
 	Sessions int // TCP connections, 72 bytes each
 	Findings int // findings at once
 }
@@ -178,6 +181,7 @@ func DefaultConfig() Config {
 			Credit: 1.5, MaxCredit: 200_000, Margin: 1.5, Tau: time.Hour},
 		Link:          defaultLink(),
 		Amplification: FloodConfig{Floor: 200, Cap: 2_000, Threshold: 400, Margin: 1.5, Tau: time.Hour},
+		Press:         FloodConfig{Floor: 20, Cap: 2_000, Threshold: 600, Margin: 4, Tau: time.Hour},
 		Limit: LimitConfig{Hosts: 1 << 20, Contacts: 1 << 19, Pending: 1 << 17,
 			Suspects: 1 << 14, MACs: 1 << 12, Cells: 1 << 15, Sessions: 1 << 17, Edges: 1 << 20, Windows: 1 << 20, Findings: 1 << 10},
 		WarmUp:     5 * time.Second,
@@ -210,7 +214,7 @@ func (c *Config) Validate() error {
 	for _, f := range []struct {
 		name string
 		c    *FloodConfig
-	}{{"syn unknown", &c.SYN.Unknown}, {"syn all", &c.SYN.All}, {"udp", &c.UDP}, {"icmp", &c.ICMP}, {"ack", &c.ACK}, {"amplification", &c.Amplification}} {
+	}{{"syn unknown", &c.SYN.Unknown}, {"syn all", &c.SYN.All}, {"udp", &c.UDP}, {"icmp", &c.ICMP}, {"ack", &c.ACK}, {"amplification", &c.Amplification}, {"press", &c.Press}} {
 		check(f.c.Floor > 0 && f.c.Cap >= f.c.Floor && f.c.Threshold > 0 && f.c.Tau > 0,
 			"%s: want 0 < floor <= cap, a positive threshold and time constant", f.name)
 		check(f.c.Credit >= 0 && f.c.MaxCredit >= 0 && f.c.Margin >= 1,

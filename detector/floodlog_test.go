@@ -88,3 +88,54 @@ func TestOneWayStream(t *testing.T) {
 		}
 	}
 }
+
+// A tool that fetches pages as fast as it can, from one host, in a log of web
+// traffic; a proxy that always did as much is no such tool, nor are many
+// clients that come at once.
+func TestServiceExhaustion(t *testing.T) {
+	visit := func(s *sim, at int64, src, n int) {
+		r := logged(tcp(clientAddr(src), uint16(1024+n%60_000), hostAddr(2), 80, flow.SignalAttempt), 8, 300*ms)
+		r.TCPFlags = flow.SYN | flow.ACK | flow.FIN
+		s.at(at, r)
+		a := back(r)
+		a.Signal = flow.SignalAccept
+		s.at(at+50*ms, a)
+	}
+	for _, c := range []struct {
+		name           string
+		before, during int // connections per second
+		clients        int
+		found          bool
+	}{
+		{"one client", 2, 150, 1, true},
+		{"a proxy as ever", 120, 150, 1, false},
+		{"a crowd", 2, 150, 40, false},
+		{"little", 2, 15, 1, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := newSim(t)
+			n := 0
+			for at := int64(0); at < 2400*sec; at += sec / int64(c.before) {
+				n++
+				visit(s, at, 1000+n%3*min(c.clients-1, 1), n) // others, or the proxy alone
+			}
+			for i := range c.during * 30 {
+				n++
+				who := 1 + i%c.clients
+				if c.before > 100 {
+					who = 1000
+				}
+				visit(s, 2400*sec+int64(i)*sec/int64(c.during), who, n)
+			}
+			s.run(2500 * sec)
+			if !c.found {
+				s.quiet()
+				return
+			}
+			f := s.only(KindSYNFlood)
+			if f.Host != clientAddr(1) || f.MayContain() || f.Severity != SeverityMedium || f.Technique != "T1499.002" || f.Time-t0 > 2410*sec {
+				t.Errorf("after %d s: %v, %v, %v", (f.Time-t0)/sec-2400, f.Host, f.Severity, f.Technique)
+			}
+		})
+	}
+}

@@ -41,6 +41,7 @@ func constructors() []func(*Engine) sensor {
 		func(e *Engine) sensor { return newLoginWatch(e) },
 		func(e *Engine) sensor { return newLateralWatch(e) },
 		newLearnedWatch,
+		newPressWatch,
 		func(e *Engine) sensor { return newBeaconWatch(e) },
 		func(e *Engine) sensor { return newExfilWatch(e) },
 		func(e *Engine) sensor { return newTunnelWatch(e) },
