@@ -21,6 +21,7 @@ type edge struct {
 	up, down       volume
 	login          loginEdge
 	lateral        lateralEdge
+	policy         policyEdge
 	rhythm         rhythm
 	progress       progress
 	upload         upload

@@ -31,6 +31,7 @@ type Engine struct {
 	familiar  *familiar
 	anomaly   *anomalyWatch
 	sensors   sensors
+	policy    *policyWatch
 	ledger    *ledger
 	keys      keys
 	recent    recent
@@ -57,6 +58,7 @@ func New(cfg Config) (*Engine, error) {
 	e.flood = newFloodWatch(e)
 	e.reflect = newReflectWatch(e)
 	e.ledger = newLedger(e)
+	e.policy = newPolicyWatch(e)
 	e.edges = newEdgeWatch(e)
 	e.familiar = newFamiliar(e)
 	e.windows = newWindowWatch(e)
@@ -138,7 +140,9 @@ func (e *Engine) observe(r *flow.Record) {
 		e.arp.reply(r)
 		return
 	case flow.SignalDropped:
-		e.ledger.dropped(r)
+		if !e.ledger.dropped(r) {
+			e.policy.dropped(r)
+		}
 		return
 	}
 	if !r.Src.IsValid() || !r.Dst.IsValid() {

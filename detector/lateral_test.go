@@ -29,7 +29,7 @@ func (s *sim) administer(until int64) {
 			s.admit(t+int64(i)*sec, hostAddr(100), hostAddr(10+i), 22, n, flow.SignalAccept)
 			s.admit(t+int64(i)*sec, hostAddr(101), hostAddr(10+i), 445, n, flow.SignalAccept)
 			s.admit(t+int64(i)*sec, hostAddr(102), hostAddr(10+i), 22, n, flow.SignalAccept)
-			s.admit(t+int64(i)*sec, hostAddr(102), hostAddr(10+i), 3389, n, flow.SignalRefuse)
+			s.admit(t+int64(i)*sec, hostAddr(102), hostAddr(10+i), 3389, n, flow.SignalAccept)
 		}
 	}
 }

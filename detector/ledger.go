@@ -280,8 +280,9 @@ func (l *ledger) quiet(now int64) []*active {
 }
 
 // dropped keeps findings alive by what our own rules drop: it is evidence that
-// an attack goes on, never that there is one.
-func (l *ledger) dropped(r *flow.Record) {
+// an attack goes on, never that there is one. It returns false for what belongs
+// to no finding.
+func (l *ledger) dropped(r *flow.Record) (known bool) {
 	src, dst := address{}, address{}
 	if r.Src.IsValid() && r.Dst.IsValid() {
 		src, dst = addressOf(r.Src), addressOf(r.Dst)
@@ -290,8 +291,10 @@ func (l *ledger) dropped(r *flow.Record) {
 		if l.matches(a, r, src, dst) {
 			a.finding.Records++
 			l.refresh(a, l.e.clock.now)
+			known = true
 		}
 	}
+	return known
 }
 
 // matches reports whether a dropped packet belongs to a finding.

@@ -480,7 +480,7 @@ func isFileService(port uint16) bool { return port == 139 || port == 445 }
 // a server is gone does the same, if not for long.
 func (w *loginWatch) knock(ev *edgeEvent, d door) {
 	x := ev.edge
-	if d != doorPerson || x.accepts > 0 || w.e.inside(ev.key.src) || isFileService(ev.key.port()) {
+	if d != doorPerson || x.accepts > 0 || isFileService(ev.key.port()) || w.e.inside(ev.key.src) || ev.key.src.near(ev.key.dst) {
 		return
 	}
 	tries := x.fails

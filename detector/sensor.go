@@ -40,6 +40,7 @@ func constructors() []func(*Engine) sensor {
 		func(e *Engine) sensor { return e.worm },
 		func(e *Engine) sensor { return newLoginWatch(e) },
 		func(e *Engine) sensor { return newLateralWatch(e) },
+		func(e *Engine) sensor { return e.policy },
 		newLearnedWatch,
 		newPressWatch,
 		func(e *Engine) sensor { return newBeaconWatch(e) },
