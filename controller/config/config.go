@@ -4,6 +4,7 @@ package config
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
 	"slices"
@@ -131,12 +132,24 @@ type Detection struct {
 	Learned bool `yaml:"learned"`
 	// hosts that may scan (a vulnerability scanner of one's own)
 	Ignore []Prefix `yaml:"ignore"`
+	// addresses of the guarded network; empty means private and link-local ones
+	Inside []Prefix `yaml:"inside"`
+	// TCP ports of administration besides 22, 23, 135, 139, 445, 3389, 5900, 5985 and 5986
+	AdminPorts []uint16 `yaml:"admin_ports"`
+	// by name, parts of the network (addresses) that only some may reach (from) besides those in them; others are policy violations
+	Segments map[string]Segment `yaml:"segments"`
 	// lowest SYN rate per victim and port that can be a flood, packets/s
 	SYNFlood float64 `yaml:"syn_flood"`
 	// lowest UDP rate per victim and port that can be a flood, packets/s
 	UDPFlood float64 `yaml:"udp_flood"`
 	// lowest ICMP rate per victim and port that can be a flood, packets/s
 	ICMPFlood float64 `yaml:"icmp_flood"`
+}
+
+// Segment is a part of the network and who may reach it.
+type Segment struct {
+	Addresses []Prefix `yaml:"addresses"`
+	From      []Prefix `yaml:"from"`
 }
 
 // Response bounds what is done.
@@ -280,6 +293,9 @@ func (f *File) check(want func(ok bool, path, format string, args ...any)) {
 	f.checkRemote(want)
 	want(f.State.Dir != "" || f.State.NATS != "", "state.dir", "is empty")
 	want(f.API.Socket != "" && len(f.API.Socket) < 108, "api.socket", "needs 1 to 107 bytes")
+	for name, s := range f.Detection.Segments {
+		want(len(s.Addresses) > 0, "detection.segments."+name, "names no addresses")
+	}
 	t := &f.Telemetry
 	want(t.SFlow.IsValid(), "telemetry.sflow", "needs an address and port")
 	want(t.IPFIX.IsValid(), "telemetry.ipfix", "needs an address and port")
@@ -344,6 +360,15 @@ func (f *File) DetectorConfig() detector.Config {
 	if len(d.Ignore) > 0 {
 		ignore := segmentation.NewProtected(prefixes(d.Ignore))
 		c.Ignore = func(a netip.Addr) bool { _, ok := ignore.Covers(a); return ok }
+	}
+	if len(d.Inside) > 0 {
+		inside := segmentation.NewProtected(prefixes(d.Inside))
+		c.Inside = func(a netip.Addr) bool { _, ok := inside.Covers(a); return ok }
+	}
+	c.Lateral.Ports = d.AdminPorts
+	for _, name := range slices.Sorted(maps.Keys(d.Segments)) {
+		s := d.Segments[name]
+		c.Policy.Segments = append(c.Policy.Segments, detector.Segment{Name: name, Prefixes: prefixes(s.Addresses), From: prefixes(s.From)})
 	}
 	return c
 }

@@ -83,6 +83,30 @@ func TestFaultsHaveAPlace(t *testing.T) {
 	}
 }
 
+func TestDetectionOfSegments(t *testing.T) {
+	f, err := config.Parse("c.yaml", []byte(`
+detection:
+  inside: [192.0.2.0/24]
+  admin_ports: [8291]
+  segments:
+    plant: {addresses: [10.84.1.0/24], from: [10.84.0.21]}
+    lab: {addresses: [10.85.0.0/16]}
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := f.DetectorConfig()
+	if len(c.Policy.Segments) != 2 || c.Policy.Segments[0].Name != "lab" || c.Policy.Segments[1].From[0].Addr() != mustAddr("10.84.0.21") {
+		t.Errorf("segments %+v", c.Policy.Segments)
+	}
+	if !c.Inside(mustAddr("192.0.2.9")) || c.Inside(mustAddr("10.0.0.1")) || len(c.Lateral.Ports) != 1 {
+		t.Error("the inside or the ports of administration are not what the file says")
+	}
+	if _, err := config.Parse("c.yaml", []byte("detection: {segments: {plant: {from: [10.0.0.1]}}}\n")); err == nil {
+		t.Error("a segment without addresses was accepted")
+	}
+}
+
 func TestRemoteSwitches(t *testing.T) {
 	f, err := config.Parse("c.yaml", []byte(`
 bridges: [br0, br1]
