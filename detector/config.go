@@ -184,7 +184,7 @@ func DefaultConfig() Config {
 		Amplification: FloodConfig{Floor: 200, Cap: 2_000, Threshold: 400, Margin: 1.5, Tau: time.Hour},
 		Press:         FloodConfig{Floor: 20, Cap: 2_000, Threshold: 600, Margin: 4, Tau: time.Hour},
 		Limit: LimitConfig{Hosts: 1 << 20, Contacts: 1 << 19, Pending: 1 << 17,
-			Suspects: 1 << 14, MACs: 1 << 12, Cells: 1 << 15, Sessions: 1 << 17, Edges: 1 << 20, Windows: 1 << 20, Findings: 1 << 10},
+			Suspects: 1 << 14, MACs: 1 << 12, Cells: 1 << 15, Sessions: 1 << 17, Edges: 1 << 19, Windows: 1 << 19, Findings: 1 << 10},
 		WarmUp:     5 * time.Second,
 		KeepFiring: 10 * time.Second, MaxKeepFiring: time.Hour,
 	}

@@ -56,15 +56,21 @@ type slot[K comparable, V any] struct {
 // New makes a table for at least capacity entries. worth orders entries: the
 // lowest goes first.
 func New[K comparable, V any](capacity int, worth func(*V) int64) *Table[K, V] {
-	sets := 1
-	for sets*ways < capacity {
+	room := ways
+	for room < capacity {
+		room *= 2
+	}
+	// Twice as many ways as slots: with as many, every eighth entry of a full
+	// table would find its set full before. They cost little beside the slots.
+	sets := room / ways
+	if sets > 1 {
 		sets *= 2
 	}
 	return &Table[K, V]{
 		seed:  maphash.MakeSeed(),
 		mask:  uint64(sets - 1),
 		sets:  make([]set, sets),
-		slots: make([]slot[K, V], sets*ways),
+		slots: make([]slot[K, V], room),
 		worth: worth,
 	}
 }
@@ -117,26 +123,45 @@ func (t *Table[K, V]) Put(k K, worth int64) (i uint32, v *V, fresh bool) {
 	return i, &s.value, true
 }
 
+// near is how many sets a newcomer looks through for somebody to make room,
+// when there are no slots left.
+const near = 4
+
 // room frees a way of a set, and a slot, for a newcomer of the given worth.
 func (t *Table[K, V]) room(n uint64, worth int64) (way uint64, i uint32, ok bool) {
-	set := &t.sets[n]
-	if empty := ^set.tags & highBits; empty != 0 {
+	empty := ^t.sets[n].tags & highBits
+	if empty != 0 && t.length < len(t.slots) {
 		t.length++
 		return uint64(bits.TrailingZeros64(empty) / 8), t.take(), true
 	}
-	least := worth
-	for w := range uint64(ways) {
-		if x := t.worth(&t.slots[set.index[w]].value); x < least {
-			least, way, ok = x, w, true
+	if way, i, ok = t.least(n, worth); ok {
+		t.evicted++
+		return way, i, true
+	}
+	for step := uint64(1); step < near && empty != 0; step++ {
+		other := (n + step) & t.mask
+		if way, i, ok = t.least(other, worth); ok {
+			t.evicted++
+			t.sets[other].tags &^= 0xff << (8 * way)
+			return uint64(bits.TrailingZeros64(empty) / 8), i, true
 		}
 	}
-	if ok {
-		t.evicted++
-	}
-	return way, set.index[way], ok
+	return 0, 0, false
 }
 
-// take returns an empty slot; there is one for every way.
+// least finds the entry of a set that is worth least, if that is less than worth.
+func (t *Table[K, V]) least(n uint64, worth int64) (way uint64, i uint32, ok bool) {
+	set := &t.sets[n]
+	for taken := set.tags & highBits; taken != 0; taken &= taken - 1 {
+		w := uint64(bits.TrailingZeros64(taken) / 8)
+		if x := t.worth(&t.slots[set.index[w]].value); x < worth {
+			worth, way, i, ok = x, w, set.index[w], true
+		}
+	}
+	return way, i, ok
+}
+
+// take returns an empty slot.
 func (t *Table[K, V]) take() uint32 {
 	if last := len(t.free) - 1; last >= 0 {
 		i := t.free[last]

@@ -98,6 +98,33 @@ func TestSlotIsAWeakReference(t *testing.T) {
 	}
 }
 
+// A table holds nearly as many entries as it says before any has to go.
+func TestFillsUp(t *testing.T) {
+	table := New[uint64](1<<16, worth)
+	for k := range uint64(table.Cap()) {
+		if _, v, _ := table.Put(k, 1); v != nil {
+			v.worth = 1
+		}
+	}
+	if table.Len() < table.Cap()*99/100 {
+		t.Errorf("%d of %d entries found room", table.Len(), table.Cap())
+	}
+	// Full, it still takes whoever is worth more, and only those.
+	kept := 0
+	for k := uint64(1 << 20); k < 1<<20+5000; k++ {
+		if _, v, _ := table.Put(k, 2); v != nil {
+			v.worth = 2
+			kept++
+		}
+	}
+	if kept < 4990 {
+		t.Errorf("%d of 5000 worthier newcomers found room", kept)
+	}
+	if table.Len() > table.Cap() {
+		t.Errorf("Len %d > Cap %d", table.Len(), table.Cap())
+	}
+}
+
 func TestNoAllocation(t *testing.T) {
 	table := New[uint64](1024, worth)
 	k := uint64(0)
