@@ -117,20 +117,25 @@ func (w *linkWatch) answered(r *flow.Record, n *neighbour, s *server, seg *lan) 
 		s.excess = math.Max(s.excess+1-questionWorth*float64(seg.asked-s.asked), 0)
 		s.asked = seg.asked
 	}
-	relayed := r.Claim.Flags&flow.ClaimRelayed != 0
+	self := r.Claim.Flags&(flow.ClaimSelf|flow.ClaimRelayed) == flow.ClaimSelf
 	// It names itself, but it is another that hosts are routed by.
-	pretends := r.Claim.Flags&flow.ClaimSelf != 0 && n.routed == 0 && !seg.router.IsZero() && seg.router != r.SrcMAC && !relayed
+	pretends := self && n.routed == 0 && !seg.router.IsZero() && seg.router != r.SrcMAC
 	floods := s.excess >= answersTooMany
 	incumbents := seg.server != (flow.MAC{}) && seg.server != r.SrcMAC
 	differs := incumbents && s.names != 0 && seg.names != 0 && s.names != seg.names
+	now := w.e.clock.now
+	fresh := now-s.first < incumbent
 	switch {
-	case s.known && !floods:
+	case floods, s.firing && fresh:
+		// Nobody who is there to help offers to those who did not ask.
+		w.raiseDHCP(r, n, s, seg, 0.99, floods && self && fresh)
+	case s.known:
 		w.serves(r, s, seg)
-	case pretends && (floods || differs):
-		w.raiseDHCP(r, n, s, seg, 0.99, floods)
-	case pretends, floods && !s.known:
+	case pretends && differs:
+		w.raiseDHCP(r, n, s, seg, 0.99, false)
+	case pretends:
 		w.raiseDHCP(r, n, s, seg, 0.96, false)
-	case differs && w.e.clock.now-seg.serverAt > incumbent:
+	case differs && now-seg.serverAt > incumbent:
 		w.raiseDHCP(r, n, s, seg, 0.9, false)
 	case !incumbents, !differs && s.names != 0:
 		// The first, or one that tells clients the same: a failover pair.

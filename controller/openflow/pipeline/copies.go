@@ -25,12 +25,11 @@ type copyClass uint8
 
 const (
 	notCopied copyClass = iota
-	// copyAnswers are ARP replies, neighbour and router advertisements and
-	// what DHCP servers say.
+	// copyAnswers are ARP replies, neighbour and router advertisements and DHCP,
+	// of both sides: an answer whose question was lost would look unasked.
 	copyAnswers
-	// copyQuestions are ARP requests, neighbour solicitations and what DHCP
-	// clients say. Broadcasts are more frequent than answers, and a sweep or a
-	// storm of them must not keep the answers away.
+	// copyQuestions are ARP requests and neighbour solicitations. They are more
+	// frequent than answers, and a sweep must not keep those away.
 	copyQuestions
 	copyClasses = 2
 )
@@ -113,15 +112,15 @@ func (b *Bridge) onCopy(m openflow.Message) {
 
 // copiedTaps are the packets that are copied but of no signal of their own.
 func copiedTaps() []tapMatch {
-	udp := func(ether uint16, c copyClass, ports ...openflow.OXM) tapMatch {
+	udp := func(ether uint16, ports ...openflow.OXM) tapMatch {
 		match := openflow.Match{openflow.EthType(ether), openflow.IPProto(flow.ProtoUDP)}
-		return tapMatch{signal: flow.SignalUDP, priority: tapDHCP, etherType: ether, match: append(match, ports...), copied: c}
+		return tapMatch{signal: flow.SignalUDP, priority: tapDHCP, etherType: ether, match: append(match, ports...), copied: copyAnswers}
 	}
 	advert := icmpTap(flow.SignalNone, flow.ICMPv6RouterAdvertisement, 0)
 	advert.copied = copyAnswers
 	return []tapMatch{
-		udp(flow.EtherIPv4, copyAnswers, openflow.UDPSrc(67)), udp(flow.EtherIPv4, copyQuestions, openflow.UDPSrc(68), openflow.UDPDst(67)),
-		udp(flow.EtherIPv6, copyAnswers, openflow.UDPSrc(547)), udp(flow.EtherIPv6, copyQuestions, openflow.UDPSrc(546), openflow.UDPDst(547)),
+		udp(flow.EtherIPv4, openflow.UDPSrc(67)), udp(flow.EtherIPv4, openflow.UDPSrc(68), openflow.UDPDst(67)),
+		udp(flow.EtherIPv6, openflow.UDPSrc(547)), udp(flow.EtherIPv6, openflow.UDPSrc(546), openflow.UDPDst(547)),
 		advert,
 	}
 }
