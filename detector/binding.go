@@ -204,7 +204,7 @@ func (w *linkWatch) judge(b *binding, k bindingKey) {
 	}
 	rep := report{
 		key:   findingKey{kind: KindARPSpoof, mac: x.by, inPort: x.inPort, exporter: k.exporter},
-		state: StateFiring, first: b.rivalSince, owner: w, host: x.station.name(), mac: x.by, exporter: k.exporter, inPort: x.inPort,
+		state: StateFiring, first: suspect.since(b.rivalSince), owner: w, host: x.station.name(), mac: x.by, exporter: k.exporter, inPort: x.inPort,
 		victims: []address{k.addr}, score: 1 - math.Pow(10, -float64(min(b.rounds, 3))), confidence: 0.97,
 		sequential: suspect.contesting(x.holder), records: int64(b.claims) + int64(b.rounds),
 		evidence: []Evidence{
@@ -233,6 +233,14 @@ func (w *linkWatch) judge(b *binding, k bindingKey) {
 		a.finding.Sequential = true // it fired for one address, and has a second by now
 		w.e.ledger.emit(a)
 	}
+}
+
+// since is when the present episode began that an earlier one may have preceded.
+func (n *neighbour) since(t int64) int64 {
+	if n == nil {
+		return t
+	}
+	return max(t, n.cleared)
 }
 
 // contesting notes whose address a station claims, and reports whether there

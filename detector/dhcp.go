@@ -31,6 +31,7 @@ type server struct {
 	known   bool // it may be there
 	routers bool // it advertises routers, and is no DHCP server
 	firing  bool
+	cleared int64 // when a finding of it was last over
 }
 
 func (s *server) worth() int64 {
@@ -173,7 +174,7 @@ func (w *linkWatch) raiseDHCP(r *flow.Record, n *neighbour, s *server, seg *lan,
 	exporter := w.e.exporters.number(r.Exporter)
 	rep := report{
 		key:   findingKey{kind: KindRogueDHCP, mac: r.SrcMAC, exporter: exporter},
-		state: StateFiring, first: s.first, owner: w, host: n.name(), mac: r.SrcMAC, exporter: exporter, inPort: r.InPort,
+		state: StateFiring, first: max(s.first, s.cleared), owner: w, host: n.name(), mac: r.SrcMAC, exporter: exporter, inPort: r.InPort,
 		proto: r.Proto, port: r.DstPort, score: score, confidence: 0.95, sequential: sequential, records: int64(s.answers),
 		evidence: why,
 	}

@@ -64,6 +64,7 @@ type neighbour struct {
 	// contests are the stations whose addresses it claims while they live.
 	contests [2]flow.MAC
 	firing   bool
+	cleared  int64 // when a finding of it was last over
 }
 
 // linkWatch follows the stations of the links that are guarded. Ports that
@@ -264,11 +265,11 @@ func (w *linkWatch) resolved(k findingKey) {
 	switch k.kind {
 	case KindMACFlood:
 		if _, p := w.ports.Find(portKey{k.inPort, k.exporter}); p != nil {
-			p.s, p.firing = 0, false
+			p.s, p.astray, p.firing = 0, 0, false
 		}
 	case KindRogueDHCP:
 		if _, s := w.servers.Find(configurerKey{k.mac, k.exporter}); s != nil {
-			s.excess, s.firing = 0, false
+			s.excess, s.firing, s.cleared = 0, false, w.e.clock.now
 		}
 	case KindIPSpoof:
 		if n := w.find(k.mac, k.exporter); n != nil {
@@ -276,7 +277,7 @@ func (w *linkWatch) resolved(k findingKey) {
 		}
 	case KindARPSpoof:
 		if n := w.find(k.mac, k.exporter); n != nil {
-			n.contests, n.firing = [2]flow.MAC{}, false
+			n.contests, n.firing, n.cleared = [2]flow.MAC{}, false, w.e.clock.now
 		}
 	}
 }

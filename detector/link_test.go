@@ -138,6 +138,21 @@ func TestARPSpoof(t *testing.T) {
 	}
 }
 
+// An attack that comes again is another finding.
+func TestARPSpoofComesAgain(t *testing.T) {
+	s := office(t)
+	s.poison(100*sec, 130*sec, sec, 1)
+	s.poison(300*sec, 330*sec, sec, 1)
+	s.run(400 * sec)
+	ids := map[string]bool{}
+	for _, f := range s.found(KindARPSpoof) {
+		ids[f.ID] = true
+	}
+	if len(ids) != 2 {
+		t.Errorf("%d findings, want 2", len(ids))
+	}
+}
+
 // Who starts while the attack runs must not take the victim for the attacker.
 func TestARPSpoofThatWasThereFirst(t *testing.T) {
 	s := newSim(t)
@@ -263,36 +278,41 @@ func TestMACFlood(t *testing.T) {
 	for name, c := range map[string]struct {
 		perSecond int
 		lasts     int64
-		want      bool
+		astray    bool // to stations that are not there either
+		within    int64
 	}{
-		"as macof does it":                 {10_000, sec, true},
-		"just faster than a table forgets": {15, 120 * sec, true},
-		"a rack is powered on":             {400, sec, false},
-		"phones come and go":               {1, 600 * sec, false},
+		"as macof does it":                 {10_000, sec, true, 20 * ms},
+		"held down to a trickle":           {200, 5 * sec, true, 2 * sec},
+		"to everybody":                     {10_000, sec, false, 60 * ms},
+		"just faster than a table forgets": {15, 120 * sec, false, 60 * sec},
+		"a rack is powered on":             {400, sec, false, 0},
+		"phones come and go":               {1, 600 * sec, false, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := office(t)
 			begin := 100 * sec
-			// The port is known, and somebody lives there.
 			for i := range c.perSecond * int(c.lasts/sec) {
 				x := mix(uint64(i))
 				r := syn(clientAddr(i), hostAddr(3), 80)
 				r.SrcMAC, r.InPort = flow.MAC{2, byte(x), byte(x >> 8), byte(x >> 16), byte(x >> 24), byte(x >> 32)}, attacker.port
+				if r.DstMAC = gateway.mac; c.astray {
+					r.DstMAC = flow.MAC{6, byte(x), byte(x >> 8), byte(x >> 16), byte(x >> 24), byte(x >> 32)}
+				}
 				s.at(begin+int64(i)*sec/int64(c.perSecond), r)
 			}
 			s.run(begin + c.lasts + sec)
 			list := s.found(KindMACFlood)
-			if c.want != (len(list) == 1) {
+			if (c.within > 0) != (len(list) == 1) {
 				t.Fatalf("found %+v", list)
 			}
-			if !c.want {
+			if c.within == 0 {
 				return
 			}
-			f := list[0]
+			f := list[0] // of the port, and who lives there
 			if f.InPort != attacker.port || f.Host != attacker.addr || !f.Sequential {
 				t.Errorf("%+v", f)
 			}
-			if d := f.Time - t0 - begin; d > int64(512/(c.perSecond-5)+1)*sec {
+			if d := f.Time - t0 - begin; d > c.within {
 				t.Errorf("found after %d ms", d/ms)
 			}
 		})
@@ -304,7 +324,7 @@ func TestTrunkIsNoMACFlood(t *testing.T) {
 	s := office(t)
 	for i := range 3000 {
 		r := syn(hostAddr(1000+i), hostAddr(3), 80)
-		r.InPort = 40
+		r.InPort, r.DstMAC = 40, gateway.mac
 		s.at(100*sec+int64(i)*ms, r)
 	}
 	s.run(110 * sec)

@@ -20,6 +20,7 @@ type portKey struct {
 type portStations struct {
 	first, last int64
 	s           float64
+	astray      float64 // the same, of those whose first frame was for nobody
 	rate        float64 // learned, new stations per second
 	count       float64 // in this bin
 	bin         int64   // its start
@@ -43,6 +44,11 @@ const (
 	// trunkFactor is how many times more new stations a port may have at
 	// first: it may lead to a switch whose stations were there all along.
 	trunkFactor = 8
+	// A station that appears speaks to one that is there, or to all. Invented
+	// ones, as of macof, speak to each other: of those a quarter of the usual
+	// number decides, beyond astrayDrift per second.
+	astrayDrift = 50.0
+	astrayShare = 4
 )
 
 // drift is how many new stations per second are normal.
@@ -70,17 +76,28 @@ func (w *linkWatch) arrived(r *flow.Record) {
 		p.began, p.total = now, 0
 	}
 	p.s++
+	if w.astray(r) {
+		p.astray++
+	}
 	p.count++
 	p.total++
-	if p.s >= limit {
+	if p.s >= limit || p.astray >= c.NewStations/astrayShare {
 		w.raiseMACFlood(p, r, exporter, limit)
 	}
-	p.s = math.Min(p.s, 2*limit)
+	p.s, p.astray = math.Min(p.s, 2*limit), math.Min(p.astray, c.NewStations)
+}
+
+// astray reports whether a frame is for one station that nobody has heard of,
+// once there was time to hear of those that are there.
+func (w *linkWatch) astray(r *flow.Record) bool {
+	return w.e.clock.now-w.e.clock.start > int64(w.e.cfg.WarmUp) && !r.DstMAC.IsZero() && !group(r.DstMAC) &&
+		w.find(r.DstMAC, w.e.exporters.number(r.Exporter)) == nil
 }
 
 // pass lets time pass: s leaks, and in calm times the rate is learned.
 func (p *portStations) pass(now int64, c *LinkConfig, limit float64) {
-	p.s = math.Max(p.s-p.drift(c)*float64(now-p.last)/1e9, 0)
+	dt := float64(now-p.last) / 1e9
+	p.s, p.astray = math.Max(p.s-p.drift(c)*dt, 0), math.Max(p.astray-astrayDrift*dt, 0)
 	p.last = now
 	d := now - p.bin
 	if d < stationBin {
@@ -98,9 +115,12 @@ func (w *linkWatch) raiseMACFlood(p *portStations, r *flow.Record, exporter uint
 	rep := report{
 		key:   findingKey{kind: KindMACFlood, inPort: r.InPort, exporter: exporter},
 		state: StateFiring, first: p.began, owner: w, exporter: exporter, inPort: r.InPort,
-		score: 1 - math.Exp(-4*p.s/limit), confidence: 0.99, sequential: true, records: p.total,
+		score: 1 - math.Exp(-4*math.Max(p.s/limit, astrayShare*p.astray/w.e.cfg.Link.NewStations)), confidence: 0.99, sequential: true, records: p.total,
 		rate: float64(p.total) / elapsed, baseline: p.rate,
-		evidence: []Evidence{{"new_stations", float64(p.total), p.rate * elapsed, 1}},
+		evidence: []Evidence{
+			{"new_stations", float64(p.total), p.rate * elapsed, share(p.s/limit, astrayShare*p.astray/w.e.cfg.Link.NewStations)},
+			{"new_stations_that_speak_to_nobody", p.astray, 0, share(astrayShare*p.astray/w.e.cfg.Link.NewStations, p.s/limit)},
+		},
 	}
 	if !p.several {
 		rep.host, rep.mac = p.resident, p.residentMAC

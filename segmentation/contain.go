@@ -47,6 +47,10 @@ type Quarantine struct {
 	// Sweep is set when the MAC was caught asking for absent neighbours: its
 	// questions are dropped, whatever address they are asked for.
 	Sweep bool
+	// Claims is set when the MAC was caught claiming addresses of others:
+	// nothing that it says in ARP and neighbour discovery passes but answers
+	// for its own address.
+	Claims bool
 	// Attached is set when the address is believed to live at the port. A
 	// source address that another host owns is denied only where it enters:
 	// whoever forges it must not be able to cut its owner off.
@@ -97,7 +101,7 @@ func (p Protected) Quarantine(q Quarantine) ([]Intent, error) {
 	if !q.Host.IsValid() && q.MAC == (flow.MAC{}) {
 		return nil, errors.New("quarantine: neither address nor MAC is known")
 	}
-	if (q.ByMAC || q.Sweep) && q.MAC == (flow.MAC{}) {
+	if (q.ByMAC || q.Sweep || q.Claims) && q.MAC == (flow.MAC{}) {
 		return nil, fmt.Errorf("quarantine %s by MAC: the MAC is not known", q.Host)
 	}
 	if q.Host.IsValid() {
@@ -246,6 +250,12 @@ func (b *builder) cutOff(q Quarantine) {
 	switch {
 	case q.ByMAC:
 		b.add(rankQuarantineDeny, ActionDeny, Match{InPort: q.Port, SrcMAC: q.MAC})
+	case q.Claims:
+		b.add(rankQuarantineDeny, ActionDeny, Match{InPort: q.Port, SrcMAC: q.MAC, EtherType: flow.EtherARP})
+		for _, t := range []uint8{flow.ICMPv6RouterAdvertisement, icmp6Solicit, icmp6Advertise} {
+			b.add(rankQuarantineDeny, ActionDeny, Match{InPort: q.Port, SrcMAC: q.MAC, EtherType: flow.EtherIPv6, Proto: flow.ProtoICMPv6,
+				HasICMPType: true, ICMPType: t})
+		}
 	case q.Sweep || !q.Host.IsValid(): // only the sweep that was seen
 		b.add(rankQuarantineDeny, ActionDeny, Match{InPort: q.Port, SrcMAC: q.MAC, EtherType: flow.EtherARP, ARPOp: arpRequest})
 		b.add(rankQuarantineDeny, ActionDeny, Match{InPort: q.Port, SrcMAC: q.MAC, EtherType: flow.EtherIPv6, Proto: flow.ProtoICMPv6,

@@ -279,3 +279,66 @@ func TestQuarantineStopsTheSweepOfAMAC(t *testing.T) {
 		t.Error("a sweep of an unknown MAC was accepted")
 	}
 }
+
+// Who claims addresses of others may still say where he is himself.
+func TestQuarantineStopsClaims(t *testing.T) {
+	in, err := segmentation.Protected{}.Quarantine(segmentation.Quarantine{
+		Owner: "d-1", Switch: "s1", Port: "p9", Host: bad, MAC: mac, Claims: true, Attached: true, TTL: time.Minute,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range []packet{
+		{port: "p9", ether: flow.EtherARP, mac: mac, src: good, arpOp: 2},
+		{port: "p9", ether: flow.EtherARP, mac: mac, src: good, arpOp: 1},
+		{port: "p9", ether: flow.EtherIPv6, mac: mac, src: netip.MustParseAddr("fd00::9"), proto: flow.ProtoICMPv6, icmpType: 136},
+		{port: "p9", ether: flow.EtherIPv6, mac: mac, src: netip.MustParseAddr("fd00::9"), proto: flow.ProtoICMPv6, icmpType: 134},
+	} {
+		if decide(in, p) != segmentation.ActionDeny {
+			t.Errorf("%+v passes", p)
+		}
+	}
+	for _, p := range []packet{
+		{port: "p9", ether: flow.EtherARP, mac: mac, src: bad, arpOp: 2},
+		{port: "p9", ether: flow.EtherARP, mac: flow.MAC{2, 0, 0, 0, 0, 8}, src: good, arpOp: 2},
+		{port: "p1", ether: flow.EtherARP, mac: mac, src: good, arpOp: 2},
+	} {
+		if decide(in, p) != segmentation.ActionAllow {
+			t.Errorf("%+v is dropped", p)
+		}
+	}
+}
+
+func TestPortLockSparesWhoIsKnown(t *testing.T) {
+	known := flow.MAC{2, 0, 0, 0, 0, 8}
+	lock := segmentation.PortLock{Owner: "d-1", Switch: "s1", Port: "p9", Known: []flow.MAC{known}, TTL: time.Minute, Sample: 655}
+	in, err := segmentation.LockPort(lock)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for p, want := range map[packet]segmentation.Action{
+		{port: "p9", ether: flow.EtherIPv4, mac: mac, src: good, proto: flow.ProtoTCP}:   segmentation.ActionDeny,
+		{port: "p9", ether: flow.EtherARP, mac: mac, src: good, arpOp: 2}:                segmentation.ActionDeny,
+		{port: "p9", ether: flow.EtherIPv4, mac: known, src: good, proto: flow.ProtoTCP}: segmentation.ActionAllow,
+		{port: "p1", ether: flow.EtherIPv4, mac: mac, src: good, proto: flow.ProtoTCP}:   segmentation.ActionAllow,
+	} {
+		if got := decide(in, p); got != want {
+			t.Errorf("%+v: %v", p, got)
+		}
+	}
+	if last := in[len(in)-1]; last.Sample == 0 || last.TTL != time.Minute || last.Tier != segmentation.TierEmergency {
+		t.Errorf("%+v", last)
+	}
+	for name, edit := range map[string]func(*segmentation.PortLock){
+		"no port":        func(l *segmentation.PortLock) { l.Port = "" },
+		"no TTL":         func(l *segmentation.PortLock) { l.TTL = 0 },
+		"a zero MAC":     func(l *segmentation.PortLock) { l.Known = []flow.MAC{{}} },
+		"a port of many": func(l *segmentation.PortLock) { l.Known = make([]flow.MAC, 33) },
+	} {
+		bad := lock
+		edit(&bad)
+		if _, err := segmentation.LockPort(bad); err == nil {
+			t.Errorf("%s was accepted", name)
+		}
+	}
+}

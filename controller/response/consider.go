@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -175,6 +176,9 @@ func (d *Decision) covers(other *Decision) bool {
 	}
 	sameHost := b.Host.IsValid() && a.Host == b.Host
 	sameMAC := !b.MAC.IsZero() && a.MAC == b.MAC
+	if a.Lock || b.Lock {
+		return a.Lock && b.Lock
+	}
 	if d.Action == ActionQuarantine {
 		return sameHost || sameMAC && !b.Host.IsValid()
 	}
@@ -229,14 +233,42 @@ func (m *Manager) honest(d *Decision) []netip.Addr {
 	return out
 }
 
+// known are the stations that a port lock spares.
+func (d *Decision) known() (out []flow.MAC) {
+	for _, in := range d.Intents {
+		if d.Target.Lock && in.Action == segmentation.ActionAllow {
+			out = append(out, in.Match.SrcMAC)
+		}
+	}
+	return out
+}
+
+// compileLock spares the stations that two-way evidence binds to the port, and
+// those of protected hosts however they were seen.
+func (m *Manager) compileLock(d *Decision, at topology.PortID) error {
+	l := segmentation.PortLock{Owner: d.ID, Switch: at.Switch, Port: at.Port, TTL: d.TTL, Sample: m.cfg.Sample, Why: d.Why}
+	for _, h := range m.where.Snapshot().HostsAt(at) {
+		_, protected := m.cfg.Protected.Covers(h.Addr)
+		if (h.Bound || protected) && !slices.Contains(l.Known, h.MAC) {
+			l.Known = append(l.Known, h.MAC)
+		}
+	}
+	var err error
+	d.Intents, err = segmentation.LockPort(l)
+	return err
+}
+
 func (m *Manager) compileQuarantine(d *Decision) error {
 	snap := m.where.Snapshot()
 	at := topology.PortID{Switch: d.Target.Switch, Port: d.Target.Port}
+	if d.Target.Lock {
+		return m.compileLock(d, at)
+	}
 	sweep := d.sweep() // before the MAC is filled in
 	d.Target.Host = identify(snap, at, d.Target)
 	q := segmentation.Quarantine{
 		Owner: d.ID, Switch: at.Switch, Port: at.Port, Host: d.Target.Host, MAC: d.Target.MAC,
-		Sweep: sweep, Attached: true, Remediation: m.cfg.Remediation, TTL: d.TTL, Sample: m.cfg.Sample, Why: d.Why,
+		Sweep: sweep, Claims: d.Kind == detector.KindARPSpoof && !d.Target.MAC.IsZero(), Attached: true, Remediation: m.cfg.Remediation, TTL: d.TTL, Sample: m.cfg.Sample, Why: d.Why,
 	}
 	if h, ok := snap.Host(q.Host); q.Host.IsValid() && ok {
 		q.Attached = !h.Bound || h.Port == at

@@ -72,6 +72,9 @@ type Target struct {
 	// victim; Asking is set where it is asked in the victim's name.
 	Reflector uint16 `json:"reflector,omitempty"`
 	Asking    bool   `json:"asking,omitempty"`
+	// Lock is set where stations are invented: everything that comes by the
+	// port is dropped but what stations send that are known there.
+	Lock bool `json:"lock,omitempty"`
 }
 
 // String names the target for people: the host, else what is protected.
@@ -79,6 +82,8 @@ func (t Target) String() string {
 	switch {
 	case t.Host.IsValid():
 		return t.Host.String()
+	case t.Lock:
+		return "invented stations at " + t.Port
 	case t.Asking && t.Port != "":
 		return "questions in the name of " + t.Victim.String() + " at " + t.Port
 	case t.Victim.IsValid() && t.Port != "":

@@ -7,6 +7,7 @@ import (
 	"io"
 	"maps"
 	"net/netip"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -642,4 +643,40 @@ func TestReflectedAndForgedSegments(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Where stations are invented the port is locked, for those that are known
+// there and for protected ones it stays open, and what is dropped is seen.
+func TestInventedStationsLockTheirPort(t *testing.T) {
+	cfg := testConfig()
+	cfg.Protected = segmentation.NewProtected([]netip.Prefix{netip.PrefixFrom(host(40), 32)})
+	at := func(n byte, bound bool) topology.Host {
+		return topology.Host{Addr: host(n), MAC: flow.MAC{2, 0, 0, 0, 0, n}, Port: topology.PortID{Switch: "s1", Port: "p3"}, Bound: bound}
+	}
+	p := testPlace()
+	p.s.Hosts = map[netip.Addr]topology.Host{host(3): at(3, true), host(40): at(40, false), host(66): at(66, false)}
+	r := newRig(t, cfg)
+	r.where = p
+	f := scanBy(3, 3, 1)
+	f.Kind, f.Victims, f.Host = detector.KindMACFlood, nil, netip.Addr{}
+	r.consider(t.Context(), f)
+	d := r.only(t)
+	if d.State != StateApplied || !d.Target.Lock || d.Target.Port != "p3" || d.Target.Host.IsValid() || len(d.Intents) != 3 {
+		t.Fatalf("%s of %s, %d intents, guards %+v", d.State, d.Target, len(d.Intents), d.Guards)
+	}
+	known := d.known()
+	slices.SortFunc(known, func(a, b flow.MAC) int { return int(a[5]) - int(b[5]) })
+	if !slices.Equal(known, []flow.MAC{{2, 0, 0, 0, 0, 3}, {2, 0, 0, 0, 0, 40}}) {
+		t.Errorf("spares %v", known)
+	}
+	w := r.lives[d.ID].w
+	record := func(mac flow.MAC, s flow.Signal) flow.Record {
+		return flow.Record{Time: w.since + 1, Source: flow.SourceTap, Signal: s, Rate: 1, Packets: 1, SrcMAC: mac, Src: host(9), Dst: host(8), InPort: 3}
+	}
+	r.watch.Observe([]flow.Record{record(flow.MAC{2, 9, 9}, flow.SignalDropped), record(flow.MAC{2, 9, 8}, flow.SignalAttempt), record(known[0], flow.SignalAttempt)})
+	if dropped, passed := w.dropped.Load(), w.passed.Load(); dropped != 1 || passed != 1 {
+		t.Errorf("%d dropped and %d passed, want one of each", dropped, passed)
+	}
+	r.consider(t.Context(), f)
+	r.only(t)
 }

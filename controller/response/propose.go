@@ -29,7 +29,10 @@ func Propose(cfg Config, f detector.Finding) (d Decision, ok bool) {
 		TTL: cfg.TTL, Hold: cfg.MinHold,
 		FirstSeen: time.Unix(0, f.FirstSeen), Detected: time.Unix(0, f.Time), Created: time.Unix(0, f.Time),
 	}
-	if !f.Spoofed {
+	switch {
+	case f.Kind == detector.KindMACFlood: // who lives there may be another victim
+		d.Target.Lock = action == ActionQuarantine
+	case !f.Spoofed:
 		d.Target.Host, d.Target.MAC = f.Host, f.HostMAC
 	}
 	if action == ActionRateLimit {
@@ -57,8 +60,10 @@ func why(f detector.Finding) string {
 	switch {
 	case f.Host.IsValid():
 		who = f.Host.String()
-	case !f.Spoofed:
+	case !f.Spoofed && !f.HostMAC.IsZero():
 		who = f.HostMAC.String()
+	case !f.Spoofed:
+		who = "somebody behind one port"
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s by %s", f.Kind, who)

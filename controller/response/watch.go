@@ -34,11 +34,13 @@ type watchSet struct {
 	bySource map[netip.Addr]*watched
 	byMAC    map[flow.MAC]*watched
 	byVictim map[netip.Addr]*watched
+	byPort   map[uint32]*watched // locked ones, by kernel interface index
 }
 
 type watched struct {
 	target  Target
 	open    []netip.Addr // stays reachable from quarantine
+	known   []flow.MAC   // pass a locked port
 	sweep   bool         // caught asking for neighbours, whatever its address
 	ifIndex uint32
 	since   int64 // Unix nanoseconds; records before it do not count
@@ -50,7 +52,7 @@ type watched struct {
 // Observe counts a batch of records; it is called by the receive threads.
 func (w *Watch) Observe(batch []flow.Record) {
 	set := w.set.Load()
-	follow := len(set.bySource)+len(set.byMAC)+len(set.byVictim) > 0
+	follow := len(set.bySource)+len(set.byMAC)+len(set.byVictim)+len(set.byPort) > 0
 	for i := range batch {
 		r := &batch[i]
 		if follow && set.count(r) {
@@ -79,6 +81,11 @@ func (s *watchSet) count(r *flow.Record) bool {
 			t = nil
 		}
 	}
+	if t == nil {
+		if t = s.byPort[r.InPort]; t != nil && slices.Contains(t.known, r.SrcMAC) {
+			t = nil
+		}
+	}
 	if t != nil && t.target.Asking && (r.InPort != t.ifIndex || r.DstPort != t.target.Reflector) {
 		return false // the victim's own
 	}
@@ -101,12 +108,14 @@ func (s *watchSet) count(r *flow.Record) bool {
 
 // follow replaces what is watched. Counters of targets that stay are kept.
 func (w *Watch) follow(list []*watched) {
-	set := &watchSet{bySource: map[netip.Addr]*watched{}, byMAC: map[flow.MAC]*watched{}, byVictim: map[netip.Addr]*watched{}}
+	set := &watchSet{bySource: map[netip.Addr]*watched{}, byMAC: map[flow.MAC]*watched{}, byVictim: map[netip.Addr]*watched{}, byPort: map[uint32]*watched{}}
 	for _, t := range list {
 		if t.sweep {
 			set.byMAC[t.target.MAC] = t
 		}
 		switch {
+		case t.target.Lock:
+			set.byPort[t.ifIndex] = t
 		case t.target.Asking:
 			set.bySource[t.target.Victim] = t
 		case t.target.Host.IsValid():
