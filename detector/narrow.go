@@ -82,14 +82,18 @@ func (w *narrowWalks) succeeded(h *host, k contactKey) {
 
 // failed notes a failure and returns the kind of scan that it decides, if any.
 // Silence of a high port is no evidence against its client: the data ports of FTP
-// and RPC, which firewalls let die, are ever new ones.
+// and RPC, which firewalls let die, are ever new ones. Nor is one port of a target
+// that answers at others: clients try what not all servers have, such as NetBIOS
+// beside SMB.
 func (w *narrowWalks) failed(h *host, k contactKey, how outcome, weight float64) (Kind, bool) {
 	d := w.up * weight
 	var vertical, horizontal *narrowWalk
+	if _, n := w.table.Find(narrowKey{src: k.src, dst: k.dst}); n == nil || n.epoch != h.epoch || n.walk >= 0 {
+		horizontal = w.step(narrowKey{src: k.src, service: k.service}, h, d)
+	}
 	if how != silent || k.port() < ephemeral {
 		vertical = w.step(narrowKey{src: k.src, dst: k.dst}, h, d)
 	}
-	horizontal = w.step(narrowKey{src: k.src, service: k.service}, h, d)
 	switch {
 	case vertical != nil && vertical.walk >= w.threshold:
 		return KindPortScan, true

@@ -79,6 +79,17 @@ func TestBenignPassiveFTP(t *testing.T) {
 	s.quiet()
 }
 
+// Clients that try NetBIOS beside SMB, at servers of which none has it.
+func TestBenignCompanionPort(t *testing.T) {
+	s := newSim(t)
+	for i := range 200 {
+		s.probe(int64(i)*sec, hostAddr(1), hostAddr(100+i), 445, ms, flow.SignalAccept)
+		s.probe(int64(i)*sec+2*ms, hostAddr(1), hostAddr(100+i), 139, ms, flow.SignalRefuse)
+	}
+	s.run(300 * sec)
+	s.quiet()
+}
+
 // A mail relay: a quarter of the world's mail servers are gone.
 func TestBenignMailRelay(t *testing.T) {
 	s, rng := newSim(t), random(t)

@@ -13,6 +13,7 @@ type scanWatch struct {
 	contacts *bounded.Table[contactKey, contact]
 	suspects *bounded.Table[address, suspect]
 	narrow   narrowWalks
+	crowd    crowdWatch
 	packets  deadlines // contacts seen packet by packet
 	flows    deadlines // contacts seen in aggregated flows
 
@@ -38,6 +39,7 @@ func newScanWatch(e *Engine) *scanWatch {
 		thinned:   math.MinInt64 / 2,
 	}
 	w.narrow = newNarrowWalks(e)
+	w.crowd = newCrowdWatch(e)
 	w.floor = c.MaxCredit * w.down
 	return w
 }

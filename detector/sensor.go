@@ -46,6 +46,7 @@ func constructors() []func(*Engine) sensor {
 		func(e *Engine) sensor { return newBeaconWatch(e) },
 		func(e *Engine) sensor { return newExfilWatch(e) },
 		func(e *Engine) sensor { return newTunnelWatch(e) },
+		newPingWatch,
 		newKnockWatch, // after those that have better names
 		func(e *Engine) sensor { return e.anomaly },
 	}

@@ -34,7 +34,11 @@ func (w *scanWatch) fail(c *contact, h *host, k contactKey, how outcome) {
 	h.failures = uint16(min(int(h.failures)+1, math.MaxUint16))
 	c.counted, c.weight = true, float32(weight)
 	kind, narrow := w.narrow.failed(h, k, how, weight/w.up)
-	if w.decide(h, s, k) || !narrow {
+	decided := w.decide(h, s, k)
+	if h.firing == 0 {
+		w.crowd.failed(k)
+	}
+	if decided || !narrow {
 		return
 	}
 	// Found half of what it looked for: a test with a bound as well, but of
