@@ -17,9 +17,28 @@ type slowWalk struct {
 	seen    map[[2]int]bool // (target, port) contacted before
 	fails   int
 	decided int // index of the event that decided, or -1
+	// targets and ports are the walks over the contacts with one of them.
+	targets, ports map[int]float64
 }
 
-func (w *slowWalk) outcome(c *Config, now int64, i int, fail bool, weight float64) {
+// narrow moves the walks over one target and one port, and reports whether one of
+// them decides. A failure at a target that answers elsewhere is none of a sweep.
+func (w *slowWalk) narrow(c *Config, target, port int, fail bool) bool {
+	up, down := math.Log((1-narrowTheta1)/(1-c.Scan.Theta0)), math.Log(narrowTheta1/c.Scan.Theta0)
+	if !fail {
+		w.targets[target] += down
+		w.ports[port] += down
+		return false
+	}
+	threshold := math.Log(c.Scan.Beta / narrowAlpha)
+	if w.targets[target] >= 0 {
+		w.ports[port] = min(w.ports[port]+up, 2*threshold)
+	}
+	w.targets[target] = min(w.targets[target]+up, 2*threshold)
+	return w.targets[target] >= threshold || w.ports[port] >= threshold
+}
+
+func (w *slowWalk) outcome(c *Config, now int64, i int, fail, narrow bool, weight float64) {
 	if w.llr < 0 {
 		w.llr *= math.Pow(0.5, float64(now-w.at)/float64(c.Scan.CreditHalfLife))
 	}
@@ -30,6 +49,9 @@ func (w *slowWalk) outcome(c *Config, now int64, i int, fail bool, weight float6
 		w.llr = min(w.llr+weight*math.Log((1-s.Theta1)/(1-s.Theta0)), 2*math.Log(s.Beta/s.Alpha))
 	} else {
 		w.llr = max(w.llr+math.Log(s.Theta1/s.Theta0), s.MaxCredit*math.Log(s.Theta1/s.Theta0))
+	}
+	if narrow && w.decided < 0 {
+		w.decided = i
 	}
 	if fail && w.decided < 0 && w.fails >= 2 && w.llr >= math.Log(s.Beta/s.Alpha) {
 		w.decided = i
@@ -42,7 +64,7 @@ func (w *slowWalk) outcome(c *Config, now int64, i int, fail bool, weight float6
 func TestWalkAgreesWithOracle(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		s := newSim(t)
-		oracle := slowWalk{seen: map[[2]int]bool{}, decided: -1}
+		oracle := slowWalk{seen: map[[2]int]bool{}, decided: -1, targets: map[int]float64{}, ports: map[int]float64{}}
 		now, decided := int64(0), -1
 		for i := range rapid.IntRange(1, 120).Draw(rt, "contacts") {
 			now += rapid.Int64Range(1, 20*sec).Draw(rt, "gap")
@@ -63,7 +85,7 @@ func TestWalkAgreesWithOracle(t *testing.T) {
 			s.e.Advance(a.Time)
 			if key := [2]int{target, port}; !oracle.seen[key] {
 				oracle.seen[key] = true
-				oracle.outcome(&s.e.cfg, a.Time, i, fail, 1)
+				oracle.outcome(&s.e.cfg, a.Time, i, fail, oracle.narrow(&s.e.cfg, target, int(port), fail), 1)
 			}
 			if decided < 0 && len(s.fired()) > 0 {
 				decided = i
