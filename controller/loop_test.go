@@ -83,6 +83,7 @@ func TestFloodsAreLimitedWhereTheyEnter(t *testing.T) {
 		{"syn-flood", []string{"-S", "-p", "80", "--rand-source"}},
 		{"udp-flood", []string{"--udp", "-p", "53"}},
 		{"icmp-flood", []string{"--icmp"}},
+		{"ack-flood", []string{"-A", "-p", "80", "--rand-source"}},
 	} {
 		stop := r.flood("h6", web, c.args...)
 		var d decision

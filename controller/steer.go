@@ -9,6 +9,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/platelet-sdn/platelet/controller/openflow/pipeline"
+	"github.com/platelet-sdn/platelet/controller/response"
 	"github.com/platelet-sdn/platelet/detector"
 	"github.com/platelet-sdn/platelet/flowcollector/flow"
 	"github.com/platelet-sdn/platelet/topology"
@@ -16,8 +17,11 @@ import (
 
 const (
 	// steerPeriod is how often the tap is looked after.
-	steerPeriod = 500 * time.Millisecond
-	// steerSamples is how many samples of a flood are enough, per second.
+	steerPeriod = 100 * time.Millisecond
+	// steerPatience is how long a containment may take: after that the tap
+	// is thinned instead.
+	steerPatience = 500 * time.Millisecond
+	// steerSamples is how many samples of an attack are enough, per second.
 	steerSamples = 1000
 	// steerFloor is the thinnest tap, of 65535: 0.1 %.
 	steerFloor = 66
@@ -41,10 +45,11 @@ func (t thinning) override(probability uint16) pipeline.TapOverride {
 	return o
 }
 
-// steer thins the connection tap where a flood goes that nothing contains: in
-// the modes that wait for somebody, and where a guard refuses. A sample of
-// every packet costs the switch as much as the packet, and 1,000 a second say
-// the same. A flood that is contained is dropped before it comes to the tap.
+// steer thins the connection tap where a flood or a fast scan goes that nothing
+// contains: at once in the modes that wait for somebody, and where a guard
+// refuses. A sample of every packet costs the switch as much as the packet, and
+// 1,000 a second say the same. What is contained is dropped before it comes to
+// the tap.
 func (c *Controller) steer(ctx context.Context) error {
 	tick := time.NewTicker(steerPeriod)
 	defer tick.Stop()
@@ -59,7 +64,7 @@ func (c *Controller) steer(ctx context.Context) error {
 		for t, p := range want {
 			if _, done := thinned[t]; !done && c.thin(t, func(b *pipeline.Bridge) error { return b.LowerTap(ctx, t.override(p)) }) {
 				thinned[t] = p
-				c.log.WithFields(logrus.Fields{"bridge": t.port.Switch, "port": t.port.Port, "victim": t.dst.String()}).Info("tap thinned for a flood")
+				c.log.WithFields(logrus.Fields{"bridge": t.port.Switch, "port": t.port.Port, "victim": t.dst.String(), "signal": t.signal}).Info("tap thinned for an attack")
 			}
 		}
 		for t, p := range thinned {
@@ -84,53 +89,77 @@ func (c *Controller) thin(t thinning, change func(*pipeline.Bridge) error) bool 
 	return err == nil || errors.Is(err, pipeline.ErrNotConnected) // it is kept for then
 }
 
-// floods lists the places of the floods that fire and that no decision
-// holds, with the probability that is enough there.
+// floods lists the places of the attacks that fire and that no decision holds,
+// with the probability that is enough there. Where the controller may act by
+// itself it is given the time to.
 func (c *Controller) floods() map[thinning]uint16 {
 	c.engineMu.Lock()
 	active := c.engine.Active()
 	c.engineMu.Unlock()
+	out := map[thinning]uint16{}
+	if len(active) == 0 {
+		return out
+	}
 	held := map[string]bool{}
 	for _, d := range c.manager.Decisions() {
 		held[d.Finding] = held[d.Finding] || d.State.Holds()
 	}
-	snap := c.tracker.Snapshot()
-	full := c.cfg.TapProbabilities()
-	out := map[thinning]uint16{}
-	for _, f := range active {
-		signal, ok := floodSignal(f.Kind)
-		port, known := snap.PortByIndex(f.InPort)
-		if !ok || !known || f.State != detector.StateFiring || held[f.ID] || time.Since(time.Unix(0, f.Time)) < 2*steerPeriod {
+	patience := time.Duration(0)
+	if c.cfg.Mode == response.ModeAutonomous {
+		patience = steerPatience
+	}
+	snap, full := c.tracker.Snapshot(), c.cfg.TapProbabilities()
+	for i := range active {
+		f := &active[i]
+		if f.State != detector.StateFiring || held[f.ID] || time.Since(time.Unix(0, f.Time)) < patience {
 			continue
 		}
 		enough := uint16(max(steerFloor, min(float64(flow.FullProbability), float64(flow.FullProbability)*steerSamples/max(f.Rate, 1))))
-		for _, victim := range f.Victims {
+		for _, t := range places(snap, f) {
 			if len(out) >= steerLimit {
 				return out
 			}
-			if full[signal] > enough {
-				out[thinning{port.ID, signal, victim}] = enough
-			}
-			// A closed port refuses each SYN. That it accepts stays fully
-			// visible: an honest client that seems unanswered would be a
-			// suspect.
-			if h, ok := snap.Host(victim); ok && signal == flow.SignalAttempt && full[flow.SignalRefuse] > enough {
-				out[thinning{port: h.Port, signal: flow.SignalRefuse}] = enough
+			if full[t.signal] > enough {
+				out[t] = enough
 			}
 		}
 	}
 	return out
 }
 
-// floodSignal is the tap's signal for what a kind of flood sends.
-func floodSignal(k detector.Kind) (flow.Signal, bool) {
-	switch k {
-	case detector.KindSYNFlood:
-		return flow.SignalAttempt, true
-	case detector.KindUDPFlood:
-		return flow.SignalUDP, true
-	case detector.KindICMPFlood:
-		return flow.SignalICMP, true
+// places lists what an attack makes the tap sample: what it sends, and what
+// refuses it. What accepts it stays fully visible: an honest client that seems
+// unanswered would be a suspect.
+func places(snap *topology.Snapshot, f *detector.Finding) []thinning {
+	var out []thinning
+	sent, refused := tapSignals(f.Kind)
+	port, known := snap.PortByIndex(f.InPort)
+	for _, victim := range f.Victims {
+		if known && sent != flow.SignalNone {
+			out = append(out, thinning{port.ID, sent, victim})
+		}
+		if h, ok := snap.Host(victim); ok && refused != flow.SignalNone {
+			out = append(out, thinning{port: h.Port, signal: refused})
+		}
 	}
-	return 0, false
+	if known && f.Kind == detector.KindHostSweep { // its victims are many, and always others
+		out = append(out, thinning{port: port.ID, signal: sent})
+	}
+	return out
+}
+
+// tapSignals is what the tap samples of a kind of attack, and of the answers
+// to it; SignalNone where it samples nothing.
+func tapSignals(k detector.Kind) (sent, refused flow.Signal) {
+	switch k {
+	case detector.KindSYNFlood, detector.KindPortScan, detector.KindHostSweep:
+		return flow.SignalAttempt, flow.SignalRefuse
+	case detector.KindACKFlood:
+		return flow.SignalFinish, flow.SignalRefuse
+	case detector.KindUDPFlood, detector.KindAmplification:
+		return flow.SignalUDP, flow.SignalNone
+	case detector.KindICMPFlood:
+		return flow.SignalICMP, flow.SignalNone
+	}
+	return flow.SignalNone, flow.SignalNone
 }

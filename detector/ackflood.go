@@ -99,6 +99,9 @@ func (w *floodWatch) reset(r *flow.Record, src, dst address) {
 	if _, x := w.sessions.table.Find(k); x != nil && x.reset == 0 && x.sides&side == 0 {
 		x.reset = w.e.clock.now
 	}
+	if _, h := w.e.hosts.Find(src); h != nil { // it speaks, if only to refuse
+		h.seen = w.e.clock.now
+	}
 }
 
 // segment feeds the ACK flood test with a TCP segment that neither opens nor

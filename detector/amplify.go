@@ -60,9 +60,6 @@ const (
 	// amplified is the least size of an answer, in octets with headers, that
 	// counts. Ordinary time is told in 76, most names are answered in less.
 	amplified = 200
-	// viewed is how long ago a victim must have been seen to send for its
-	// questions to be in view.
-	viewed = int64(60e9)
 	// forgedFew is how many forged questions show where they enter.
 	forgedFew = 8
 	// quic carries bulk data: a flood from its port is also one of UDP.
@@ -287,7 +284,7 @@ func (w *reflectWatch) answer(p *reflector, r *flow.Record, dst address) role {
 
 // role says whether answers are left to this test.
 func (w *reflectWatch) role(p *reflector, victim address) role {
-	if p.port == quic || !w.inView(victim) {
+	if p.port == quic || !w.e.inView(victim) {
 		return ordinary
 	}
 	return reflected
@@ -315,12 +312,6 @@ func (w *reflectWatch) count(p *reflector, x *reflection, r *flow.Record, victim
 	if t.s > alarm {
 		w.report(p, x, r, victim)
 	}
-}
-
-// inView reports whether what a victim asks would be seen.
-func (w *reflectWatch) inView(victim address) bool {
-	_, h := w.e.hosts.Find(victim)
-	return h != nil && w.e.clock.now-h.seen < viewed
 }
 
 // report makes or refreshes the finding. It is sure of itself only where the
@@ -352,7 +343,7 @@ func (w *reflectWatch) report(p *reflector, x *reflection, r *flow.Record, victi
 	if x.forged >= forgedFew {
 		rep.mac = x.forger
 	}
-	if w.inView(victim) {
+	if w.e.inView(victim) {
 		rep.sequential, rep.severity = r.Source != flow.SourceLog && r.Source != flow.SourceIPFIX, SeverityHigh
 	}
 	x.fires = w.e.ledger.report(&rep) != nil || x.fires

@@ -240,6 +240,7 @@ func (e *Engine) contact(r *flow.Record, src, dst address) {
 		e.scan.goesOn(r, src)
 	}
 	if !e.scan.eligible(r, src, dst) {
+		e.persists(r, src)
 		return
 	}
 	i, h := e.source(r, src)
@@ -247,6 +248,17 @@ func (e *Engine) contact(r *flow.Record, src, dst address) {
 		return
 	}
 	e.scan.open(r, i, h, contactKeyOf(src, dst, r.DstPort, r.Proto))
+}
+
+// persists keeps the findings of a scanner alive by attempts that a tap thinned
+// for it shows: too few to judge their answers, but it goes on.
+func (e *Engine) persists(r *flow.Record, src address) {
+	if r.Source != flow.SourceTap || r.Rate <= 1 {
+		return
+	}
+	if _, h := e.hosts.Find(src); h != nil && h.firing > 0 {
+		e.ledger.dropped(r)
+	}
 }
 
 // accept is a SYN+ACK or, in logs, the answering direction of a connection.

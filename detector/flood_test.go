@@ -263,3 +263,25 @@ func TestLinkPortsAreNoIngress(t *testing.T) {
 		t.Errorf("a scan behind a link was located at %d, %v", f.InPort, f.HostMAC)
 	}
 }
+
+// Of a scan that nothing contains the tap shows one attempt in a hundred. It is
+// known to go on, and to end.
+func TestThinnedScanPersists(t *testing.T) {
+	s := newSim(t)
+	for i := range 4000 {
+		s.probe(int64(i)*ms, hostAddr(1), hostAddr(2), uint16(i+1), ms/5, flow.SignalRefuse)
+	}
+	for i := range 600 {
+		r := syn(hostAddr(1), hostAddr(2), uint16(5000+i))
+		r.Rate = 100
+		s.at(4*sec+int64(i)*100*ms, r)
+	}
+	s.run(60 * sec)
+	if f := s.e.Active(); len(f) != 1 || f[0].Kind != KindPortScan {
+		t.Fatalf("%d findings, want that of the scan", len(f))
+	}
+	s.run(140 * sec)
+	if f := s.e.Active(); len(f) != 0 {
+		t.Errorf("long after its end: %v", f[0].Kind)
+	}
+}

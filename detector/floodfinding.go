@@ -104,7 +104,7 @@ func (w *floodWatch) blame(a *active, t *cusum, r *flow.Record, who address, pro
 func (w *floodWatch) certain(a *active, x *cell, t *cusum) bool {
 	switch a.key.kind {
 	case KindACKFlood:
-		return w.speaks(a.key.host)
+		return w.e.inView(a.key.host)
 	case KindUDPFlood:
 		return !t.single() || x.unreachable >= t.began && x.unreachable > 0
 	}
@@ -124,13 +124,6 @@ func (w *floodWatch) unanswerable(r *flow.Record, src, dst address) {
 			x.unreachable = w.e.clock.now
 		}
 	}
-}
-
-// speaks reports whether what an address sends has been seen lately, so that
-// its answers would be.
-func (w *floodWatch) speaks(a address) bool {
-	_, h := w.e.hosts.Find(a)
-	return h != nil && w.e.clock.now-h.seen < int64(w.e.cfg.KeepFiring)
 }
 
 // attacker returns the source of most of a flood, or zero when there is none

@@ -108,6 +108,16 @@ func (h *host) answer(d int64) {
 	h.answerTime = uint32(us)
 }
 
+// viewed is how long ago a host must have been seen to send for its answers and
+// questions to be in view.
+const viewed = int64(time.Minute)
+
+// inView reports whether what a host sends would be seen.
+func (e *Engine) inView(a address) bool {
+	_, h := e.hosts.Find(a)
+	return h != nil && e.clock.now-h.seen < viewed
+}
+
 // source finds or makes the host that sent a record; nil when there is no
 // room for it or it cannot be one host.
 func (e *Engine) source(r *flow.Record, src address) (uint32, *host) {
