@@ -113,7 +113,7 @@ func (w *udpWatch) datagram(r *flow.Record, src, dst address) {
 	} else {
 		p.sampled += r.ScaledPackets()
 	}
-	if r.DstPort >= tracerouteFrom && r.DstPort <= tracerouteTo {
+	if r.DstPort >= tracerouteFrom && r.DstPort <= tracerouteTo || r.DstPort >= ephemeral && isReplyPort(r) {
 		return
 	}
 	if int(p.distinct) == len(p.ports) || slices.Contains(p.ports[:p.distinct], r.DstPort) {

@@ -162,7 +162,7 @@ func (w *scanWatch) raise(h *host, s *suspect, k contactKey, kind Kind, state St
 		h.firing++
 	}
 	w.e.ledger.emit(a)
-	if kind == KindHostSweep && state == StateFiring {
+	if kind == KindHostSweep && state == StateFiring && f.Sequential {
 		w.e.worm.swept(k.src, false)
 	}
 }

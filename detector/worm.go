@@ -133,15 +133,17 @@ func (w *wormWatch) seek(ev *edgeEvent) {
 	q.targets[q.count%wormServices] = ev.key.dst
 	q.count++
 	st := w.e.arp.talks(ev.r.SrcMAC, ev.key.src)
-	if blind := st != nil && st.firing; blind || w.sweeps(ev.key.src) {
-		w.swept(ev.key.src, blind)
+	if st != nil && st.firing {
+		w.swept(ev.key.src, true)
+	} else if w.sweeps(ev.key.src) {
+		w.swept(ev.key.src, false)
 	}
 }
 
-// sweeps reports whether a finding says that a host sweeps.
+// sweeps reports whether a sequential test found that a host sweeps.
 func (w *wormWatch) sweeps(who address) bool {
 	return slices.ContainsFunc(w.e.ledger.byHost[who], func(a *active) bool {
-		return a.finding.State == StateFiring && (a.key.kind == KindARPSweep || a.key.kind == KindHostSweep)
+		return a.finding.State == StateFiring && a.finding.Sequential && (a.key.kind == KindARPSweep || a.key.kind == KindHostSweep)
 	})
 }
 
@@ -158,10 +160,10 @@ func (w *wormWatch) swept(who address, blind bool) {
 			continue
 		}
 		if from, ok := s.before(q); ok {
-			w.report(who, q, from)
+			w.report(who, q, from, true)
 			w.origin(from, q.service)
 		} else if blind && q.count >= wormTargets && selfPropagating(q.service) {
-			w.report(who, q, address{})
+			w.report(who, q, address{}, false)
 		}
 	}
 }
@@ -176,8 +178,9 @@ func (s *spreader) before(q *sought) (from address, ok bool) {
 	return address{}, false
 }
 
-// origin names those that a chain came from, up to the first: what they sought
-// was found, whether or not they were seen to sweep.
+// origin names those that a chain came from, up to the first. They may not have
+// been seen to sweep, so that it only tells: a jump host on the way to a host that
+// was taken otherwise looks the same.
 func (w *wormWatch) origin(who address, service uint64) {
 	for range wormDepth {
 		_, s := w.hosts.Find(who)
@@ -192,7 +195,7 @@ func (w *wormWatch) origin(who address, service uint64) {
 			return
 		}
 		from, _ := s.before(&s.sought[i])
-		w.report(who, &s.sought[i], from)
+		w.report(who, &s.sought[i], from, false)
 		if from == (address{}) {
 			return
 		}
@@ -203,8 +206,8 @@ func (w *wormWatch) origin(who address, service uint64) {
 func wormKey(who address) findingKey { return findingKey{kind: KindWorm, host: who} }
 
 // report names a host; from is who contacted it first, zero for the first of
-// the chain.
-func (w *wormWatch) report(who address, q *sought, from address) {
+// the chain. sure says that it both was contacted and swept.
+func (w *wormWatch) report(who address, q *sought, from address, sure bool) {
 	targets := float64(q.count)
 	r := report{
 		key: wormKey(who), state: StateFiring, first: q.first, owner: w, host: who, origin: from,
@@ -212,7 +215,7 @@ func (w *wormWatch) report(who address, q *sought, from address) {
 		score: 0.97, confidence: 0.95, sequential: true, records: int64(q.count),
 		evidence: []Evidence{{"new_targets_of_service", targets, 0, 0.5}, {"hops_from_first", float64(w.hops(from, q.service)), 0, 0.5}},
 	}
-	if from == (address{}) {
+	if !sure {
 		r.score, r.severity, r.sequential = 0.9, SeverityMedium, false
 	}
 	w.e.ledger.report(&r)

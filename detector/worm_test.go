@@ -95,6 +95,32 @@ func TestWormInLog(t *testing.T) {
 	}
 }
 
+// A jump host, and who uses it, came before a host that was taken otherwise: they
+// are told of, but not acted against.
+func TestWormAccusesNobodyOnTheWay(t *testing.T) {
+	s := newSim(t)
+	for i := range 5 {
+		s.probe(int64(i)*sec, hostAddr(9), hostAddr(50+i), 22, ms, flow.SignalAccept)  // the administrator
+		s.probe(int64(i)*sec, hostAddr(50), hostAddr(60+i), 22, ms, flow.SignalAccept) // the jump host
+	}
+	for i := range 40 {
+		s.probe(60*sec+int64(i)*ms, hostAddr(60), hostAddr(200+i), 22, ms/5, flow.SignalRefuse)
+	}
+	s.run(70 * sec)
+	named := map[string]bool{}
+	for _, f := range s.fired() {
+		if f.Host != hostAddr(60) && f.MayContain() {
+			t.Errorf("finding %+v", f)
+		}
+		if f.Kind == KindWorm {
+			named[f.Host.String()] = true
+		}
+	}
+	if len(named) != 3 {
+		t.Errorf("named %v, want the host, the jump host and the administrator", named)
+	}
+}
+
 // A sweep for a service that nobody contacted the sweeper at is no more than that.
 func TestSweepIsNoWorm(t *testing.T) {
 	s := newSim(t)

@@ -164,7 +164,11 @@ func judgeArgus(c *conversation, state, dir string) judgement {
 		return judgeUDP(true, replied)
 	}
 	if src, dst, ok := strings.Cut(state, "_"); ok {
-		return judgeArgusFlags(argusFlags(src), argusFlags(dst), c.sent.packets)
+		sent := c.sent.packets
+		if src == "" && dir != "->" {
+			sent = 0 // rather not seen than sent without control bits
+		}
+		return judgeArgusFlags(argusFlags(src), argusFlags(dst), sent)
 	}
 	if strings.Contains(dir, "?") {
 		return judgement{} // Argus did not see who began
