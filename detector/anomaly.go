@@ -263,6 +263,7 @@ func (w *anomalyWatch) judge(win *Window, b *baseline, suspicious bool) (odd boo
 	w.keep(win, b, &scores, suspicious)
 	combined := conformal.Second(p[:]...)
 	if w.ready && combined <= w.e.cfg.Anomaly.AlertRate && w.deviates() {
+		b.hour.found = true
 		w.report(win, b, &p, combined)
 		return true
 	}
@@ -273,7 +274,7 @@ func (w *anomalyWatch) judge(win *Window, b *baseline, suspicious bool) (odd boo
 	w.watchDrift(win.Start)
 	// Like high hours, high windows are learned once a day, so that repeating
 	// them does not make them normal.
-	if b.raised == 0 && (!w.ready || slices.Min(p[:]) > highRank || w.once(group, b.hour.number/24, 1)) {
+	if b.raised == 0 && (!w.ready || slices.Min(p[:]) > highRank || w.highWindows.take(group, b.hour.number/24)) {
 		w.learn(&w.z)
 	}
 	return false
@@ -342,8 +343,10 @@ func (w *anomalyWatch) keep(win *Window, b *baseline, scores *[numModels]float64
 	h.tainted = h.tainted || suspicious
 }
 
-// remember adds a host's hour to the calibration. High hours count once per day
-// and port, so that whoever is found cannot make what it does the norm.
+// remember adds a host's hour to the calibration. High hours count once per port
+// and day and those with a finding once a week, which is more often than a
+// harmless host has them: so the promise holds, and whoever repeats an attack
+// does not make it the norm.
 func (w *anomalyWatch) remember(addr address, b *baseline) {
 	h := &b.hour
 	if h.windows == 0 || h.tainted || !w.mature() {
@@ -353,7 +356,8 @@ func (w *anomalyWatch) remember(addr address, b *baseline) {
 	for m, s := range h.best {
 		high = high || w.ready && peers[m].P(float64(s)) <= highRank
 	}
-	if high && !w.once(w.group(addr), h.number/24, 0) {
+	group := w.group(addr)
+	if high && !w.highHours.take(group, h.number/24) || h.found && !w.foundHours.take(group, h.number/(7*24)) {
 		return
 	}
 	for m, s := range h.best {

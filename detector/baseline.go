@@ -60,7 +60,8 @@ type bestOfHour struct {
 	number  int64 // hours since 1970
 	best    [numModels]float32
 	windows uint8
-	tainted bool // the host was suspicious, or not judged throughout
+	tainted bool // the host was suspicious
+	found   bool // there was a finding of ours
 }
 
 func (b *baseline) worth() int64 {

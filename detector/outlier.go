@@ -31,9 +31,9 @@ type outlier struct {
 
 	contributors [contributors]uint16 // windows learned, by keyed hash of the group
 	contributed  uint32
-	today        int64 // day that once counts
-	highs        [contributors][2]bool
-	shares       [2][vectorSize]float64
+	// What ranks high is learned sparingly, see remember and judge.
+	highWindows, highHours, foundHours ration
+	shares                             [2][vectorSize]float64
 }
 
 const (
@@ -151,15 +151,20 @@ func (o *outlier) admit(group uint64) bool {
 	return true
 }
 
-// once reports whether a group has not contributed anything yet on a day that
-// ranks high: an hour to the calibration, or a window to the models.
-func (o *outlier) once(group uint64, day int64, window int) bool {
-	if day != o.today {
-		o.today, o.highs = day, [contributors][2]bool{}
+// ration lets every group do something once per period.
+type ration struct {
+	period int64
+	spent  [contributors]bool
+}
+
+// take reports whether a group had not done it yet.
+func (r *ration) take(group uint64, period int64) bool {
+	if period != r.period {
+		*r = ration{period: period}
 	}
-	seen := &o.highs[group%contributors][window]
-	first := !*seen
-	*seen = true
+	spent := &r.spent[group%contributors]
+	first := !*spent
+	*spent = true
 	return first
 }
 

@@ -9,6 +9,23 @@ import (
 // nor the sessions of others: to be taught slowly, to be taught by accomplices,
 // to be lost in noise, to look like the rest.
 
+// TestPoisoning lets every attack meet the same network, which has learned for
+// two days and was restarted in between.
+func TestPoisoning(t *testing.T) {
+	f := learned(t)
+	state := f.export()
+	for _, c := range []struct {
+		name   string
+		attack func(*testing.T, *fleet)
+	}{
+		{"slow ramp", testSlowRampIsFound}, {"chaff", testChaffDoesNotHide}, {"mimicry", testMimicryIsBounded},
+		{"repetition", testRepetitionDoesNotTeach}, {"drift", testDriftIsAnnounced},
+		{"changed host", testChangedHostIsLearnedAnew}, {"outliers", testFindsWhatIsUnlikeItself},
+	} {
+		t.Run(c.name, func(t *testing.T) { c.attack(t, f.resume(t, state)) })
+	}
+}
+
 // until plays minutes until a member is found, at most so many, and returns how
 // many it took; 0 when it was not found.
 func (f *fleet) until(limit int, who *member, does func(minute int, v *[NumFeatures]float64)) int {
@@ -26,9 +43,10 @@ func (f *fleet) until(limit int, who *member, does func(minute int, v *[NumFeatu
 	return 0
 }
 
-func TestSlowRampIsFound(t *testing.T) {
+func testSlowRampIsFound(t *testing.T, f *fleet) {
+	state := f.export()
 	for _, percent := range []float64{1, 3, 10} {
-		f := learned(t)
+		f := f.resume(t, state)
 		var at []float64
 		for _, who := range []int{1, 5, 9, 13} { // clients, one after the other
 			fanOut := 2.0
@@ -81,8 +99,7 @@ func TestDecoysDoNotTeach(t *testing.T) {
 }
 
 // Harmless traffic beside the attack moves shares and means, not what is new.
-func TestChaffDoesNotHide(t *testing.T) {
-	f := learned(t)
+func testChaffDoesNotHide(t *testing.T, f *fleet) {
 	for _, chaff := range []float64{1, 10, 100} {
 		who := f.members[int(chaff)%7+2]
 		minutes := f.until(30, who, func(_ int, v *[NumFeatures]float64) {
@@ -102,8 +119,7 @@ func TestChaffDoesNotHide(t *testing.T) {
 
 // Who stays within what the host does anyway is not found: this is the limit,
 // stated so that it does not move unnoticed.
-func TestMimicryIsBounded(t *testing.T) {
-	f := learned(t)
+func testMimicryIsBounded(t *testing.T, f *fleet) {
 	fastest := 0.0
 	for i, n := range []float64{1, 2, 4, 8, 16, 32} {
 		if f.until(120, f.members[i+1], func(_ int, v *[NumFeatures]float64) { probing(v, n) }) > 0 {
@@ -117,12 +133,11 @@ func TestMimicryIsBounded(t *testing.T) {
 	}
 }
 
-// Repeating an attack does not make it normal: after a day of it the same attack
+// Repeating an attack does not make it normal: after three days of it the same attack
 // by another host is still found.
-func TestRepetitionDoesNotTeach(t *testing.T) {
-	f := learned(t)
+func testRepetitionDoesNotTeach(t *testing.T, f *fleet) {
 	loud, other := f.members[4], f.members[6]
-	f.minutes(12*60, func(_ int, m *member, v *[NumFeatures]float64) {
+	f.minutes(72*60, func(_ int, m *member, v *[NumFeatures]float64) {
 		if m == loud {
 			probing(v, 60)
 		}
@@ -136,9 +151,7 @@ func TestRepetitionDoesNotTeach(t *testing.T) {
 }
 
 // What all hosts do from one day on is announced, not followed in silence.
-func TestDriftIsAnnounced(t *testing.T) {
-	f := learned(t)
-	f.notices = nil
+func testDriftIsAnnounced(t *testing.T, f *fleet) {
 	f.minutes(12*60, func(_ int, _ *member, v *[NumFeatures]float64) {
 		v[FeatureOpens] += 15 // a new agent on every host asks the same two servers
 		v[FeatureAccepted] += 15
@@ -158,8 +171,7 @@ func TestDriftIsAnnounced(t *testing.T) {
 }
 
 // A host that has changed for good is learned anew, and that is said.
-func TestChangedHostIsLearnedAnew(t *testing.T) {
-	f := learned(t)
+func testChangedHostIsLearnedAnew(t *testing.T, f *fleet) {
 	who := f.members[40]
 	f.minutes(30*60, func(_ int, m *member, v *[NumFeatures]float64) {
 		if m == who {
