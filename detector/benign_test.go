@@ -364,3 +364,30 @@ func TestBenignPing(t *testing.T) {
 	s.run(10 * sec)
 	s.quiet()
 }
+
+// A resolver that answers after its client gave up: the answers meet closed
+// ports, which the tap shows in full, while of the questions it samples few.
+func TestBenignResolverAnswersTooLate(t *testing.T) {
+	for seed := range uint64(10) {
+		s, rng := newSim(t), rand.New(rand.NewPCG(seed, 3))
+		const rate = 33
+		for i := range 4000 {
+			now := int64(i) * 100 * ms
+			q := udp(hostAddr(1), uint16(32768+rng.IntN(28000)), hostAddr(53), 53, rate)
+			a := answer(q, flow.SignalUDP)
+			a.Rate = rate
+			if rng.IntN(rate) == 0 {
+				s.at(now, q)
+			}
+			if rng.IntN(rate) == 0 {
+				s.at(now+50*ms, a)
+			}
+			if rng.IntN(4) == 0 {
+				s.at(now+51*ms, flow.Record{Source: flow.SourceTap, Signal: flow.SignalUnreachable, Rate: 1, Packets: 1, InPort: 1,
+					Proto: flow.ProtoICMP, ICMPType: 3, ICMPCode: 3, Src: q.Src, Dst: q.Dst, SrcMAC: q.SrcMAC, DstMAC: q.DstMAC})
+			}
+		}
+		s.run(410 * sec)
+		s.quiet()
+	}
+}

@@ -16,6 +16,7 @@ type edge struct {
 	fails       uint32
 	closes      uint32
 	clientPort  uint16 // of the latest conversation
+	asked       bool   // the client was seen to say something
 	// client and server are slots of windowWatch, to be verified by key.
 	client, server uint32
 	up, down       volume
@@ -247,6 +248,7 @@ func (w *edgeWatch) tell(what edgePhase, k contactKey, x *edge, r *flow.Record, 
 			x.down.add(r)
 		}
 	}
+	x.asked = x.asked || up
 	x.last = now
 	w.e.windows.observe(ev)
 	for _, s := range w.e.sensors.edges {

@@ -99,6 +99,9 @@ func (w *udpWatch) datagram(r *flow.Record, src, dst address) {
 	if r.Rate <= 1 && r.DstPort < ephemeral {
 		return // the random walk's
 	}
+	if _, x := w.e.edges.table.Find(contactKeyOf(dst, src, r.SrcPort, r.Proto)); x != nil && x.asked {
+		return // it was asked, however few of the questions were sampled
+	}
 	k := pairKey{src, dst}
 	p := w.pair(k)
 	if p == nil {
