@@ -200,6 +200,9 @@ func TestCopiesKeepTheirMeter(t *testing.T) {
 	if !there(first) {
 		t.Fatalf("flows name meters %v of\n%s", first, l.ofctl("dump-meters"))
 	}
+	if drift, err := b.Drift(l.ctx); err != nil || len(drift) > 0 {
+		t.Errorf("differs by %v, %v", drift, err)
+	}
 	l.ofctl("del-meters")
 	l.eventually("other meters", func() bool {
 		ids := named()

@@ -146,22 +146,28 @@ func (b *Bridge) meterDrift(p *picture, want map[openflow.FlowKey]desired) []Dri
 	}
 	var out []Drift
 	used := map[uint32]bool{}
-	for _, w := range want {
-		if w.rule == nil || w.rule.meter.ID == 0 {
-			continue
-		}
-		m := w.rule.meter
+	compare := func(m openflow.Meter, d Drift) {
 		used[m.ID] = true
-		d := Drift{What: "meter", Owner: w.rule.owner, Intent: w.rule.intent.ID, Why: w.rule.intent.Why, Want: m.String(), order: w.flow.Key()}
+		d.What, d.Want = "meter", m.String()
 		switch got, ok := have[m.ID]; {
+		case m.ID == 0:
+			return
 		case !ok:
 			d.Kind = DriftMissing
 		case got != m:
 			d.Kind, d.Have = DriftDifferent, got.String()
 		default:
-			continue
+			return
 		}
 		out = append(out, d)
+	}
+	for _, m := range b.copyMeters {
+		compare(m, Drift{Why: "limits the copies of packets"})
+	}
+	for _, w := range want {
+		if w.rule != nil {
+			compare(w.rule.meter, Drift{Owner: w.rule.owner, Intent: w.rule.intent.ID, Why: w.rule.intent.Why, order: w.flow.Key()})
+		}
 	}
 	for _, m := range p.meters {
 		if !used[m.ID] && b.meters.owns(m) {
