@@ -42,9 +42,12 @@ const (
 // beginning: what is asked by its nature at intervals is left alone, and the
 // rest is weighed by how deliberate the jitter looks, whether the service is a
 // known one, who else uses it, where it is and what is exchanged.
-type beaconWatch struct{ e *Engine }
+type beaconWatch struct {
+	e      *Engine
+	weight weighing
+}
 
-func newBeaconWatch(e *Engine) *beaconWatch { return &beaconWatch{e} }
+func newBeaconWatch(e *Engine) *beaconWatch { return &beaconWatch{e: e} }
 
 // resolved implements sensor: the client has to be regular anew.
 func (w *beaconWatch) resolved(k findingKey) {
@@ -59,13 +62,16 @@ func (w *beaconWatch) edge(ev *edgeEvent) {
 		return
 	}
 	y := &ev.edge.rhythm
-	if !y.note(ev.now) || y.count < fewestCheckIns || !w.concerns(ev) {
+	if !y.note(ev.now) || y.count < fewestCheckIns || !y.plausible() || !w.concerns(ev) {
 		return
 	}
-	if g := y.judge(); g.evidence >= rhythmDecides+wideCost*max(g.jitter-wide, 0) {
+	if g := y.judge(); g.evidence >= needed(g) {
 		w.weigh(ev, g)
 	}
 }
+
+// needed is the evidence from which intervals count as regular.
+func needed(g regularity) float64 { return rhythmDecides + wideCost*max(g.jitter-wide, 0) }
 
 // speaks reports that the client turned to the server by itself: it began a
 // conversation or, where every packet is seen, sent something in one. A
@@ -110,7 +116,7 @@ func (w *beaconWatch) weigh(ev *edgeEvent, g regularity) {
 		state: StateFiring, first: x.first, owner: w, host: ev.key.src, victims: []address{ev.key.dst},
 		proto: ev.key.proto(), port: ev.key.port(), score: score, confidence: confidenceOf(g),
 		severity: SeverityLow, evidence: v.evidence(), records: int64(x.rhythm.count) + 1,
-		technique: techniqueOf(kind, ev.key),
+		technique: techniqueOf(kind, ev.key), limits: []Limit{{"interval_regularity_nats", needed(g)}},
 	}
 	if score >= beaconMedium {
 		r.severity = SeverityMedium
@@ -139,7 +145,7 @@ func techniqueOf(kind Kind, k contactKey) string {
 // and each is of one network.
 func (w *beaconWatch) beacons(ev *edgeEvent, g regularity) *weighing {
 	x, u, h := ev.edge, w.e.familiar.usage(ev.key), habitOf(ev.key)
-	v := &weighing{logOdds: -3} // most regular clients are honest
+	v := w.weight.begin(-3) // most regular clients are honest
 	v.add("interval_regularity_nats", g.evidence, rhythmDecides, min((g.evidence-rhythmDecides)/20, 0.5))
 	inside, answered := w.e.inside(ev.key.dst), x.accepts > 0 || x.down.samples > 0
 	switch {
@@ -148,26 +154,26 @@ func (w *beaconWatch) beacons(ev *edgeEvent, g regularity) *weighing {
 	case inside: // machines that work together are regular
 		v.add("interval_jitter", g.jitter, timer, -2)
 	case g.period <= hasty && 2*int(x.opens) > int(x.rhythm.count):
-		v.add("interval_seconds", g.period, hasty, 2.5)
+		v.add("check_ins_per_hour", 3600/g.period, 3600/hasty, 2.5)
 	}
 	switch h {
 	case habitUnknown:
-		v.add("unusual_port", float64(ev.key.port()), 0, 2.5)
+		v.add("unusual_ports", 1, 0, 2.5)
 	case habitAltWeb:
-		v.add("unusual_port", float64(ev.key.port()), 0, 1)
+		v.add("unusual_ports", 1, 0, 1)
 	case habitPerson:
-		v.add("interactive_port", float64(ev.key.port()), 0, -1)
+		v.add("interactive_ports", 1, 0, -1)
 	case habitWeb, habitClock:
 	}
 	if ev.key.proto() == flow.ProtoUDP {
-		v.add("datagrams", 1, 0, -1.5) // keep-alives of calls, games, tunnels
+		v.add("datagram_services", 1, 0, -1.5) // keep-alives of calls, games, tunnels
 	}
 	if !inside {
-		v.add("outside", 1, 0, 1)
+		v.add("servers_outside", 1, 0, 1)
 	}
 	u.weigh(v, h == habitWeb && !inside)
 	if !answered {
-		v.add("unanswered", float64(x.fails), 0, 1)
+		v.add("unanswered_check_ins", float64(x.fails), 0, 1)
 	}
 	if down := x.exchanged().down / float64(max(x.opens, 1)); down > content {
 		v.add("bytes_fetched", down, content, -2)
@@ -185,17 +191,17 @@ func drips(x *edge) bool {
 // clock, but many to one place, which has been there before.
 func (w *beaconWatch) dripping(ev *edgeEvent, g regularity) *weighing {
 	u, h, inside := w.e.familiar.usage(ev.key), habitOf(ev.key), w.e.inside(ev.key.dst)
-	v := &weighing{logOdds: -3}
+	v := w.weight.begin(-3)
 	v.add("interval_regularity_nats", g.evidence, rhythmDecides, min((g.evidence-rhythmDecides)/20, 0.5))
 	v.add("upload_ratio", ev.edge.exchanged().ratio(), 1, dripWeight)
 	if g.jitter > timer {
 		v.add("interval_jitter", g.jitter, timer, 1)
 	}
 	if h == habitUnknown {
-		v.add("unusual_port", float64(ev.key.port()), 0, 1)
+		v.add("unusual_ports", 1, 0, 1)
 	}
 	if !inside {
-		v.add("outside", 1, 0, 1)
+		v.add("servers_outside", 1, 0, 1)
 	} else if u.news && u.age < int64(w.e.cfg.Exfil.Young) {
 		v.add("service_age_seconds", float64(u.age)/1e9, w.e.cfg.Exfil.Young.Seconds(), 1.5)
 	}

@@ -32,7 +32,7 @@ func TestRegularIntervals(t *testing.T) {
 	} {
 		found := 0
 		for range 100 {
-			if g := regularityOf(intervals(c.gaps, c.draw)); g.evidence >= rhythmDecides+wideCost*max(g.jitter-wide, 0) {
+			if g := regularityOf(intervals(c.gaps, c.draw)); g.evidence >= needed(g) {
 				found++
 			}
 		}
@@ -65,7 +65,7 @@ func TestIrregularIntervals(t *testing.T) {
 		gaps, found := intervals(10_000, draw), 0
 		for i := rhythmGaps; i < len(gaps); i++ {
 			window := append([]float64(nil), gaps[i-rhythmGaps:i]...)
-			if g := regularityOf(window); g.evidence >= rhythmDecides+wideCost*max(g.jitter-wide, 0) {
+			if g := regularityOf(window); g.evidence >= needed(g) {
 				found++
 			}
 		}
@@ -309,6 +309,25 @@ func TestSampledRhythmIsNone(t *testing.T) {
 	s.quiet()
 }
 
+// An attacker cannot make his service a common one by attempts in the names of
+// others that nobody answers.
+func TestBeaconAmongInventedClients(t *testing.T) {
+	s, rng := newSim(t).warm(), random(t)
+	c := &caller{client: hostAddr(15), server: netip.MustParseAddr("203.0.113.9"), port: 4444, source: flow.SourceTap}
+	for i := range 50 {
+		s.at(int64(i)*ms, syn(hostAddr(1000+i), c.server, c.port))
+	}
+	now := sec
+	for range 12 {
+		s.call(now, c, flow.SignalAccept)
+		now += 24*sec + rng.Int64N(12*sec)
+	}
+	s.quick(now)
+	if f, ok := s.kinds(c.client)[KindBeacon]; !ok || f.Severity != SeverityMedium {
+		t.Errorf("fired %+v", s.fired())
+	}
+}
+
 func BenchmarkRegularity(b *testing.B) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	var y rhythm
@@ -318,4 +337,23 @@ func BenchmarkRegularity(b *testing.B) {
 		y.note(now)
 		y.judge()
 	}
+}
+
+// njRAT asks a controller that is gone, again and again; the host is otherwise
+// that of a person.
+func TestBeaconOfNjRAT(t *testing.T) {
+	l := readLabelled(t, "testdata/njrat.csv.gz")
+	found, _ := l.detect(t)
+	for host, list := range found {
+		for _, f := range list {
+			if f.Kind != KindBeacon {
+				continue
+			}
+			if host != netip.MustParseAddr("192.168.1.115") || f.DstPort != 1177 || f.Severity != SeverityMedium {
+				t.Errorf("found %+v", f)
+			}
+			return
+		}
+	}
+	t.Errorf("no beacon found: %+v", found)
 }

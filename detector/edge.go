@@ -237,7 +237,11 @@ func (w *edgeWatch) tell(what edgePhase, k contactKey, x *edge, r *flow.Record, 
 	}
 	x.progress.observe(r, up)
 	if fresh {
-		w.e.familiar.introduce(k)
+		w.e.familiar.asked(k)
+	}
+	if !up && what != edgeFailed && !x.progress.answered {
+		x.progress.answered = true
+		w.e.familiar.answered(k)
 	}
 	// The tap's packets are also in the samples; only where both cannot be is
 	// its volume counted.

@@ -18,6 +18,7 @@ type progress struct {
 	seen        bool   // a sample of this connection
 	thinned     bool   // not every packet was captured
 	counted     bool   // in connections
+	answered    bool   // the server said something
 	low, high   [2]uint32
 	sums        [2]float32 // of earlier connections, payload bytes
 }

@@ -68,6 +68,7 @@ const settled = 10 * time.Minute
 type exfilWatch struct {
 	e         *Engine
 	uploaders *bounded.Table[address, uploader]
+	weight    weighing
 }
 
 func newExfilWatch(e *Engine) *exfilWatch {
@@ -170,20 +171,21 @@ func (w *exfilWatch) weigh(ev *edgeEvent) {
 		w.learn(k.src, u.net)
 		return
 	}
-	v := &weighing{logOdds: -1}
+	v := w.weight.begin(-1)
 	v.add("upload_bytes", u.net, bound, 1+min(math.Log2(u.net/bound), 3))
 	v.add("out_in_ratio", both.ratio(), w.e.cfg.Exfil.Ratio, 0.5)
 	if odd {
-		v.add("clients_of_service", float64(use.clients), manyClients, 1)
+		v.add("odd_destinations", 1, 0, 1)
 	}
 	if !w.e.inside(k.dst) {
-		v.add("outside", 1, 0, 0.5)
+		v.add("servers_outside", 1, 0, 0.5)
 	}
 	r := report{
 		key:   findingKey{kind: KindExfiltration, host: k.src, peer: k.dst, service: k.service},
 		state: StateFiring, first: ev.edge.first, owner: w, host: k.src, victims: []address{k.dst},
 		proto: k.proto(), port: k.port(), score: v.score(), confidence: sampleConfidence(ev.edge.up.samples),
 		severity: SeverityLow, evidence: v.evidence(), records: int64(ev.edge.up.samples), technique: "T1048",
+		limits: []Limit{{"upload_bytes", bound}},
 	}
 	if habitOf(k) == habitWeb || habitOf(k) == habitAltWeb {
 		r.technique = "T1048.002"

@@ -53,13 +53,17 @@ func newFamiliar(e *Engine) *familiar {
 	return f
 }
 
-// introduce notes a client that talks to a service of a server. Once per edge
-// is enough.
-func (f *familiar) introduce(k contactKey) {
-	client, server := f.e.keys.address(k.src), f.e.keys.address(k.dst)
+// asked notes that a client turned to a service of a server, answered that it
+// got an answer. Once per edge is enough. Only clients that were answered are
+// company: others can be invented.
+func (f *familiar) asked(k contactKey) {
+	f.meet(circleKey{k.src, k.service, false}, f.e.keys.address(k.dst))
+}
+
+func (f *familiar) answered(k contactKey) {
+	client := f.e.keys.address(k.src)
 	f.clients.put(client)
 	f.meet(circleKey{k.dst, k.service, true}, client)
-	f.meet(circleKey{k.src, k.service, false}, server)
 }
 
 func (f *familiar) meet(k circleKey, hash uint64) {
@@ -123,8 +127,8 @@ func (u usage) weigh(v *weighing, site bool) {
 	case u.clients >= manyClients:
 		v.add("clients_of_service", float64(u.clients), manyClients, -4)
 	case u.lonely() && site:
-		v.add("clients_of_service", 1, manyClients, 0.75)
+		v.add("services_used_alone", 1, 0, 0.75)
 	case u.lonely():
-		v.add("clients_of_service", 1, manyClients, 1.5)
+		v.add("services_used_alone", 1, 0, 1.5)
 	}
 }

@@ -63,6 +63,19 @@ type regularity struct {
 	gaps           int
 }
 
+// plausible reports whether enough intervals are near the latest one for a test
+// to be worth its time: those of most clients are not.
+func (y *rhythm) plausible() bool {
+	n := min(int(y.count), rhythmGaps)
+	latest, near := int(y.gaps[(int(y.count)-1)%rhythmGaps]), 0
+	for _, g := range y.gaps[:n] {
+		if d := int(g) - latest; d <= spread && d >= -spread {
+			near++
+		}
+	}
+	return near >= n-2*mostAstray
+}
+
 // judge tests the intervals that are held.
 func (y *rhythm) judge() regularity {
 	n := min(int(y.count), rhythmGaps)
@@ -82,6 +95,9 @@ const (
 	fewestGaps = 6
 	// widest jitter that is a rhythm still: malware offers 50 %.
 	widest = 0.55
+	// spread is, in codes, how far intervals of that jitter are apart at most:
+	// the logarithm of (1 + widest) / (1 - widest).
+	spread = 1785 * gapScale / 1000
 	// clockwork is the jitter below which intervals count as equal: timers
 	// are not better.
 	clockwork = 0.01

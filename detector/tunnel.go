@@ -85,6 +85,7 @@ type domain struct {
 type tunnelWatch struct {
 	e       *Engine
 	domains *bounded.Table[domainKey, domain]
+	weight  weighing
 }
 
 func newTunnelWatch(e *Engine) *tunnelWatch {
@@ -253,7 +254,7 @@ const reportEvery = int64(1e9)
 
 // report weighs and reports a tunnel.
 func (w *tunnelWatch) report(ev *edgeEvent, k domainKey, d *domain, bound float64) {
-	v := &weighing{logOdds: 0}
+	v := w.weight.begin(0)
 	v.add("odd_octets", d.net, bound, min(math.Log2(d.net/bound), 1))
 	if k.scope == scopeSizes {
 		v.add("query_bytes", float64(d.carried), w.e.cfg.Tunnel.Query, 1)
@@ -269,7 +270,7 @@ func (w *tunnelWatch) report(ev *edgeEvent, k domainKey, d *domain, bound float6
 		key:   findingKey{kind: KindDNSTunnel, host: k.client},
 		state: StateFiring, first: d.first, owner: w, host: k.client, victims: []address{ev.key.dst},
 		proto: ev.key.proto(), port: ev.key.port(), score: v.score(), confidence: sampleConfidence(d.odd),
-		evidence: v.evidence(), records: int64(d.odd),
+		evidence: v.evidence(), records: int64(d.odd), limits: []Limit{{"odd_octets", bound}},
 	}
 	if r.score < beaconMedium {
 		r.severity = SeverityLow

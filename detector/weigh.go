@@ -3,10 +3,17 @@ package detector
 import "math"
 
 // weighing adds up what speaks for and against an attack, in log odds, and
-// keeps each piece as evidence.
+// keeps each piece as evidence. It is used again, so that nothing is allocated
+// for what is not found.
 type weighing struct {
 	logOdds float64
 	list    []Evidence
+}
+
+// begin starts with the log odds of what has been decided already.
+func (w *weighing) begin(logOdds float64) *weighing {
+	w.logOdds, w.list = logOdds, w.list[:0]
+	return w
 }
 
 // add weighs a feature's value against what is usual.
