@@ -309,8 +309,10 @@ func (c *Controller) publish(event any) {
 // followTopology hands the switches of the database to everyone who needs
 // them.
 func (c *Controller) followTopology(ctx context.Context) error {
+	var links map[topology.PortID]bool
 	c.db.OnTopology(func(switches map[string]topology.Switch) {
 		c.tracker.SetSwitches(switches)
+		links = c.links(links, switches)
 		if !c.opts.ReadOnly { // else only some bridges may export
 			c.entrance.set(switches, func(sw topology.Switch) bool { return c.cares(sw.Name) && !sw.OVN })
 		}
@@ -320,6 +322,23 @@ func (c *Controller) followTopology(ctx context.Context) error {
 	})
 	<-ctx.Done()
 	return nil
+}
+
+// links tells the detectors which links of ports went up or down since an
+// earlier call, whose result is was.
+func (c *Controller) links(was map[topology.PortID]bool, switches map[string]topology.Switch) map[topology.PortID]bool {
+	now := make(map[topology.PortID]bool, len(was))
+	for _, sw := range switches {
+		for _, p := range sw.Ports {
+			now[p.ID] = p.LinkUp
+			if up, known := was[p.ID]; known && up != p.LinkUp && p.IfIndex != 0 {
+				c.engineMu.Lock()
+				c.engine.Link(flow.Exporter{}, p.IfIndex, p.LinkUp, time.Now().UnixNano())
+				c.engineMu.Unlock()
+			}
+		}
+	}
+	return now
 }
 
 // refreshTemplates asks the switches for their IPFIX templates when records

@@ -39,6 +39,7 @@ type Config struct {
 	Login   LoginConfig
 	Lateral LateralConfig
 	Policy  PolicyConfig
+	Rhythm  RhythmConfig
 	Exfil   ExfilConfig
 	Tunnel  TunnelConfig
 	Model   ModelConfig
@@ -176,7 +177,8 @@ func DefaultConfig() Config {
 		ICMP: FloodConfig{Floor: 1_000, Cap: 5_000, Threshold: 600,
 			Credit: 1, MaxCredit: 2_000, Margin: 1.5, Tau: time.Hour},
 		Login: defaultLogin(), Lateral: defaultLateral(), Policy: defaultPolicy(),
-		Exfil: defaultExfil(), Tunnel: defaultTunnel(),
+		Rhythm: defaultRhythm(),
+		Exfil:  defaultExfil(), Tunnel: defaultTunnel(),
 		Anomaly: defaultAnomaly(),
 		ACK: FloodConfig{Floor: 2_000, Cap: 20_000, Threshold: 800,
 			Credit: 1.5, MaxCredit: 200_000, Margin: 1.5, Tau: time.Hour},
@@ -225,6 +227,7 @@ func (c *Config) Validate() error {
 	check(c.Exfil.valid(), "exfil: want positive bounds that grow from odd to usual to common")
 	check(c.Login.valid(), "login: want positive bounds, and no fewer sessions where sizes are unknown")
 	check(c.Link.valid(), "link: want positive limits, stations and rate")
+	check(c.Rhythm.valid(), "rhythm: want positive bounds and times, at least 8 cycles")
 	check(c.Policy.valid(), "policy: want positive attempts and hosts")
 	check(c.Lateral.valid(), "lateral: want a positive rate, ratio, threshold and hosts")
 	check(c.Anomaly.valid(), "anomaly: want hosts, 2/%d <= alert rate < 1, a positive time to relearn and odds", calibration)

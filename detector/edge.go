@@ -23,6 +23,7 @@ type edge struct {
 	login          loginEdge
 	lateral        lateralEdge
 	policy         policyEdge
+	plant          plantEdge
 	rhythm         rhythm
 	progress       progress
 	upload         upload

@@ -32,6 +32,7 @@ type Engine struct {
 	anomaly   *anomalyWatch
 	sensors   sensors
 	policy    *policyWatch
+	plant     *plantWatch
 	ledger    *ledger
 	keys      keys
 	recent    recent
@@ -59,6 +60,7 @@ func New(cfg Config) (*Engine, error) {
 	e.reflect = newReflectWatch(e)
 	e.ledger = newLedger(e)
 	e.policy = newPolicyWatch(e)
+	e.plant = newPlantWatch(e)
 	e.edges = newEdgeWatch(e)
 	e.familiar = newFamiliar(e)
 	e.windows = newWindowWatch(e)

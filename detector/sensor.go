@@ -41,6 +41,7 @@ func constructors() []func(*Engine) sensor {
 		func(e *Engine) sensor { return newLoginWatch(e) },
 		func(e *Engine) sensor { return newLateralWatch(e) },
 		func(e *Engine) sensor { return e.policy },
+		func(e *Engine) sensor { return e.plant },
 		newLearnedWatch,
 		newPressWatch,
 		func(e *Engine) sensor { return newBeaconWatch(e) },

@@ -1,0 +1,29 @@
+package controller
+
+import (
+	"testing"
+
+	"github.com/platelet-sdn/platelet/detector"
+	"github.com/platelet-sdn/platelet/topology"
+)
+
+func TestFlappingLinkIsFound(t *testing.T) {
+	cfg := detector.DefaultConfig()
+	var found []detector.Finding
+	cfg.Emit = func(f detector.Finding) { found = append(found, f) }
+	engine, err := detector.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &Controller{engine: engine}
+	var was map[topology.PortID]bool
+	for i := range 16 {
+		id := topology.PortID{Switch: "br0", Port: "p7"}
+		was = c.links(was, map[string]topology.Switch{"br0": {Ports: map[string]topology.Port{
+			"p7": {ID: id, IfIndex: 7, LinkUp: i%2 == 0}, "p8": {ID: topology.PortID{Switch: "br0", Port: "p8"}, IfIndex: 8, LinkUp: true},
+		}}})
+	}
+	if len(found) != 1 || found[0].Kind != detector.KindLinkFlap || found[0].InPort != 7 {
+		t.Errorf("%d findings: %+v", len(found), found)
+	}
+}
