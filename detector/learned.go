@@ -9,6 +9,10 @@ import (
 // maxReasons is how many features a learned-threat finding names.
 const maxReasons = 5
 
+// evens is the probability below which a threat is less likely than not: worth a
+// look, no more.
+const evens = 0.5
+
 // ModelConfig says what the supervised classifier scores with.
 type ModelConfig struct {
 	// Active makes findings, Candidate is scored beside it without effect.
@@ -177,9 +181,14 @@ func (w *learnedWatch) report(win *Window, known float64) {
 				Baseline: m.Normal[p.Feature], Contribution: p.LogOdds / sum})
 		}
 	}
+	severity := SeverityMedium
+	if score < evens {
+		severity = SeverityLow
+	}
 	now := w.e.clock.now
 	w.e.ledger.report(&report{
-		key: findingKey{kind: KindLearnedThreat, host: win.addr}, state: StateFiring, first: now - windowLength, owner: w,
+		severity: severity,
+		key:      findingKey{kind: KindLearnedThreat, host: win.addr}, state: StateFiring, first: now - windowLength, owner: w,
 		host: win.addr, score: score, confidence: known, evidence: evidence, records: int64(win.Records),
 	})
 }

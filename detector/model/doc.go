@@ -19,7 +19,7 @@
 //     approximation", Annals of Statistics 29, 2001; leaf weights by Newton's
 //     step as in Chen and Guestrin, "XGBoost", KDD 2016), which see pairs of
 //     features. They are trained anew where a site has labels enough, else
-//     kept.
+//     a few are added.
 //
 // The mean of the two log odds is calibrated by Platt's sigmoid ("Probabilistic
 // outputs for support vector machines", 1999, with the targets of Lin, Lin and

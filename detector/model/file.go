@@ -54,15 +54,6 @@ type Set struct {
 	To        time.Time `json:"to"`
 }
 
-// Anchor is the mean of windows of one set and class: what is known, in short. A
-// later training may refine it, never turn it over.
-type Anchor struct {
-	Set       string    `json:"set"`
-	Malicious bool      `json:"malicious"`
-	Windows   int       `json:"windows"`
-	Values    []float64 `json:"values"`
-}
-
 // Encode returns the file of a model and sets its hash.
 func (m *Model) Encode() ([]byte, error) {
 	if err := m.validate(); err != nil {

@@ -93,8 +93,25 @@ func (t *trainer) leaveOut(p int, part func(*Example) int) []held {
 	return list
 }
 
+// calibrates reports whether what was held out of a site suffices to say anew
+// what a probability is worth; until then the base's word stands.
+func (t *trainer) calibrates(list []held) bool {
+	var hosts [2]map[string]bool
+	var windows [2]int
+	for _, h := range list {
+		if hosts[h.class] == nil {
+			hosts[h.class] = map[string]bool{}
+		}
+		hosts[h.class][t.examples[h.example].Host] = true
+		windows[h.class]++
+	}
+	return min(windows[0], windows[1]) >= calibrateWindows && min(len(hosts[0]), len(hosts[1])) >= calibrateHosts
+}
+
 // threshold is the lowest probability, not below thresholdOdds, that keeps the
-// windows of benign hosts within the budget in every set.
+// windows of benign hosts within the budget in every set. What operators said
+// takes no part, and a base's threshold moves by no more than thresholdStep: an
+// attack that is called benign must not lift it over the next one.
 func (t *trainer) threshold(list []held, c Calibration) float64 {
 	budget := t.o.Budget
 	if budget == 0 {
@@ -102,8 +119,8 @@ func (t *trainer) threshold(list []held, c Calibration) float64 {
 	}
 	benign := make([][]float64, len(t.o.Sets))
 	for _, h := range list {
-		if h.class == 0 {
-			set := t.examples[h.example].Set
+		if e := &t.examples[h.example]; h.class == 0 && !e.Verdict {
+			set := e.Set
 			benign[set] = append(benign[set], c.probability(h.x))
 		}
 	}
@@ -116,7 +133,16 @@ func (t *trainer) threshold(list []held, c Calibration) float64 {
 			limit = max(limit, math.Nextafter(p[len(p)-1-allowed], 2))
 		}
 	}
+	if base := t.o.Base; base != nil {
+		limit = min(max(limit, shift(base.Threshold, 1/thresholdStep)), shift(base.Threshold, thresholdStep))
+	}
 	return min(limit, 1)
+}
+
+// shift multiplies the odds of a probability.
+func shift(p, factor float64) float64 {
+	odds := factor * p / max(1-p, 1e-9)
+	return odds / (1 + odds)
 }
 
 // metrics are those of every set, in their order.

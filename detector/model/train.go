@@ -1,7 +1,6 @@
 package model
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"math"
@@ -83,19 +82,19 @@ const (
 )
 
 const (
-	minClass      = 10  // windows of each class to start from nothing
-	maxRows       = 1e6 // windows of a training
-	setWindows    = 30  // of a set and class that count in the calibration
-	hostWindows   = 30  // a host's windows of one class weigh at most as much
-	maxWeight     = 4   // of a row after balancing
-	passes        = 3
-	folds         = 5
-	treeRows      = 100 // windows of each class to grow trees anew on a site
-	forgetLimit   = 25
-	anchorWeight  = 5
-	maxFlipped    = 0.1 // share of anchors that may change sides
-	thresholdOdds = 10  // the least threshold, in times the odds of the prior
-	anchorWindows = 5   // fewer make no anchor
+	minClass         = 10  // windows of each class to start from nothing
+	maxRows          = 1e6 // windows of a training
+	setWindows       = 30  // of a set and class that count in the calibration
+	hostWindows      = 30  // a host's windows of one class weigh at most as much
+	maxWeight        = 4   // of a row after balancing
+	passes           = 3
+	folds            = 5
+	calibrateWindows = 100 // of each class, and of so many hosts, to calibrate anew on a site
+	calibrateHosts   = 10
+	treeRows         = 100 // windows of each class to grow trees anew on a site
+	forgetLimit      = 25
+	thresholdOdds    = 10 // the least threshold, in times the odds of the prior
+	thresholdStep    = 2  // a training moves the threshold by this factor of its odds at most
 )
 
 // Train fits a model to examples. The same examples, options and seed give the
@@ -110,13 +109,13 @@ func Train(examples []Example, o Options) (*Model, error) {
 	list, kind := t.heldOut()
 	m.Calibration = fitCalibration(list, o.prior(), kind)
 	m.Calibration.Ceiling = o.Ceiling
-	if m.Calibration.Held == "none" && o.Base != nil {
+	if o.Base != nil && !t.calibrates(list) {
 		m.Calibration = o.Base.Calibration
 	}
 	m.Threshold = t.threshold(list, m.Calibration)
 	m.Metrics = t.metrics(list, m)
 	m.Provenance = t.provenance()
-	m.Anchors = t.anchors()
+	m.Anchors = t.anchors(m)
 	m.Normal = t.normal()
 	if err := t.flips(m); err != nil && !o.Force {
 		return nil, err
@@ -207,8 +206,7 @@ func all(n int) []int {
 }
 
 // weigh makes rows of some examples: no host outweighs hostWindows windows, and
-// both classes weigh the same. What the base knows is rehearsed beside them
-// (Robins, Connection Science 7, 1995).
+// both classes weigh the same. What the base knows is rehearsed beside them.
 func (t *trainer) weigh(which []int) []row {
 	type owner struct {
 		host       string
@@ -231,13 +229,7 @@ func (t *trainer) weigh(which []int) []row {
 		w := weight(e) * min(1, hostWindows/sums[owner{e.Host, e.Set, e.class()}])
 		rows = append(rows, row{values: e.Values, label: e.class(), weight: w, example: i})
 	}
-	if t.o.Base != nil {
-		for i := range t.o.Base.Anchors {
-			a := &t.o.Base.Anchors[i]
-			e := Example{Malicious: a.Malicious}
-			rows = append(rows, row{values: a.Values, label: e.class(), weight: anchorWeight, example: -1})
-		}
-	}
+	rows = append(rows, t.rehearse()...)
 	t.level(rows)
 	balance(rows)
 	return rows
@@ -287,7 +279,7 @@ func balance(rows []row) {
 func (t *trainer) fit(rows []row) *Model {
 	m := &Model{Rising: t.rising}
 	if base := t.o.Base; base != nil {
-		m.Bins, m.TreeBias, m.Trees = base.Bins, base.TreeBias, base.Trees
+		m.Bins, m.TreeBias, m.Trees = base.Bins, base.TreeBias, slices.Clone(base.Trees)
 		m.Linear = &linear{Z: slices.Clone(base.Linear.Z), N: slices.Clone(base.Linear.N)}
 		m.Linear.index(m.Bins, m.Rising)
 		m.Linear.forget(forgetLimit)
@@ -307,7 +299,10 @@ func (t *trainer) fit(rows []row) *Model {
 	}
 	m.Linear.settle(m.Bins)
 	if t.o.Base == nil || enough(rows, treeRows) {
-		m.TreeBias, m.Trees = boost(rows, bins, width, m.Rising)
+		m.TreeBias, m.Trees = priorOdds(rows), nil
+		m.boost(rows, bins, newTrees)
+	} else {
+		m.boost(rows, bins, moreTrees)
 	}
 	return m
 }
@@ -363,89 +358,4 @@ func (t *trainer) provenance() Provenance {
 		}
 	}
 	return p
-}
-
-// anchors keeps the base's and adds the medians of this training.
-func (t *trainer) anchors() []Anchor {
-	var list []Anchor
-	if t.o.Base != nil {
-		list = slices.Clone(t.o.Base.Anchors)
-	}
-	type key struct{ set, class int }
-	groups := map[key][]int{}
-	for i := range t.examples {
-		if e := &t.examples[i]; !e.Verdict && (e.Weight == 0 || e.Weight >= 1) {
-			k := key{e.Set, e.class()}
-			groups[k] = append(groups[k], i)
-		}
-	}
-	keys := make([]key, 0, len(groups))
-	for k := range groups {
-		keys = append(keys, k)
-	}
-	slices.SortFunc(keys, func(a, b key) int { return cmp.Or(cmp.Compare(a.set, b.set), cmp.Compare(a.class, b.class)) })
-	for _, k := range keys {
-		if len(groups[k]) < anchorWindows || len(list) == maxAnchors {
-			continue
-		}
-		list = append(list, Anchor{Set: t.o.Sets[k.set].Name, Malicious: k.class == 1, Windows: len(groups[k]),
-			Values: t.median(groups[k])})
-	}
-	return list
-}
-
-// normal is what benign windows have in the middle.
-func (t *trainer) normal() []float64 {
-	var benign []int
-	for i := range t.examples {
-		if !t.examples[i].Malicious {
-			benign = append(benign, i)
-		}
-	}
-	if len(benign) < anchorWindows && t.o.Base != nil {
-		return slices.Clone(t.o.Base.Normal)
-	}
-	return t.median(benign)
-}
-
-// median is taken feature by feature, so that an anchor is nobody's window.
-func (t *trainer) median(which []int) []float64 {
-	out := make([]float64, len(t.o.Schema.Names))
-	column := make([]float64, 0, len(which))
-	for f := range out {
-		column = column[:0]
-		for _, i := range which {
-			if x := t.examples[i].Values[f]; finite(x) {
-				column = append(column, x)
-			}
-		}
-		if len(column) > 0 {
-			slices.Sort(column)
-			out[f] = column[len(column)/2]
-		}
-	}
-	return out
-}
-
-// flips compares what the base said of its anchors with what m says.
-func (t *trainer) flips(m *Model) error {
-	base := t.o.Base
-	if base == nil || len(base.Anchors) == 0 {
-		return nil
-	}
-	var s Scratch
-	flipped, known := 0, 0
-	for _, a := range base.Anchors {
-		if (base.raw(a.Values, &s) > 0) != a.Malicious {
-			continue // it was not known
-		}
-		known++
-		if (m.raw(a.Values, &s) > 0) != a.Malicious {
-			flipped++
-		}
-	}
-	if float64(flipped) > maxFlipped*float64(known) {
-		return fmt.Errorf("%w: %d of %d anchors of model %.12s change sides; look at the labels", ErrFlips, flipped, known, base.Hash())
-	}
-	return nil
 }

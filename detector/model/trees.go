@@ -5,10 +5,12 @@ import "math"
 // Boosting, for a few thousand windows: shallow trees, small steps, leaves that
 // need several labels behind them.
 const (
-	maxTrees     = 64
+	maxTrees     = 128 // of a model
+	newTrees     = 64  // of a training from nothing
+	moreTrees    = 16  // that a training on a site adds
 	shrinkage    = 0.15
 	leafLambda   = 4  // L2 of Newton's step
-	leafWeight   = 4  // least sum of second derivatives of a leaf
+	leafWeight   = 2  // least sum of (bounds of) second derivatives of a leaf
 	minGain      = 1  // least gain of a split
 	treeNodes    = 7  // a complete tree of depth two
 	treeSplits   = 3  // of which may split
@@ -49,46 +51,52 @@ func (t *tree) walk(bins []int8, step func(feature int, change float64)) float64
 
 // booster trains trees on rows whose bins are laid out flat.
 type booster struct {
-	rows     []row
-	bins     []int8 // len(rows) times width
-	width    int
-	score    []float64 // log odds so far
-	g, h     []float64 // first and second derivatives of the loss
-	node     []int8    // where each row is in the tree under construction
-	hist     [][maxBins + 1][2]float64
-	features int
-	rising   []bool             // features whose splits must not lower the value to the right
-	low      [treeNodes]float64 // bounds of the nodes' values, from rising splits above
-	high     [treeNodes]float64
+	rows   []row
+	bins   []int8 // len(rows) times width
+	width  int
+	score  []float64 // log odds so far
+	g, h   []float64 // first and second derivatives of the loss
+	node   []int8    // where each row is in the tree under construction
+	hist   [][maxBins + 1][2]float64
+	rising []bool             // features whose splits must not lower the value to the right
+	low    [treeNodes]float64 // bounds of the nodes' values, from rising splits above
+	high   [treeNodes]float64
 }
 
-// boost returns the intercept and the trees that fit rows.
-func boost(rows []row, bins []int8, features int, rising []int) (bias float64, trees []tree) {
-	b := &booster{rows: rows, bins: bins, width: features, features: features,
-		score: make([]float64, len(rows)), g: make([]float64, len(rows)), h: make([]float64, len(rows)),
-		node: make([]int8, len(rows)), hist: make([][maxBins + 1][2]float64, features), rising: make([]bool, features)}
-	for _, f := range rising {
+// boost adds trees to a model, as many as rounds allow, until rows are fitted.
+func (m *Model) boost(rows []row, bins []int8, rounds int) {
+	width := len(m.Bins)
+	b := &booster{rows: rows, bins: bins, width: width, score: make([]float64, len(rows)),
+		g: make([]float64, len(rows)), h: make([]float64, len(rows)), node: make([]int8, len(rows)),
+		hist: make([][maxBins + 1][2]float64, width), rising: make([]bool, width)}
+	for _, f := range m.Rising {
 		b.rising[f] = true
 	}
-	var sum [2]float64
 	for i := range rows {
-		sum[rows[i].class()] += rows[i].weight
+		b.score[i] = m.TreeBias
+		for k := range m.Trees {
+			b.score[i] += m.Trees[k].walk(bins[i*width:(i+1)*width], nil)
+		}
 	}
-	if sum[0] == 0 || sum[1] == 0 {
-		return 0, nil
-	}
-	bias = math.Log(sum[1] / sum[0])
-	for i := range b.score {
-		b.score[i] = bias
-	}
-	for range maxTrees {
+	for range min(rounds, maxTrees-len(m.Trees)) {
 		t, ok := b.grow()
 		if !ok {
-			break
+			return
 		}
-		trees = append(trees, t)
+		m.Trees = append(m.Trees, t)
 	}
-	return bias, trees
+}
+
+// priorOdds is the log odds of the malicious weight in rows.
+func priorOdds(rows []row) float64 {
+	var sum [2]float64
+	for i := range rows {
+		sum[rows[i].label] += rows[i].weight
+	}
+	if sum[0] == 0 || sum[1] == 0 {
+		return 0
+	}
+	return math.Log(sum[1] / sum[0])
 }
 
 // grow fits one tree to what the earlier ones left, and adds it to the scores.
@@ -99,7 +107,10 @@ func (b *booster) grow() (tree, bool) {
 		p := sigmoid(b.score[i])
 		y := float64(b.rows[i].class())
 		b.g[i] = b.rows[i].weight * (p - y)
-		b.h[i] = b.rows[i].weight * max(p*(1-p), 1e-6)
+		// The bound of the second derivative instead of itself (Böhning and
+		// Lindsay, 1988): what a model is sure of, and wrong about, can be
+		// unlearned.
+		b.h[i] = b.rows[i].weight / 4
 		b.node[i] = 0
 		g, h = g+b.g[i], h+b.h[i]
 	}
@@ -144,7 +155,7 @@ func (b *booster) split(t *tree, n int) {
 	b.histogram(n)
 	best, feature, bin := float64(minGain), noSplit, 0
 	var left, right [2]float64
-	for f := range b.features {
+	for f := range b.width {
 		var total, low [2]float64
 		for _, x := range b.hist[f] {
 			total[0], total[1] = total[0]+x[0], total[1]+x[1]
