@@ -166,9 +166,12 @@ func (w *plantWatch) learn(ev *edgeEvent, sampled bool) {
 		off := math.Log(max(gap, 1) / float64(x.period))
 		step := min(max(off, -0.5), 0.5)
 		x.period *= float32(math.Exp(step / float64(min(x.n, 16))))
-		x.jitter += (float32(min(math.Abs(off), 2)) - x.jitter) / float32(min(x.n, 32))
+		x.jitter += (float32(min(math.Abs(off), 2)) - x.jitter) / float32(min(x.n, plantRecent))
 	}
 	c := &w.e.cfg.Rhythm
+	if !sampled && x.n >= plantRecent && float64(x.jitter) > c.Jitter {
+		x.since = ev.now // a burst that is regular is no rhythm that was kept
+	}
 	if x.n < c.Cycles || ev.now-x.since < int64(c.Learn) {
 		return
 	}
@@ -177,6 +180,9 @@ func (w *plantWatch) learn(ev *edgeEvent, sampled bool) {
 	}
 	w.expect(ev)
 }
+
+// plantRecent is over how many intervals regularity is averaged.
+const plantRecent = 32
 
 // expect begins to follow a pair whose rhythm is known.
 func (w *plantWatch) expect(ev *edgeEvent) {
