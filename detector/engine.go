@@ -357,6 +357,7 @@ func (e *Engine) data(r *flow.Record, src, dst address) (flooding bool) {
 	if r.TCPFlags&flow.ACK == 0 || r.TCPFlags&flow.RST != 0 {
 		return false
 	}
+	e.scan.acknowledged(r, src, dst)
 	if _, h := e.source(r, src); h != nil {
 		e.prove(h, r)
 	}

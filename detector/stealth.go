@@ -73,6 +73,31 @@ func (w *scanWatch) finished(r *flow.Record, src, dst address) {
 		w.closed(k)
 		return
 	}
+	w.strayed(r, k)
+}
+
+// acknowledged handles a bare ACK in a capture of all packets, such as those of an
+// ACK or window scan; in between, the other side's data shows that there is a
+// conversation.
+func (w *scanWatch) acknowledged(r *flow.Record, src, dst address) {
+	if r.Source != flow.SourcePacket || r.Rate > 1 {
+		return
+	}
+	if _, c := w.contacts.Find(contactKeyOf(dst, src, r.SrcPort, r.Proto)); c != nil {
+		if c.state == stray {
+			c.state = succeeded // without credit: who began is not known
+		}
+		return
+	}
+	k := contactKeyOf(src, dst, r.DstPort, r.Proto)
+	if _, c := w.contacts.Find(k); c == nil && r.TCPFlags == flow.ACK {
+		w.strayed(r, k)
+	}
+}
+
+// strayed notes a segment of a conversation that nobody saw begin.
+func (w *scanWatch) strayed(r *flow.Record, k contactKey) {
+	src, dst := k.src, k.dst
 	if r.Rate > 1 || r.DstPort >= r.SrcPort || r.Proto != flow.ProtoTCP || src == dst || !dst.unicast() || group(r.DstMAC) {
 		return
 	}

@@ -43,6 +43,32 @@ func TestStealthScans(t *testing.T) {
 	}
 }
 
+// An ACK scan in a capture of all packets, and connections whose begin it missed.
+func TestACKScan(t *testing.T) {
+	s := newSim(t)
+	ack := func(from, to int, sport, dport uint16) flow.Record {
+		r := tcp(hostAddr(from), sport, hostAddr(to), dport, flow.SignalNone)
+		r.Source, r.TCPFlags = flow.SourcePacket, flow.ACK
+		return r
+	}
+	for i := range 200 {
+		r := ack(1, 2, 50_000, uint16(i+1))
+		s.at(int64(i)*ms, r)
+		s.at(int64(i)*ms+ms/5, answer(r, flow.SignalRefuse))
+
+		honest := ack(3, 4, uint16(40_000+i), uint16(100+i))
+		s.at(int64(i)*ms, honest)
+		data := answer(honest, flow.SignalNone)
+		data.TCPFlags = flow.ACK | flow.PSH
+		s.at(int64(i)*ms+ms/5, data)
+		s.at(int64(i)*ms+ms/2, answer(honest, flow.SignalRefuse))
+	}
+	s.run(5 * sec)
+	if f := s.only(KindPortScan); f.Host != hostAddr(1) || f.Time-t0 > 4*ms {
+		t.Errorf("after %d us: %+v", (f.Time-t0)/1000, f)
+	}
+}
+
 // What no honest stack sends is not excused by a busy past.
 func TestStealthScanOfBusyHost(t *testing.T) {
 	s := newSim(t)
