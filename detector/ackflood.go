@@ -1,6 +1,8 @@
 package detector
 
 import (
+	"math"
+
 	"github.com/platelet-sdn/platelet/detector/bounded"
 	"github.com/platelet-sdn/platelet/flowcollector/flow"
 )
@@ -96,11 +98,19 @@ func (w *floodWatch) reset(r *flow.Record, src, dst address) {
 		return
 	}
 	k, side := sessionKeyOf(r, src, dst)
-	if _, x := w.sessions.table.Find(k); x != nil && x.reset == 0 && x.sides&side == 0 {
+	_, x := w.sessions.table.Find(k)
+	if x != nil && x.reset == 0 && x.sides&side == 0 {
 		x.reset = w.e.clock.now
 	}
-	if _, h := w.e.hosts.Find(src); h != nil { // it speaks, if only to refuse
-		h.seen = w.e.clock.now
+	_, h := w.e.hosts.Find(src)
+	if h == nil {
+		return
+	}
+	h.seen = w.e.clock.now // it speaks, if only to refuse
+	// What a SYN flood from a real address is accepted for, its own kernel
+	// resets, having asked for nothing.
+	if x != nil && x.known && x.sides == 3&^side && h.aborts < math.MaxUint8 {
+		h.aborts++
 	}
 }
 

@@ -360,7 +360,9 @@ func (e *Engine) data(r *flow.Record, src, dst address) (flooding bool) {
 	e.scan.acknowledged(r, src, dst)
 	if _, h := e.source(r, src); h != nil {
 		e.prove(h, r)
+		h.aborts = 0
 	}
+	e.flood.sampled(r)
 	// An aggregated flow that holds a whole conversation does not say who
 	// opened it: whoever uses the higher port.
 	if r.Source == flow.SourceIPFIX && r.TCPFlags&flow.SYN != 0 && r.SrcPort > r.DstPort {

@@ -89,6 +89,7 @@ type cell struct {
 	fires          bool
 	seen           int64 // when the finding was last refreshed
 	unreachable    int64 // when the victim last said that nobody listens
+	ended          int64 // when its latest finding was resolved
 }
 
 const (
@@ -100,6 +101,10 @@ type floodWatch struct {
 	e        *Engine
 	cells    *bounded.Table[cellKey, cell]
 	sessions sessions
+	// segments is when one that neither opens nor ends was last seen,
+	// segmentRate how many it stood for.
+	segments    int64
+	segmentRate float64
 }
 
 func newFloodWatch(e *Engine) *floodWatch {
@@ -208,7 +213,27 @@ func (w *floodWatch) trusted(h *host) bool {
 	if w.e.clock.now-w.e.clock.start < int64(w.e.cfg.WarmUp) {
 		return true
 	}
-	return h != nil && (h.proven || h.firing > 0)
+	return h != nil && (h.proven && !w.aborting(h) || h.firing > 0)
+}
+
+// A real client may reset connections as soon as they are accepted: how many in
+// a row, without one of its other segments having been seen. With three of them
+// in each, one client in a billion does abortsPerRate for every packet that a
+// sample stands for by chance.
+const (
+	abortsMost    = 64
+	abortsPerRate = 6.4
+)
+
+// sampled notes that segments that neither open nor end are seen, and how
+// many each stands for.
+func (w *floodWatch) sampled(r *flow.Record) { w.segments, w.segmentRate = w.e.clock.now, r.Rate }
+
+// aborting reports whether a host opens connections for nothing. Where few
+// segments or none are seen it cannot be told.
+func (w *floodWatch) aborting(h *host) bool {
+	need := max(abortsMost, abortsPerRate*w.segmentRate)
+	return need < math.MaxUint8 && float64(h.aborts) >= need && w.segments != 0 && w.e.clock.now-w.segments < int64(time.Second)
 }
 
 // packets counts UDP or ICMP towards dst.

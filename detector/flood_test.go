@@ -285,3 +285,56 @@ func TestThinnedScanPersists(t *testing.T) {
 		t.Errorf("long after its end: %v", f[0].Kind)
 	}
 }
+
+// The same from a host that is known, where samples show that it says nothing
+// in the connections that it is given. One that does, and resets them in the
+// end, is busy.
+func TestSYNFloodOfAborts(t *testing.T) {
+	const rate = 2000 // far below what a busy client may do
+	for _, c := range []struct {
+		busy     bool
+		sampling float64
+	}{{false, 10}, {true, 10}, {false, 1000}} { // the last cannot be told
+		s, rng := newSim(t).warm(), random(t)
+		s.connection(0, syn(hostAddr(1), hostAddr(3), 80), ms, 5*ms)
+		s.conversation(rng, 0, 5*sec, hostAddr(4), 5000, hostAddr(2), 80, c.sampling, 100*ms/int64(c.sampling), 80) // others
+		for i := range rate * 3 {
+			at := 100*ms + int64(i)*sec/rate
+			r := syn(hostAddr(1), hostAddr(2), 80)
+			r.SrcPort = uint16(i)
+			s.at(at, r)
+			a := answer(r, flow.SignalAccept)
+			s.at(at+ms/10, a)
+			for n := range int64(3) {
+				if c.busy {
+					s.sampled(rng, at+ms/5+n*ms/10, segment(hostAddr(1), uint16(i), hostAddr(2), 80, c.sampling))
+				}
+			}
+			s.at(at+ms, tcp(hostAddr(1), uint16(i), hostAddr(2), 80, flow.SignalRefuse))
+		}
+		s.run(5 * sec)
+		if c.busy || c.sampling > 40 {
+			s.quiet()
+		} else if f := s.only(KindSYNFlood); f.Host != hostAddr(1) {
+			t.Errorf("finding of %v", f.Host)
+		}
+	}
+}
+
+// A flood in pulses is one flood: after the second the next is waited for.
+func TestPulses(t *testing.T) {
+	s := newSim(t)
+	for pulse := range int64(6) {
+		for i := range int64(5000) {
+			s.at(pulse*60*sec+i*ms/100, udp(hostAddr(1), uint16(i), hostAddr(2), 9, 1))
+		}
+	}
+	s.run(400 * sec)
+	if list := s.fired(); len(list) != 2 {
+		t.Errorf("%d findings, want one of the first pulse and one of the rest", len(list))
+	}
+	s.run(1200 * sec)
+	if len(s.e.Active()) != 0 {
+		t.Error("it fires for ever")
+	}
+}

@@ -37,6 +37,9 @@ func (w *floodWatch) report(x *cell, lvl level, r *flow.Record, victim address, 
 	if a == nil {
 		return
 	}
+	if changed && x.ended != 0 { // it comes in pulses: the next is waited for
+		a.pace = max(a.pace, float64(now-x.ended))
+	}
 	w.describe(a, x, t, fc, now)
 	x.fires = x.fires || a.finding.State == StateFiring
 	if !changed {
@@ -153,7 +156,7 @@ func (w *floodWatch) resolved(k findingKey) {
 	for source := flow.SourcePacket; source <= flow.SourceLog; source++ {
 		rest := uint64(k.inPort)<<32 | uint64(k.exporter)<<16 | uint64(c)<<8 | uint64(source)
 		if _, x := w.cells.Find(cellKey{k.host, rest}); x != nil {
-			x.fires = false
+			x.fires, x.ended = false, w.e.clock.now
 		}
 	}
 }

@@ -42,6 +42,9 @@ type host struct {
 	unanswered uint16
 	recent     [4]uint32 // slots of its latest contacts, plus 1
 	next       uint8
+	// aborts counts connections that it reset as soon as they were accepted,
+	// since it last sent anything else in one.
+	aborts uint8
 }
 
 // worth orders hosts for eviction: those with evidence, those that are real,
