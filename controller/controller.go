@@ -59,8 +59,9 @@ type Controller struct {
 	learning  *learning.Site // nil when the classifier is off
 	collector *flowcollector.Collector
 
-	engineMu sync.Mutex // the engine belongs to one thread at a time
-	engine   *detector.Engine
+	engineMu   sync.Mutex // the engine belongs to one thread at a time
+	engine     *detector.Engine
+	experience *experience
 
 	ended struct { // findings that are over, for listings
 		sync.Mutex
@@ -93,6 +94,7 @@ func New(cfg config.File, opts Options) (*Controller, error) {
 	dc.Emit = c.finding
 	dc.Edge = c.edge
 	dc.Link.Trunk = c.trunk
+	dc.Anomaly.Announce = (&notices{log: opts.Log, publish: c.publish}).tell
 	if cfg.Detection.Learned && cfg.State.Dir != "" {
 		c.learning = learning.NewSite(cfg.State.Dir, c.replaceModels, opts.Log)
 		dc.Model.Scored = c.learning.Window
@@ -156,7 +158,8 @@ func (c *Controller) runParts(ctx context.Context, state *bus.Bus) error {
 	return err
 }
 
-// open makes what needs the state: decisions and templates of earlier runs.
+// open makes what needs the state: decisions, templates and baselines of earlier
+// runs.
 func (c *Controller) open(ctx context.Context, state *bus.Bus) error {
 	decisions, err := state.Bucket(ctx, "decisions")
 	if err != nil {
@@ -164,6 +167,14 @@ func (c *Controller) open(ctx context.Context, state *bus.Bus) error {
 	}
 	templates, err := state.Bucket(ctx, "templates")
 	if err != nil {
+		return err
+	}
+	learned, err := state.Large(ctx, "learned")
+	if err != nil {
+		return err
+	}
+	c.experience = &experience{c.log, learned, c.engine, &c.engineMu}
+	if err := c.experience.load(ctx); err != nil {
 		return err
 	}
 	if c.fleet.instance, err = identify(ctx, state); err != nil {
@@ -194,6 +205,7 @@ func (c *Controller) parts() []func(context.Context) error {
 		api.NewServer(c.cfg.API.Socket, c, c.hub).Run,
 		c.followTopology,
 		c.offerAgain,
+		c.experience.run,
 	}
 	if c.learning != nil {
 		parts = append(parts, c.learning.Run)

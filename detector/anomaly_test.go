@@ -29,7 +29,7 @@ type member struct {
 	port uint32
 }
 
-func newFleet(t testing.TB, clients, servers, devices int) *fleet {
+func newFleet(t testing.TB, clients, servers, devices int, change ...func(*Config)) *fleet {
 	t.Helper()
 	f := &fleet{t: t, r: rand.New(rand.NewPCG(11, 12)), now: t0}
 	cfg := DefaultConfig()
@@ -42,6 +42,9 @@ func newFleet(t testing.TB, clients, servers, devices int) *fleet {
 		if x.State == StateFiring {
 			f.fired = append(f.fired, x)
 		}
+	}
+	for _, c := range change {
+		c(&cfg)
 	}
 	e, err := New(cfg)
 	if err != nil {
@@ -144,8 +147,8 @@ func (f *fleet) minutes(n int, change func(minute int, m *member, v *[NumFeature
 }
 
 // learned is a fleet that has learned enough to judge, after a few days.
-func learned(t testing.TB) *fleet {
-	f := newFleet(t, 24, 12, 12)
+func learned(t testing.TB, change ...func(*Config)) *fleet {
+	f := newFleet(t, 24, 12, 12, change...)
 	f.minutes(48*60, nil)
 	if !f.e.anomaly.ready {
 		t.Fatalf("not ready after a day: %+v", f.e.Stats())

@@ -20,7 +20,7 @@ const (
 	learnedVersion = 1
 	// learnedHosts is how many baselines are written, those with the most
 	// history.
-	learnedHosts = 4096
+	learnedHosts = 1 << 14
 	// maxLearned bounds what is read.
 	maxLearned = 16 << 20
 )
@@ -71,15 +71,34 @@ type learnedHost struct {
 	Told                    bool
 }
 
-// ExportLearned writes what the unsupervised models know of the network:
-// baselines, models and their calibration. It holds the keys of their sketches,
-// so it is a secret.
-func (e *Engine) ExportLearned() ([]byte, error) {
-	body, err := e.anomaly.export()
+// Learned is a copy of what the unsupervised models know of the network:
+// baselines, models and their calibration. It is apart from the engine, which
+// may go on while it is written. It holds the keys of the models' sketches, so it
+// is a secret.
+type Learned struct {
+	meaning [sha256.Size]byte
+	shared  learnedShared
+	hosts   []learnedHost
+	models  [][]byte
+}
+
+// Learned copies what was learned. It is quick (see BenchmarkLearned); MarshalBinary of
+// the copy is not, and needs no engine.
+func (e *Engine) Learned() (*Learned, error) {
+	l, err := e.anomaly.learned()
+	if err != nil {
+		return nil, fmt.Errorf("detector: copying what was learned: %w", err)
+	}
+	return l, nil
+}
+
+// MarshalBinary writes what ImportLearned reads.
+func (l *Learned) MarshalBinary() ([]byte, error) {
+	body, err := l.body()
 	if err != nil {
 		return nil, fmt.Errorf("detector: writing what was learned: %w", err)
 	}
-	h := learnedHeader{Version: learnedVersion, Features: e.anomaly.meaning(), Sum: sha256.Sum256(body)}
+	h := learnedHeader{Version: learnedVersion, Features: l.meaning, Sum: sha256.Sum256(body)}
 	copy(h.Magic[:], learnedMagic)
 	b, err := binary.Append(make([]byte, 0, len(body)+128), binary.LittleEndian, &h)
 	if err != nil {
@@ -88,7 +107,7 @@ func (e *Engine) ExportLearned() ([]byte, error) {
 	return append(b, body...), nil
 }
 
-// ImportLearned restores what ExportLearned wrote, in place of what this engine
+// ImportLearned restores what Learned.MarshalBinary wrote, in place of what this engine
 // has learned. Anything else is refused with ErrLearned and changes nothing.
 func (e *Engine) ImportLearned(b []byte) error {
 	if len(b) > maxLearned {
@@ -138,30 +157,37 @@ type codec interface {
 	encoding.BinaryUnmarshaler
 }
 
-func (w *anomalyWatch) export() ([]byte, error) {
-	hosts := w.veterans()
-	shared := learnedShared{Minutes: w.minutes, Ready: w.ready, Key: w.key, Hosts: uint32(len(hosts))}
+func (w *anomalyWatch) learned() (*Learned, error) {
+	l := &Learned{meaning: w.meaning(), hosts: w.veterans()}
+	l.shared = learnedShared{Minutes: w.minutes, Ready: w.ready, Key: w.key, Hosts: uint32(len(l.hosts))}
 	if w.e.clock.start != 0 {
-		shared.Minutes = w.minute(w.e.clock.now)
+		l.shared.Minutes = w.minute(w.e.clock.now)
 	}
 	for i, d := range w.day {
-		shared.Day[i].Mean, shared.Day[i].Windows = d.mean, int64(d.windows)
+		l.shared.Day[i].Mean, l.shared.Day[i].Windows = d.mean, int64(d.windows)
 	}
 	for i := range w.roles {
-		w.roles[i].export(&shared.Roles[i])
-	}
-	b, err := binary.Append(nil, binary.LittleEndian, &shared)
-	for i := range hosts {
-		if err == nil {
-			b, err = binary.Append(b, binary.LittleEndian, &hosts[i])
-		}
+		w.roles[i].export(&l.shared.Roles[i])
 	}
 	for _, c := range w.codecs() {
+		part, err := c.MarshalBinary()
 		if err != nil {
 			return nil, err
 		}
-		var part []byte
-		part, err = c.MarshalBinary()
+		l.models = append(l.models, part)
+	}
+	return l, nil
+}
+
+// body is all that follows the header.
+func (l *Learned) body() ([]byte, error) {
+	b, err := binary.Append(nil, binary.LittleEndian, &l.shared)
+	for i := range l.hosts {
+		if err == nil {
+			b, err = binary.Append(b, binary.LittleEndian, &l.hosts[i])
+		}
+	}
+	for _, part := range l.models {
 		b = binary.LittleEndian.AppendUint32(b, uint32(len(part)))
 		b = append(b, part...)
 	}
@@ -170,20 +196,26 @@ func (w *anomalyWatch) export() ([]byte, error) {
 
 // veterans are the hosts with the most history.
 func (w *anomalyWatch) veterans() []learnedHost {
-	var list []learnedHost
-	for i := range uint32(w.hosts.Cap()) {
-		a, ok := w.hosts.Key(i)
-		b := w.hosts.At(i)
-		if !ok || b.windows == 0 {
-			continue
+	type veteran struct {
+		windows, slot uint32
+		address       address
+	}
+	all := make([]veteran, 0, w.hosts.Len())
+	for i, a := range w.hosts.All() {
+		if n := w.hosts.At(i).windows; n > 0 {
+			all = append(all, veteran{n, i, a})
 		}
-		list = append(list, learnedHost{a.hi, a.lo, b.location, b.spread, b.shift, b.seen, b.raised, b.voted,
+	}
+	slices.SortFunc(all, func(a, b veteran) int {
+		return cmp.Or(cmp.Compare(b.windows, a.windows), cmp.Compare(a.address.hi, b.address.hi), cmp.Compare(a.address.lo, b.address.lo))
+	})
+	list := make([]learnedHost, 0, min(len(all), learnedHosts))
+	for _, v := range all[:cap(list)] {
+		b := w.hosts.At(v.slot)
+		list = append(list, learnedHost{v.address.hi, v.address.lo, b.location, b.spread, b.shift, b.seen, b.raised, b.voted,
 			b.windows, uint8(b.role), uint8(b.wanted), b.told})
 	}
-	slices.SortFunc(list, func(a, b learnedHost) int {
-		return cmp.Or(cmp.Compare(b.Windows, a.Windows), cmp.Compare(a.Hi, b.Hi), cmp.Compare(a.Lo, b.Lo))
-	})
-	return list[:min(len(list), learnedHosts)]
+	return list
 }
 
 func (p *population) export(to *learnedRole) {

@@ -28,7 +28,11 @@ func (f *fleet) resume(t testing.TB, learned []byte) *fleet {
 
 func (f *fleet) export() []byte {
 	f.t.Helper()
-	b, err := f.e.ExportLearned()
+	l, err := f.e.Learned()
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	b, err := l.MarshalBinary()
 	if err != nil {
 		f.t.Fatal(err)
 	}
@@ -60,7 +64,11 @@ func TestDamagedStateIsRefused(t *testing.T) {
 func FuzzRestoreLearned(f *testing.F) {
 	small := newFleet(f, 1, 0, 0)
 	small.minutes(62, nil)
-	body, err := small.e.anomaly.export()
+	l, err := small.e.Learned()
+	if err != nil {
+		f.Fatal(err)
+	}
+	body, err := l.body()
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -30,21 +30,19 @@ func (w *plantWatch) expire(now int64) int64 {
 // network, or what tells of it, and no device.
 func (w *plantWatch) look(now int64) {
 	overdue := 0
-	for i := range uint32(w.beats.Cap()) {
-		if _, ok := w.beats.Key(i); ok {
-			b := w.beats.At(i)
-			b.overdue = w.late(b, now)
-			if b.overdue {
-				overdue++
-			}
+	for i := range w.beats.All() {
+		b := w.beats.At(i)
+		b.overdue = w.late(b, now)
+		if b.overdue {
+			overdue++
 		}
 	}
 	if overdue == 0 || overdue > 1 && 2*overdue > w.beats.Len() {
 		return
 	}
-	for i := range uint32(w.beats.Cap()) {
-		if k, ok := w.beats.Key(i); ok && w.beats.At(i).overdue {
-			w.missing(k, w.beats.At(i), now)
+	for i, k := range w.beats.All() {
+		if b := w.beats.At(i); b.overdue {
+			w.missing(k, b, now)
 		}
 	}
 }

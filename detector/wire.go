@@ -64,6 +64,17 @@ func (f Finding) MarshalJSON() ([]byte, error) {
 	return json.Marshal(w)
 }
 
+// MarshalJSON gives the form that events carry.
+func (n Notice) MarshalJSON() ([]byte, error) {
+	return json.Marshal(struct {
+		Type  string   `json:"type"`
+		Time  string   `json:"time"`
+		State Learning `json:"state"`
+		Host  string   `json:"host"` // empty: all hosts
+		Why   string   `json:"why"`
+	}{"learning", stamp(n.Time), n.What, text(n.Host), n.Why})
+}
+
 func stamp(ns int64) string { return time.Unix(0, ns).UTC().Format(time.RFC3339Nano) }
 
 func text(a netip.Addr) string {

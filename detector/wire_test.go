@@ -39,6 +39,17 @@ func TestUnknownHostIsEmpty(t *testing.T) {
 	}
 }
 
+func TestNoticeOnTheWire(t *testing.T) {
+	for want, n := range map[string]Notice{
+		`{"type":"learning","time":"2023-11-14T22:13:20Z","state":"paused","host":"10.0.0.1","why":"w"}`: {t0, hostAddr(1), LearningPaused, "w"},
+		`{"type":"learning","time":"2023-11-14T22:13:20Z","state":"ready","host":"","why":"w"}`:          {t0, netip.Addr{}, LearningReady, "w"},
+	} {
+		if b, err := json.Marshal(n); err != nil || string(b) != want {
+			t.Errorf("%s, %v; want %s", b, err, want)
+		}
+	}
+}
+
 func TestSameRecordsSameFindings(t *testing.T) {
 	tell := func() []string {
 		s := newSim(t).warm()

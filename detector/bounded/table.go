@@ -9,6 +9,7 @@ package bounded
 
 import (
 	"hash/maphash"
+	"iter"
 	"math/bits"
 )
 
@@ -179,6 +180,19 @@ func (t *Table[K, V]) At(i uint32) *V { return &t.slots[i].value }
 func (t *Table[K, V]) Key(i uint32) (K, bool) {
 	s := &t.slots[i]
 	return s.key, s.home != 0
+}
+
+// All yields the slots that are taken and their keys, in the order of slots. It
+// looks at no more slots than were ever taken at once. The entry that was yielded
+// may be deleted meanwhile, nothing may be inserted.
+func (t *Table[K, V]) All() iter.Seq2[uint32, K] {
+	return func(yield func(uint32, K) bool) {
+		for i := range t.used {
+			if s := &t.slots[i]; s.home != 0 && !yield(i, s.key) {
+				return
+			}
+		}
+	}
 }
 
 // Delete removes the entry in a slot.

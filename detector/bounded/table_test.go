@@ -1,6 +1,7 @@
 package bounded
 
 import (
+	"maps"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -40,6 +41,13 @@ func TestAgreesWithMap(t *testing.T) {
 			}
 			if table.Len() != len(oracle) {
 				t.Fatalf("Len = %d, oracle %d", table.Len(), len(oracle))
+			}
+			found := map[uint64]int64{}
+			for i, k := range table.All() {
+				found[k] = table.At(i).data
+			}
+			if !maps.Equal(found, oracle) {
+				t.Fatalf("All gives %v, oracle %v", found, oracle)
 			}
 		}
 	})

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -131,7 +132,7 @@ func brakeCommand() *cobra.Command {
 
 func watchCommand() *cobra.Command {
 	var c clientFlags
-	cmd := &cobra.Command{Use: "watch", Short: "Print findings and decisions as they change", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+	cmd := &cobra.Command{Use: "watch", Short: "Print findings, decisions and what is learned as they change", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
 		out := cmd.OutOrStdout()
 		err := c.client().Events(cmd.Context(), nil, func(line []byte) error {
 			if c.output == "json" {
@@ -230,9 +231,12 @@ func eventText(out io.Writer, line []byte) error {
 	}
 	at := e.Time.Local().Format("15:04:05.000")
 	var err error
-	if e.Type == "finding" {
+	switch e.Type {
+	case "finding":
 		_, err = fmt.Fprintf(out, "%s %-9s %s %s %s\n", at, e.State, e.ID, e.Kind, e.Host)
-	} else {
+	case "learning":
+		_, err = fmt.Fprintf(out, "%s %-9s %s: %s\n", at, e.State, cmp.Or(e.Host, "all hosts"), e.Why)
+	default:
 		_, err = fmt.Fprintf(out, "%s %-9s %s %s %s: %s\n", at, e.State, e.ID, e.Action, e.Target, e.Why)
 	}
 	return err
