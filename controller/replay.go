@@ -136,7 +136,7 @@ func (r *replayRun) tell(f detector.Finding) {
 }
 
 func (r *replayRun) propose(f detector.Finding) {
-	d, ok := response.Propose(r.cfg, f)
+	d, ok := response.Propose(r.cfg, f, response.Circumstances{Now: time.Unix(0, f.Time)})
 	if !ok {
 		return
 	}

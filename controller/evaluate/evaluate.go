@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/platelet-sdn/platelet/controller/response"
 	"github.com/platelet-sdn/platelet/detector"
@@ -232,7 +233,7 @@ func (o *Options) alarm(f detector.Finding) alarm {
 			a.host.MAC = f.HostMAC
 		}
 	}
-	if d, ok := response.Propose(o.Response, f); ok {
+	if d, ok := response.Propose(o.Response, f, response.Circumstances{Now: time.Unix(0, f.Time)}); ok {
 		_, protected := o.Response.Protected.Covers(d.Target.Host)
 		a.contains, a.target = !protected, d.Target
 	}

@@ -3,6 +3,7 @@ package response
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/platelet-sdn/platelet/detector"
@@ -12,6 +13,8 @@ import (
 // Config is what the operator allows.
 type Config struct {
 	Mode Mode
+	// Playbooks choose the action; without them it is that of the kind.
+	Playbooks Planner
 	// Actions by kind of finding; a kind that is not listed raises an alert.
 	Actions map[detector.Kind]Action
 	// Protected addresses are never contained.
@@ -95,9 +98,7 @@ func (c Config) Validate() error {
 		return fmt.Errorf("mode %q: want observe, advise or autonomous", c.Mode)
 	}
 	for k, a := range c.Actions {
-		switch a {
-		case ActionObserve, ActionAlert, ActionRateLimit, ActionQuarantine:
-		default:
+		if !slices.Contains(Ladder(), a) {
 			return fmt.Errorf("action %q for %s: want observe, alert, rate-limit or quarantine", a, k)
 		}
 	}

@@ -51,7 +51,7 @@ func (m *Manager) reconsider(ctx context.Context, now time.Time) {
 
 // decide takes a firing finding up the ladder, through the guards.
 func (m *Manager) decide(ctx context.Context, f detector.Finding, now time.Time) {
-	d, ok := Propose(m.cfg, f)
+	d, ok := Propose(m.cfg, f, Circumstances{Now: now, Tags: Tags(m.where.Snapshot(), f)})
 	if !ok {
 		return
 	}
@@ -80,10 +80,10 @@ func (m *Manager) decide(ctx context.Context, f detector.Finding, now time.Time)
 		d.State, d.Ended = StateRefused, now
 		m.change(ctx, &d, func(*Decision) {})
 		m.log.WithFields(logrus.Fields{"decision": d.ID, "target": d.Target.String(), "why": d.lastVerdict()}).Warn("containment refused by a guard")
-	case m.cfg.Mode == ModeAutonomous:
+	case d.Mode == ModeAutonomous && d.People == 0:
 		m.apply(ctx, &d, now, func() {})
 	default:
-		if m.cfg.Mode == ModeAdvise {
+		if d.Mode != ModeObserve {
 			d.State = StateAwaitingApproval
 		}
 		m.change(ctx, &d, func(*Decision) {})

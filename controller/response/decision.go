@@ -24,6 +24,11 @@ const (
 	ActionQuarantine Action = "quarantine"
 )
 
+// Ladder lists the rungs, the mildest first.
+func Ladder() []Action {
+	return []Action{ActionObserve, ActionAlert, ActionRateLimit, ActionQuarantine}
+}
+
 // Contains reports whether the action changes anything on a switch.
 func (a Action) Contains() bool { return a == ActionRateLimit || a == ActionQuarantine }
 
@@ -126,9 +131,23 @@ type Decision struct {
 	State   State
 	Why     string
 	Who     string // "playbook", or an operator's name
-	Guards  []Verdict
-	Proof   Proof
-	TTL     time.Duration
+	// Playbook is the name of the one that chose the action; empty where none
+	// did.
+	Playbook string
+	// Mode is what holds for this decision: the configuration's, or the
+	// playbook's where that is more careful.
+	Mode Mode
+	// People is how many have to approve; Approvals are the names of those
+	// who have.
+	People    int
+	Approvals []string
+	// Of the finding when it was decided about.
+	Severity          detector.Severity
+	Technique         string
+	Score, Confidence float64
+	Guards            []Verdict
+	Proof             Proof
+	TTL               time.Duration
 	// Hold is the least time of containment; it doubles with each relapse.
 	Hold time.Duration
 	// Until ends an operator's containment; zero means when it has healed.
@@ -170,6 +189,9 @@ type decisionJSON struct {
 	Why       string        `json:"why"`
 	State     State         `json:"state"`
 	Who       string        `json:"who"`
+	Playbook  string        `json:"playbook,omitempty"`
+	People    int           `json:"people,omitempty"`
+	Approvals []string      `json:"approvals,omitempty"`
 	Guards    []Verdict     `json:"guards,omitempty"`
 	Proof     *Proof        `json:"proof,omitempty"`
 	FirstSeen time.Time     `json:"first_seen,omitzero"`
@@ -202,6 +224,7 @@ func (d Decision) MarshalJSON() ([]byte, error) {
 	out := decisionJSON{
 		Type: "decision", ID: d.ID, Time: d.Time().UTC(), Finding: d.Finding, Kind: d.Kind, Action: d.Action,
 		Target: d.Target.String(), At: d.Target, TTL: int64(d.TTL / time.Second), Why: d.Why, State: d.State, Who: d.Who,
+		Playbook: d.Playbook, People: d.People, Approvals: d.Approvals,
 		Guards: d.Guards, FirstSeen: utc(d.FirstSeen), Detected: utc(d.Detected), Applied: utc(d.Applied),
 		Verified: utc(d.Verified), Ended: utc(d.Ended), Until: utc(d.Until), Relapse: d.Relapse,
 	}

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/platelet-sdn/platelet/detector"
@@ -51,8 +53,8 @@ func (m *Manager) find(id string) (*Decision, error) {
 	return d, nil
 }
 
-// Approve acts on a decision that awaits approval, through the same guards
-// as everything else.
+// Approve says yes to a decision that awaits approval. The last one who is
+// needed sets it going, through the same guards as everything else.
 func (m *Manager) Approve(ctx context.Context, id, who string) error {
 	return m.do(ctx, func(ctx context.Context, answer func()) error {
 		d, err := m.find(id)
@@ -62,11 +64,19 @@ func (m *Manager) Approve(ctx context.Context, id, who string) error {
 		if d.State != StateAwaitingApproval {
 			return fmt.Errorf("approve %s: it is %s: %w", id, d.State, ErrState)
 		}
+		if slices.Contains(d.Approvals, who) {
+			return fmt.Errorf("approve %s: %s has approved it already, somebody else must: %w", id, who, ErrState)
+		}
+		if len(d.Approvals)+1 < d.People {
+			m.change(ctx, d, func(d *Decision) { d.Approvals = append(slices.Clone(d.Approvals), who) })
+			return nil
+		}
 		now := time.Now()
 		asked := *d
 		pass := m.guardLimits(&asked, now)
 		m.mu.Lock()
-		d.Who, d.Guards = who, asked.Guards
+		d.Approvals = append(slices.Clone(d.Approvals), who)
+		d.Who, d.Guards = strings.Join(d.Approvals, " and "), asked.Guards
 		m.mu.Unlock()
 		if !pass {
 			m.end(ctx, d, StateRefused, now, d.lastVerdict())

@@ -14,10 +14,11 @@ import (
 
 // Propose says what the ladder asks for on a finding, before any guard and
 // wherever the target attaches; ok is false where the answer is to do
-// nothing but tell: by configuration, or because one vote alone is not enough. It is a pure function, so that replay proposes what a
-// live controller would.
-func Propose(cfg Config, f detector.Finding) (d Decision, ok bool) {
-	action := cfg.Actions[f.Kind]
+// nothing but tell: by its playbook, or because one vote alone is not enough.
+// It is a pure function, so that replay proposes what a live controller would.
+func Propose(cfg Config, f detector.Finding, at Circumstances) (d Decision, ok bool) {
+	plan := cfg.plan(f, at)
+	action := plan.Action
 	if !action.Contains() || !f.MayContain() {
 		return Decision{}, false
 	}
@@ -26,7 +27,8 @@ func Propose(cfg Config, f detector.Finding) (d Decision, ok bool) {
 	}
 	d = Decision{
 		Finding: f.ID, Kind: f.Kind, Action: action, State: StateProposed, Who: "playbook", Why: why(f),
-		TTL: cfg.TTL, Hold: cfg.MinHold,
+		TTL: cfg.TTL, Hold: cfg.MinHold, Playbook: plan.Playbook, Mode: Stricter(cfg.Mode, plan.Mode), People: plan.People,
+		Severity: f.Severity, Technique: f.Technique, Score: f.Score, Confidence: f.Confidence,
 		FirstSeen: time.Unix(0, f.FirstSeen), Detected: time.Unix(0, f.Time), Created: time.Unix(0, f.Time),
 	}
 	switch {
@@ -43,6 +45,9 @@ func Propose(cfg Config, f detector.Finding) (d Decision, ok bool) {
 		if f.Kind == detector.KindAmplification {
 			d.Target.Reflector, d.Target.Asking = f.DstPort, !f.HostMAC.IsZero()
 		}
+	}
+	if d.Mode == ModeAdvise {
+		d.People = max(d.People, 1)
 	}
 	d.ID = decisionID(f.ID, string(action))
 	return d, true

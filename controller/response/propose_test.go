@@ -13,16 +13,16 @@ import (
 func TestOneVoteOnlyAlerts(t *testing.T) {
 	f := detector.Finding{ID: "f-1", Kind: detector.KindBeacon, Family: detector.FamilyPeriodicity, State: detector.StateFiring,
 		Host: netip.MustParseAddr("10.0.0.3"), Score: 0.99}
-	if d, ok := response.Propose(response.DefaultConfig(), f); ok {
+	if d, ok := response.Propose(response.DefaultConfig(), f, response.Circumstances{}); ok {
 		t.Errorf("a lone finding proposes %+v", d)
 	}
 	f.Agrees = []detector.Vote{{ID: "f-2", Kind: detector.KindExfiltration, Family: detector.FamilyVolume, Score: 0.97}}
-	d, ok := response.Propose(response.DefaultConfig(), f)
+	d, ok := response.Propose(response.DefaultConfig(), f, response.Circumstances{})
 	if !ok || d.Action != response.ActionQuarantine || !strings.Contains(d.Why, "agrees with exfiltration (f-2, 0.97)") {
 		t.Errorf("two families propose %+v, %v", d, ok)
 	}
 	f.Agrees, f.Sequential = nil, true
-	if _, ok := response.Propose(response.DefaultConfig(), f); !ok {
+	if _, ok := response.Propose(response.DefaultConfig(), f, response.Circumstances{}); !ok {
 		t.Error("a sequential test proposes nothing")
 	}
 }

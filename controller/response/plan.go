@@ -1,0 +1,63 @@
+package response
+
+import (
+	"time"
+
+	"github.com/platelet-sdn/platelet/detector"
+	"github.com/platelet-sdn/platelet/topology"
+)
+
+// Plan is what a playbook asks of a switch on a finding.
+type Plan struct {
+	Playbook string // its name
+	Action   Action // the rung of the ladder that it begins with
+	// Mode is the playbook's own; empty for that of the configuration. The
+	// more careful of the two holds.
+	Mode Mode
+	// People is how many have to approve, each another one, whatever the mode.
+	People int
+}
+
+// Circumstances are what a plan depends on besides the finding.
+type Circumstances struct {
+	Now time.Time
+	// Tags are the labels of the port where the attack enters.
+	Tags map[string]string
+}
+
+// Planner chooses a plan. It stands on the way to containment, so it takes
+// microseconds, and it answers the same to the same question.
+type Planner interface {
+	Plan(f detector.Finding, c Circumstances) Plan
+}
+
+// plan asks the playbooks, or where there are none the actions by kind.
+func (c *Config) plan(f detector.Finding, at Circumstances) Plan {
+	if c.Playbooks == nil {
+		return Plan{Action: c.Actions[f.Kind]}
+	}
+	return c.Playbooks.Plan(f, at)
+}
+
+// Stricter is the more careful of two modes; an empty one does not count.
+func Stricter(a, b Mode) Mode {
+	for _, m := range []Mode{ModeObserve, ModeAdvise, ModeAutonomous} {
+		if a == m || b == m {
+			return m
+		}
+	}
+	return ModeObserve
+}
+
+// Tags are the labels of the port where an attack enters, or else of the one
+// where its host lives.
+func Tags(snap *topology.Snapshot, f detector.Finding) map[string]string {
+	if p, ok := snap.PortByIndex(f.InPort); ok && f.InPort != 0 && p.Type == topology.PortEdge {
+		return p.Labels
+	}
+	if h, ok := snap.Host(f.Host); ok && !f.Spoofed {
+		p, _ := snap.Port(h.Port)
+		return p.Labels
+	}
+	return nil
+}

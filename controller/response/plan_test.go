@@ -1,0 +1,95 @@
+package response
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/platelet-sdn/platelet/detector"
+	"github.com/platelet-sdn/platelet/topology"
+)
+
+// fixed is a planner of one plan, which keeps what it was asked with.
+type fixed struct {
+	plan  Plan
+	asked *Circumstances
+}
+
+func (p fixed) Plan(_ detector.Finding, c Circumstances) Plan {
+	if p.asked != nil {
+		*p.asked = c
+	}
+	return p.plan
+}
+
+func TestPlaybookChoosesTheAction(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		mode   Mode
+		plan   Plan
+		want   State
+		people int
+	}{
+		{"as configured", ModeAutonomous, Plan{Playbook: "p", Action: ActionQuarantine}, StateApplied, 0},
+		{"asks first", ModeAutonomous, Plan{Playbook: "p", Action: ActionQuarantine, Mode: ModeAdvise}, StateAwaitingApproval, 1},
+		{"needs two", ModeAutonomous, Plan{Playbook: "p", Action: ActionQuarantine, People: 2}, StateAwaitingApproval, 2},
+		{"is never bolder than the configuration", ModeObserve, Plan{Playbook: "p", Action: ActionQuarantine, Mode: ModeAutonomous}, StateProposed, 0},
+		{"only watches", ModeAutonomous, Plan{Playbook: "p", Action: ActionQuarantine, Mode: ModeObserve}, StateProposed, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			cfg := testConfig()
+			cfg.Mode, cfg.Playbooks = c.mode, fixed{plan: c.plan}
+			r := newRig(t, cfg)
+			r.consider(t.Context(), scanBy(9, 9, 1))
+			d := r.only(t)
+			if d.State != c.want || d.People != c.people || d.Playbook != "p" {
+				t.Errorf("%s of playbook %q, %d people; want %s, %d", d.State, d.Playbook, d.People, c.want, c.people)
+			}
+		})
+	}
+	cfg := testConfig()
+	cfg.Playbooks = fixed{plan: Plan{Playbook: "p", Action: ActionAlert}}
+	r := newRig(t, cfg)
+	r.consider(t.Context(), scanBy(9, 9, 1))
+	if all := r.Decisions(); len(all) > 0 {
+		t.Errorf("an alert became %+v", all)
+	}
+}
+
+func TestPlansSeeTheLabelsOfThePort(t *testing.T) {
+	cfg := testConfig()
+	var asked Circumstances
+	cfg.Playbooks = fixed{plan: Plan{Action: ActionAlert}, asked: &asked}
+	r := newRig(t, cfg)
+	p, _ := testPlace().s.PortByIndex(9)
+	p.Labels = map[string]string{"env": "prod"}
+	r.where = place{topology.NewSnapshot(map[string]topology.Switch{"s1": {Name: "s1", Ports: map[string]topology.Port{p.ID.Port: p}}})}
+	r.consider(t.Context(), scanBy(9, 9, 1))
+	if asked.Tags["env"] != "prod" || time.Since(asked.Now) > time.Minute {
+		t.Errorf("asked with %+v", asked)
+	}
+}
+
+func TestTwoPeopleApprove(t *testing.T) {
+	cfg := testConfig()
+	cfg.Playbooks = fixed{plan: Plan{Playbook: "p", Action: ActionQuarantine, People: 2}}
+	r, ctx := newRig(t, cfg), t.Context()
+	r.consider(ctx, scanBy(9, 9, 1))
+	go func() { _ = r.Run(ctx) }()
+	id := r.only(t).ID
+	if err := r.Approve(ctx, id, "alice"); err != nil {
+		t.Fatal(err)
+	}
+	if d := r.only(t); d.State != StateAwaitingApproval || len(r.led.rules) > 0 {
+		t.Fatalf("one of two was enough: %+v", d)
+	}
+	if err := r.Approve(ctx, id, "alice"); !errors.Is(err, ErrState) {
+		t.Fatalf("alice approved twice: %v", err)
+	}
+	if err := r.Approve(ctx, id, "bob"); err != nil {
+		t.Fatal(err)
+	}
+	if d := r.only(t); d.State != StateApplied || d.Who != "alice and bob" {
+		t.Fatalf("not applied by both: %+v", d)
+	}
+}
