@@ -42,6 +42,7 @@ func (s *sim) sampled(rng *rand.Rand, t int64, r flow.Record) {
 }
 
 func TestACKFlood(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name    string
 		rate    float64 // sampling
@@ -158,6 +159,7 @@ func (s *sim) conversation(rng *rand.Rand, from, to int64, src netip.Addr, sport
 // None of these is a flood of segments, whether or not their beginning was
 // seen and whichever direction is.
 func TestBenignEstablished(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name    string
 		start   bool // the telemetry starts amid it
@@ -190,6 +192,7 @@ func TestBenignEstablished(t *testing.T) {
 
 // Short connections, sampled, without a tap that shows them open.
 func TestBenignShortConnectionsSampled(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		rate   float64
 		oneWay bool

@@ -126,6 +126,7 @@ func (s *sim) client(rng *rand.Rand, from, to, perSecond int64, src, dst netip.A
 
 // Whoever asks may be answered, however much and however large.
 func TestBenignAnswers(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name      string
 		port      uint16

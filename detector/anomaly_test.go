@@ -181,6 +181,7 @@ func probing(v *[NumFeatures]float64, n float64) {
 }
 
 func TestAlertRateIsKept(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, 24, 4, 4)
 	f.minutes(36*60, nil)
 	if len(f.fired) > 0 {

@@ -25,6 +25,7 @@ func (s *sim) connection(t int64, r flow.Record, rtt, d int64) {
 }
 
 func TestBenignBusyWebServer(t *testing.T) {
+	t.Parallel()
 	for _, warm := range []bool{false, true} {
 		s, rng := newSim(t), random(t)
 		if warm {
@@ -41,6 +42,7 @@ func TestBenignBusyWebServer(t *testing.T) {
 }
 
 func TestBenignFlashCrowd(t *testing.T) {
+	t.Parallel()
 	rng := random(t)
 	s := newSim(t, func(c *Config) { c.Limit.Hosts, c.Limit.Contacts = 1<<16, 1<<16 }).warm()
 	client := 0
@@ -79,6 +81,7 @@ func TestBenignResolver(t *testing.T) {
 // Bulk transfers whose receiver acknowledges every few packets, both sampled at
 // 1 %: by chance no acknowledgement is sampled for quite a while.
 func TestBenignQUICDownload(t *testing.T) {
+	t.Parallel()
 	for _, every := range []int{1, 2, 4} {
 		for seed := range uint64(4) {
 			s, rng := newSim(t), rand.New(rand.NewPCG(seed, 7))
@@ -172,6 +175,7 @@ func TestBenignGatewayRetriesARP(t *testing.T) {
 }
 
 func TestBenignBackup(t *testing.T) {
+	t.Parallel()
 	s, rng := newSim(t), random(t)
 	r := syn(hostAddr(1), hostAddr(2), 22)
 	s.connection(0, r, ms, 9*sec)

@@ -32,6 +32,7 @@ func TestDistributedScan(t *testing.T) {
 
 // What every exposed host hears, by day and by night.
 func TestBenignBackgroundRadiation(t *testing.T) {
+	t.Parallel()
 	s, rng := newSim(t), random(t)
 	for i := range 4000 {
 		s.probe(int64(i)*20*sec, clientAddr(rng.IntN(1<<16)), hostAddr(2), uint16(rng.IntN(2000)), 0, flow.SignalNone)

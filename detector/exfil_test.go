@@ -88,6 +88,7 @@ func (s *sim) wired(at int64, c *caller, list []part, over int64, rate int, rng 
 // Two samples of each connection tell which side sends more, long before the
 // sizes of the samples do.
 func TestExchangeBySequenceNumbers(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		connection []part
 		drip       bool
@@ -202,6 +203,7 @@ func TestExfiltrationDrip(t *testing.T) {
 }
 
 func TestBenignUploads(t *testing.T) {
+	t.Parallel()
 	outside := netip.MustParseAddr("203.0.113.80")
 	for name, c := range map[string]struct {
 		caller

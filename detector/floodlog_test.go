@@ -93,6 +93,7 @@ func TestOneWayStream(t *testing.T) {
 // traffic; a proxy that always did as much is no such tool, nor are many
 // clients that come at once.
 func TestServiceExhaustion(t *testing.T) {
+	t.Parallel()
 	visit := func(s *sim, at int64, src, n int) {
 		r := logged(tcp(clientAddr(src), uint16(1024+n%60_000), hostAddr(2), 80, flow.SignalAttempt), 8, 300*ms)
 		r.TCPFlags = flow.SYN | flow.ACK | flow.FIN

@@ -89,6 +89,7 @@ func TestLateralMovementComesBack(t *testing.T) {
 // Where it is known who administers whom, one way into each host is enough,
 // slowly too, and a chain needs less.
 func TestLateralMovementWhereRolesAreKnown(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		gap   int64
 		chain bool
@@ -123,6 +124,7 @@ func TestLateralMovementWhereRolesAreKnown(t *testing.T) {
 // A new network in which everything is new, and changes that every network
 // sees. None may fire.
 func TestBenignAdministration(t *testing.T) {
+	t.Parallel()
 	known := 30 * hour
 	for name, play := range map[string]func(s *sim){
 		"roles that stay": func(s *sim) { s.administer(60 * hour) },

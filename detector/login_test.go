@@ -153,6 +153,7 @@ func TestKnockingFromOutside(t *testing.T) {
 
 // What follows looks like guessing to a counter of sessions. None may fire.
 func TestBenignLogins(t *testing.T) {
+	t.Parallel()
 	rng := random(t)
 	server := hostAddr(2)
 	for name, play := range map[string]func(s *sim){
@@ -254,6 +255,7 @@ func TestBruteForceHTTP(t *testing.T) {
 // Clients that ask without a password first, as those of NTLM do, or whose
 // password has expired and who try again every ten minutes.
 func TestBenignRefusals(t *testing.T) {
+	t.Parallel()
 	s := newSim(t)
 	v := visit{client: hostAddr(9), server: hostAddr(2), port: 80}
 	for i := range 3000 {

@@ -62,6 +62,7 @@ func (w *slowWalk) outcome(c *Config, now int64, i int, fail, narrow bool, weigh
 // of answers, retries, refusals and time between them. All contacts go to few
 // hosts, so that every decision is of concentrated evidence.
 func TestWalkAgreesWithOracle(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {
 		s := newSim(t)
 		oracle := slowWalk{seen: map[[2]int]bool{}, decided: -1, targets: map[int]float64{}, ports: map[int]float64{}}

@@ -105,6 +105,7 @@ func TestDeviceSilentInSamples(t *testing.T) {
 }
 
 func TestRhythmBreak(t *testing.T) {
+	t.Parallel()
 	changed := 900 * sec
 	for name, every := range map[string]int64{"slower": sec, "much slower": 3 * sec, "faster": sec / 5} {
 		t.Run(name, func(t *testing.T) {
@@ -155,6 +156,7 @@ func TestLinkFlap(t *testing.T) {
 
 // What keeps no rhythm, or keeps it, or stops with everything else.
 func TestBenignPlant(t *testing.T) {
+	t.Parallel()
 	for name, play := range map[string]func(s *sim){
 		"polls that go on": func(s *sim) { s.cell(0, 3600*sec, func(_ int64, _, _ int) (bool, bool) { return true, true }) },
 		"a poll lost now and then": func(s *sim) {

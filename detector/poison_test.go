@@ -12,6 +12,7 @@ import (
 // TestPoisoning lets every attack meet the same network, which has learned for
 // two days and was restarted in between.
 func TestPoisoning(t *testing.T) {
+	t.Parallel()
 	f := learned(t)
 	state := f.export()
 	for _, c := range []struct {
@@ -22,7 +23,10 @@ func TestPoisoning(t *testing.T) {
 		{"repetition", testRepetitionDoesNotTeach}, {"drift", testDriftIsAnnounced},
 		{"changed host", testChangedHostIsLearnedAnew}, {"outliers", testFindsWhatIsUnlikeItself},
 	} {
-		t.Run(c.name, func(t *testing.T) { c.attack(t, f.resume(t, state)) })
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			c.attack(t, f.resume(t, state))
+		})
 	}
 }
 
@@ -71,6 +75,7 @@ func testSlowRampIsFound(t *testing.T, f *fleet) {
 // Addresses behind the attacker's own port that all do what it is going to do
 // count as one contributor, and what they do is not what others are held to.
 func TestDecoysDoNotTeach(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, 24, 12, 12)
 	f.minutes(24*60, nil)
 	const port = 777

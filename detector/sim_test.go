@@ -33,7 +33,9 @@ func newSim(t testing.TB, change ...func(*Config)) *sim {
 	cfg.Seed = 1
 	cfg.Anomaly.Hosts = 1 << 10
 	cfg.Limit = LimitConfig{Hosts: 1 << 14, Contacts: 1 << 14, Pending: 1 << 14,
-		Suspects: 1 << 10, MACs: 1 << 8, Cells: 1 << 10, Sessions: 1 << 16, Edges: 1 << 15, Windows: 1 << 14, Findings: 64}
+		Suspects: 1 << 10, MACs: 1 << 8, Cells: 1 << 10, Sessions: 1 << 14, Edges: 1 << 13, Windows: 1 << 12, Findings: 64}
+	cfg.Link.Stations, cfg.Link.Bindings, cfg.Link.Ports, cfg.Link.Servers = 1<<10, 1<<10, 1<<8, 1<<8
+	cfg.Login.Clients, cfg.Lateral.Hosts, cfg.Policy.Hosts, cfg.Tunnel.Domains, cfg.Rhythm.Pairs = 1<<10, 1<<10, 1<<10, 1<<10, 1<<8
 	cfg.Emit = func(f Finding) { s.emitted = append(s.emitted, f) }
 	for _, c := range change {
 		c(&cfg)

@@ -141,6 +141,7 @@ func TestDNSTunnelEnds(t *testing.T) {
 }
 
 func TestBenignNames(t *testing.T) {
+	t.Parallel()
 	rng := random(t)
 	hex := func(n int) string {
 		b := make([]byte, n)

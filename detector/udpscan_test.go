@@ -109,6 +109,7 @@ func TestUDPScanHighPorts(t *testing.T) {
 
 // udpLookAlikes send datagrams to many ports, for good reasons.
 func TestBenignUDPLookAlikes(t *testing.T) {
+	t.Parallel()
 	a, b := hostAddr(1), hostAddr(2)
 	for _, c := range []struct {
 		name string
