@@ -310,9 +310,24 @@ func (l *ledger) matches(a *active, r *flow.Record, src, dst address) bool {
 	case k.mac != (flow.MAC{}):
 		return k.mac == r.SrcMAC
 	case a.who != (address{}):
-		return a.who == src
+		return a.who == src && !l.honest(k.kind, r, src, dst)
 	}
 	return k.inPort != 0 && k.inPort == r.InPort // a port is all that is known
+}
+
+// honest reports whether a packet of a scanner is one of those that it sent
+// before: to a service that answered it. A host in quarantine goes on with its
+// honest business as long as nobody tells its programs, and that is no scan.
+func (l *ledger) honest(kind Kind, r *flow.Record, src, dst address) bool {
+	if kind != KindPortScan && kind != KindHostSweep && kind != KindWorm {
+		return false
+	}
+	for _, k := range [...]contactKey{contactKeyOf(src, dst, r.DstPort, r.Proto), contactKeyOf(dst, src, r.SrcPort, r.Proto)} {
+		if _, x := l.e.edges.table.Find(k); x != nil && x.answered() {
+			return true
+		}
+	}
+	return false
 }
 
 func (l *ledger) snapshots() []Finding {

@@ -11,10 +11,11 @@ import (
 
 // Ranks within the emergency tier: a quarantine is decided before a limit, so
 // that the honest addresses that a limit carves out cannot free a host that
-// is in quarantine.
+// is in quarantine or kept from a service.
 const (
 	rankQuarantineAllow = 100
 	rankQuarantineDeny  = 200
+	rankSegment         = 250
 	rankCarveOut        = 300
 	rankLimit           = 400
 )

@@ -43,6 +43,7 @@ func (m *Manager) apply(ctx context.Context, d *Decision, now time.Time, then fu
 		m.applied(ctx, d, r, err, fields)
 		then()
 	})
+	m.supersede(ctx, d)
 	if !asked {
 		<-written
 		m.applied(ctx, d, r, errBusySwitch, nil)
@@ -88,21 +89,27 @@ func (m *Manager) finish(ctx context.Context, d *Decision, s State, why string, 
 		return
 	}
 	l.ending = true
-	id, sw := d.ID, d.Target.Switch
+	id := d.ID
 	end := func(ctx context.Context) {
 		if m.lives[id] == l { // else it ended by itself meanwhile
 			m.end(ctx, d, s, time.Now(), why)
 		}
 		then()
 	}
-	asked := m.on(ctx, sw, func(ctx context.Context) {
+	if !m.remove(ctx, d, end) {
+		end(ctx)
+	}
+}
+
+// remove asks the switch to take a decision's rules off; then is called when it
+// has answered. It returns false when the switch could not even be asked.
+func (m *Manager) remove(ctx context.Context, d *Decision, then func(ctx context.Context)) bool {
+	id, sw := d.ID, d.Target.Switch
+	return m.on(ctx, sw, func(ctx context.Context) {
 		ctx, cancel := context.WithTimeout(ctx, time.Second)
 		defer cancel()
 		if err := m.enforce.Remove(ctx, sw, id); err != nil && !errors.Is(err, ErrPending) {
 			m.log.WithError(err).WithField("decision", id).Error("rules could not be removed; their TTL ends them")
 		}
-	}, end)
-	if !asked {
-		end(ctx)
-	}
+	}, then)
 }

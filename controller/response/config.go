@@ -33,6 +33,8 @@ type Config struct {
 	MinHold, MaxHold, RelapseWindow time.Duration
 	// QuietFor is how long an attack must have been over before release.
 	QuietFor time.Duration
+	// Probation is the way back from a quarantine.
+	Probation Probation
 	// VerifyWithin is the deadline of the proof.
 	VerifyWithin time.Duration
 	// ApprovalWithin is how long a proposal waits for a person.
@@ -42,6 +44,19 @@ type Config struct {
 	Margin float64
 	// Sample is the thin sample in drop rules, of 65535.
 	Sample uint16
+}
+
+// Probation is the way back from containment that a host goes when its attack is
+// over: limited, then watched, then free. A relapse on the way contains again,
+// for longer.
+type Probation struct {
+	// Limited is how long a host that was in quarantine may do everything at
+	// no more than Limit; zero leaves the stage out.
+	Limited time.Duration
+	Limit   segmentation.Limit
+	// Watched is how long it is then free while the decision stays open;
+	// zero leaves the stage out.
+	Watched time.Duration
 }
 
 // DefaultConfig observes, and is ready to be told more.
@@ -58,11 +73,11 @@ func DefaultConfig() Config {
 			detector.KindICMPFlood:       ActionRateLimit,
 			detector.KindACKFlood:        ActionRateLimit,
 			detector.KindAmplification:   ActionRateLimit,
-			detector.KindBruteForce:      ActionQuarantine,
+			detector.KindBruteForce:      ActionSegment,
 			detector.KindLateralMovement: ActionQuarantine,
-			detector.KindBeacon:          ActionQuarantine,
-			detector.KindExfiltration:    ActionQuarantine,
-			detector.KindDNSTunnel:       ActionQuarantine,
+			detector.KindBeacon:          ActionSegment,
+			detector.KindExfiltration:    ActionSegment,
+			detector.KindDNSTunnel:       ActionSegment,
 			detector.KindARPSpoof:        ActionQuarantine,
 			detector.KindIPSpoof:         ActionAlert,
 			detector.KindMACFlood:        ActionQuarantine,
@@ -82,6 +97,7 @@ func DefaultConfig() Config {
 		MaxHold:        time.Hour,
 		RelapseWindow:  10 * time.Minute,
 		QuietFor:       15 * time.Second,
+		Probation:      Probation{Limited: 10 * time.Second, Limit: segmentation.Limit{PacketsPerSecond: 100, Burst: 50}, Watched: 20 * time.Second},
 		VerifyWithin:   3 * time.Second,
 		ApprovalWithin: 10 * time.Minute,
 		Limit:          segmentation.Limit{PacketsPerSecond: 200, Burst: 20},
@@ -99,7 +115,7 @@ func (c Config) Validate() error {
 	}
 	for k, a := range c.Actions {
 		if !slices.Contains(Ladder(), a) {
-			return fmt.Errorf("action %q for %s: want observe, alert, rate-limit or quarantine", a, k)
+			return fmt.Errorf("action %q for %s: want one of %v", a, k, Ladder())
 		}
 	}
 	for _, d := range []struct {
@@ -111,6 +127,10 @@ func (c Config) Validate() error {
 		}
 	}
 	switch {
+	case c.Probation.Limited < 0 || c.Probation.Watched < 0:
+		return fmt.Errorf("probation.limited %s and probation.watched %s must not be negative", c.Probation.Limited, c.Probation.Watched)
+	case c.Probation.Limited > 0 && c.Probation.Limit.PacketsPerSecond == 0:
+		return fmt.Errorf("a probation limit of 0 packets/s would be a drop")
 	case c.TTL < 2*time.Second || c.TTL > 18*time.Hour:
 		return fmt.Errorf("ttl %s: want 2s to 18h (the switch keeps it as a hard timeout)", c.TTL)
 	case c.MaxHold < c.MinHold:

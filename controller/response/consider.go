@@ -161,7 +161,7 @@ func routed(snap *topology.Snapshot, port topology.PortID) bool {
 // asked for.
 func (m *Manager) sameTarget(d *Decision) bool {
 	for id := range m.lives {
-		if e := m.all[id]; e.covers(d) {
+		if e := m.all[id]; e.State != StateProbation && e.covers(d) {
 			return true
 		}
 	}
@@ -183,6 +183,7 @@ func (d *Decision) covers(other *Decision) bool {
 		return sameHost || sameMAC && !b.Host.IsValid()
 	}
 	return d.Action == other.Action && a.Host == b.Host && a.Victim == b.Victim && a.Proto == b.Proto &&
+		a.Peer == b.Peer && a.Service == b.Service &&
 		a.Reflector == b.Reflector && a.Asking == b.Asking && (d.Kind == detector.KindACKFlood) == (other.Kind == detector.KindACKFlood)
 }
 
@@ -192,7 +193,8 @@ func (m *Manager) relapses(d *Decision, now time.Time) int {
 	defer m.mu.Unlock()
 	n := 0
 	for _, e := range m.all {
-		if e.State == StateReleased && e.Who == "playbook" && now.Sub(e.Ended) < m.cfg.RelapseWindow && e.Action == d.Action &&
+		ended := e.State == StateReleased && now.Sub(e.Ended) < m.cfg.RelapseWindow
+		if (ended || e.State == StateProbation) && e.Who == "playbook" && e.Action == d.Action &&
 			e.Target.Host == d.Target.Host && e.Target.Victim == d.Target.Victim && e.Target.Port == d.Target.Port && e.Target.MAC == d.Target.MAC {
 			n++
 		}
@@ -206,6 +208,10 @@ func (m *Manager) guardCompile(d *Decision, f detector.Finding) bool {
 	switch d.Action {
 	case ActionQuarantine:
 		err = m.compileQuarantine(d)
+	case ActionSegment:
+		t := &d.Target
+		d.Intents, err = m.cfg.Protected.Segment(segmentation.Segment{Owner: d.ID, Switch: t.Switch, Port: t.Port, Host: t.Host, Peer: t.Peer,
+			Proto: t.Proto, Service: t.Service, TTL: d.TTL, Sample: m.cfg.Sample, Why: d.Why})
 	case ActionRateLimit:
 		d.Intents, err = m.cfg.Protected.LimitFlood(segmentation.FloodLimit{
 			Owner: d.ID, Switch: d.Target.Switch, Port: d.Target.Port, Victim: d.Target.Victim, Proto: d.Target.Proto,
@@ -325,7 +331,7 @@ func (m *Manager) guardLimits(d *Decision, now time.Time) bool {
 	if d.Action == ActionQuarantine {
 		n := 0
 		for id := range m.lives {
-			if m.all[id].Action == ActionQuarantine {
+			if e := m.all[id]; e.Action == ActionQuarantine && e.State != StateProbation {
 				n++
 			}
 		}

@@ -18,19 +18,24 @@ type Action string
 
 // The rungs that there are, the mildest first.
 const (
-	ActionObserve    Action = "observe"
-	ActionAlert      Action = "alert"
-	ActionRateLimit  Action = "rate-limit"
+	ActionObserve   Action = "observe"
+	ActionAlert     Action = "alert"
+	ActionRateLimit Action = "rate-limit"
+	// ActionSegment keeps the host from the service or the peer that the
+	// finding is about, and from nothing else.
+	ActionSegment    Action = "segment"
 	ActionQuarantine Action = "quarantine"
 )
 
 // Ladder lists the rungs, the mildest first.
 func Ladder() []Action {
-	return []Action{ActionObserve, ActionAlert, ActionRateLimit, ActionQuarantine}
+	return []Action{ActionObserve, ActionAlert, ActionRateLimit, ActionSegment, ActionQuarantine}
 }
 
 // Contains reports whether the action changes anything on a switch.
-func (a Action) Contains() bool { return a == ActionRateLimit || a == ActionQuarantine }
+func (a Action) Contains() bool {
+	return a == ActionRateLimit || a == ActionSegment || a == ActionQuarantine
+}
 
 // Mode says how much is done without a person.
 type Mode string
@@ -53,15 +58,31 @@ const (
 	StateAwaitingApproval State = "awaiting-approval"
 	StateApplied          State = "applied"
 	StateVerified         State = "verified"
-	StateRolledBack       State = "rolled-back"
-	StateReleased         State = "released"
-	StateExpired          State = "expired"
-	StateRefused          State = "refused"
+	// StateProbation: the attack is over, and the way back is gone step by
+	// step; see Stage.
+	StateProbation  State = "probation"
+	StateRolledBack State = "rolled-back"
+	StateReleased   State = "released"
+	StateExpired    State = "expired"
+	StateRefused    State = "refused"
 )
 
 // Holds reports whether rules of a decision in this state are meant to be on
 // the switch.
-func (s State) Holds() bool { return s == StateApplied || s == StateVerified }
+func (s State) Holds() bool {
+	return s == StateApplied || s == StateVerified || s == StateProbation
+}
+
+// Stage is where a decision is on its way back.
+type Stage string
+
+// The stages of probation.
+const (
+	// StageLimited: the host may do everything, slowly.
+	StageLimited Stage = "limited"
+	// StageWatched: the host is free, and a relapse is one.
+	StageWatched Stage = "watched"
+)
 
 // Target is what an action hits, and where.
 type Target struct {
@@ -73,6 +94,11 @@ type Target struct {
 	// that is limited, or invalid where sources are forged.
 	Victim netip.Addr `json:"victim,omitzero"`
 	Proto  uint8      `json:"proto,omitempty"`
+	// Peer and Service (with Proto) are what a segmented host is kept from;
+	// an invalid Peer is everybody's, a zero Service and Proto everything of
+	// the peer's.
+	Peer    netip.Addr `json:"peer,omitzero"`
+	Service uint16     `json:"service,omitempty"`
 	// Reflector is the port of the service that is made to answer the
 	// victim; Asking is set where it is asked in the victim's name.
 	Reflector uint16 `json:"reflector,omitempty"`
@@ -80,6 +106,14 @@ type Target struct {
 	// Lock is set where stations are invented: everything that comes by the
 	// port is dropped but what stations send that are known there.
 	Lock bool `json:"lock,omitempty"`
+}
+
+// segments reports whether the target is a host's way to somebody or something.
+func (t *Target) segments() bool { return t.Peer.IsValid() || t.Service != 0 }
+
+// concerns reports whether a record from the host is of what the target is about.
+func (t *Target) concerns(r *flow.Record) bool {
+	return (!t.Peer.IsValid() || t.Peer == r.Dst) && (t.Service == 0 || t.Service == r.DstPort && t.Proto == r.Proto)
 }
 
 // String names the target for people: the host, else what is protected.
@@ -152,8 +186,12 @@ type Decision struct {
 	Hold time.Duration
 	// Until ends an operator's containment; zero means when it has healed.
 	Until time.Time
-	// When each step was reached; zero when it was not.
-	FirstSeen, Detected, Created, Applied, Verified, Ended time.Time
+	// Stage is set in probation.
+	Stage Stage
+	// When each step was reached; zero when it was not. Lowered is the begin
+	// of the present stage of probation, Restored when the last of its rules
+	// was taken off after the attack was over.
+	FirstSeen, Detected, Created, Applied, Verified, Lowered, Restored, Ended time.Time
 	// Renewed is when the switch last took the TTL.
 	Renewed time.Time
 	Relapse int
@@ -198,6 +236,8 @@ type decisionJSON struct {
 	Detected  time.Time     `json:"detected,omitzero"`
 	Applied   time.Time     `json:"applied,omitzero"`
 	Verified  time.Time     `json:"verified,omitzero"`
+	Stage     Stage         `json:"stage,omitempty"`
+	Restored  time.Time     `json:"restored,omitzero"`
 	Ended     time.Time     `json:"ended,omitzero"`
 	Until     time.Time     `json:"until,omitzero"`
 	Relapse   int           `json:"relapse,omitempty"`
@@ -210,6 +250,8 @@ func (d *Decision) Time() time.Time {
 	switch {
 	case !d.Ended.IsZero():
 		return d.Ended
+	case d.State == StateProbation:
+		return d.Lowered
 	case d.State == StateVerified:
 		return d.Verified
 	case d.State == StateApplied:
@@ -226,7 +268,7 @@ func (d Decision) MarshalJSON() ([]byte, error) {
 		Target: d.Target.String(), At: d.Target, TTL: int64(d.TTL / time.Second), Why: d.Why, State: d.State, Who: d.Who,
 		Playbook: d.Playbook, People: d.People, Approvals: d.Approvals,
 		Guards: d.Guards, FirstSeen: utc(d.FirstSeen), Detected: utc(d.Detected), Applied: utc(d.Applied),
-		Verified: utc(d.Verified), Ended: utc(d.Ended), Until: utc(d.Until), Relapse: d.Relapse,
+		Verified: utc(d.Verified), Stage: d.Stage, Restored: utc(d.Restored), Ended: utc(d.Ended), Until: utc(d.Until), Relapse: d.Relapse,
 	}
 	if !d.Applied.IsZero() {
 		out.Proof = &d.Proof

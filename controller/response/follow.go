@@ -8,6 +8,7 @@ import (
 
 	"github.com/sirupsen/logrus"
 
+	"github.com/platelet-sdn/platelet/detector"
 	"github.com/platelet-sdn/platelet/segmentation"
 )
 
@@ -41,6 +42,10 @@ func (m *Manager) tick(ctx context.Context, now time.Time) {
 			continue
 		}
 		l.polled = now
+		if d.State == StateProbation {
+			m.probe(ctx, d, l, now)
+			continue
+		}
 		m.follow(ctx, d, l, now)
 	}
 }
@@ -99,8 +104,7 @@ func (m *Manager) followed(ctx context.Context, d *Decision, l *life, counters [
 		m.prove(ctx, d, l, now)
 	}
 	if m.over(d, l, now) {
-		m.log.WithFields(logrus.Fields{"decision": d.ID, "target": d.Target.String()}).Info("the attack is over: releasing")
-		m.finish(ctx, d, StateReleased, "", func() {})
+		m.lower(ctx, d, l, now)
 		return
 	}
 	m.renew(ctx, d, l, now)
@@ -126,7 +130,11 @@ func (m *Manager) measure(d *Decision, l *life, counters []Counter, now time.Tim
 	}
 	// A restarted switch counts from zero again.
 	newDrops := dropped - min(l.dropped, dropped)
-	if newDrops > 0 || now.Sub(time.Unix(0, l.w.last.Load())) < time.Second {
+	active := newDrops > 0 || now.Sub(time.Unix(0, l.w.last.Load())) < time.Second
+	if m.judged(d) {
+		active = passed > d.Proof.Passed
+	}
+	if active {
 		l.activity = now
 	}
 	m.mu.Lock()
@@ -134,6 +142,17 @@ func (m *Manager) measure(d *Decision, l *life, counters []Counter, now time.Tim
 	d.Proof.Passed = passed
 	m.mu.Unlock()
 	l.dropped = dropped
+}
+
+// judged reports whether the detectors can tell when the attack is over: of what a
+// quarantine drops they see a sample, and know which of it the host did before it
+// attacked. Its honest programs go on trying, and would never let it go.
+func (m *Manager) judged(d *Decision) bool {
+	switch d.Kind {
+	case detector.KindPortScan, detector.KindHostSweep, detector.KindWorm:
+		return d.Action == ActionQuarantine && m.cfg.Sample > 0
+	}
+	return false
 }
 
 // harmful compares how known-good conversations of others fare before and
@@ -224,7 +243,7 @@ func (m *Manager) over(d *Decision, l *life, now time.Time) bool {
 		return !now.Before(d.Until)
 	}
 	_, firing := m.firing[d.Finding]
-	return !firing && now.Sub(l.activity) >= m.cfg.QuietFor && now.Sub(d.Applied) >= d.Hold
+	return !firing && !m.brake && now.Sub(l.activity) >= m.cfg.QuietFor && now.Sub(d.Applied) >= d.Hold
 }
 
 // renew restarts the switch's timeout when a third of it is gone.

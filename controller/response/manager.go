@@ -174,6 +174,10 @@ func (m *Manager) Load(ctx context.Context, now time.Time) error {
 			continue
 		}
 		m.all[d.ID] = d
+		if d.State == StateProbation && !d.Committed { // its rules were gone
+			m.end(ctx, d, StateReleased, now, "watched until the controller stopped")
+			continue
+		}
 		if d.State == StateAwaitingApproval || !d.Committed {
 			continue
 		}
@@ -246,7 +250,7 @@ func (m *Manager) end(ctx context.Context, d *Decision, s State, now time.Time, 
 	delete(m.lives, d.ID)
 	m.refollow()
 	m.change(ctx, d, func(d *Decision) {
-		d.State, d.Ended, d.Committed = s, now, false
+		d.State, d.Stage, d.Ended, d.Committed = s, "", now, false
 		if why != "" {
 			d.Proof.Why = why
 		}
@@ -281,6 +285,10 @@ func (m *Manager) prune(ctx context.Context) {
 
 // begin starts to follow a decision whose rules stand.
 func (m *Manager) begin(d *Decision, now time.Time) {
+	if d.State == StateProbation {
+		m.lives[d.ID] = &life{activity: now, applied: now} // what passes is no leak
+		return
+	}
 	l := &life{w: &watched{target: d.Target, since: now.Add(enforcementLag).UnixNano()}, activity: now, applied: now}
 	if d.Action == ActionQuarantine {
 		l.w.open = m.cfg.Remediation

@@ -33,6 +33,7 @@ type ledger struct {
 	renewed  int
 	adopted  int
 	err      error
+	applyErr error
 }
 
 func newLedger() *ledger {
@@ -42,8 +43,8 @@ func newLedger() *ledger {
 func (l *ledger) Apply(_ context.Context, _, owner string, in []segmentation.Intent) (Receipt, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.err != nil {
-		return Receipt{}, l.err
+	if err := errors.Join(l.err, l.applyErr); err != nil {
+		return Receipt{}, err
 	}
 	l.applied++
 	l.owners[owner] = true
@@ -226,8 +227,8 @@ func TestLifeOfAQuarantine(t *testing.T) {
 	}
 	r.consider(ctx, resolved(f))
 	r.tick(ctx, now.Add(time.Second))
-	if d = r.only(t); d.State != StateReleased || len(r.led.rules) != 0 {
-		t.Fatalf("not released after quiet: %+v, rules %v", d, r.led.rules)
+	if d = r.only(t); d.State != StateProbation || d.Stage != StageLimited {
+		t.Fatalf("not on its way back after quiet: %+v, rules %v", d, r.led.rules)
 	}
 }
 
@@ -589,7 +590,7 @@ func (r *rig) checkBudgets(t *rapid.T, begun []time.Time, now time.Time) {
 		if d.Target.Host == host(1) {
 			t.Fatalf("protected host contained: %+v", d)
 		}
-		if d.Action == ActionQuarantine {
+		if d.Action == ActionQuarantine && d.State != StateProbation {
 			quarantines++
 		}
 	}

@@ -22,7 +22,7 @@ func Propose(cfg Config, f detector.Finding, at Circumstances) (d Decision, ok b
 	if !action.Contains() || !f.MayContain() {
 		return Decision{}, false
 	}
-	if f.Spoofed && action == ActionQuarantine {
+	if f.Spoofed && action != ActionRateLimit {
 		action = ActionRateLimit // never ban an address that did not send
 	}
 	d = Decision{
@@ -36,6 +36,9 @@ func Propose(cfg Config, f detector.Finding, at Circumstances) (d Decision, ok b
 		d.Target.Lock = action == ActionQuarantine
 	case !f.Spoofed:
 		d.Target.Host, d.Target.MAC = f.Host, f.HostMAC
+	}
+	if action == ActionSegment && !d.Target.narrow(f) {
+		return Decision{}, false
 	}
 	if action == ActionRateLimit {
 		if len(f.Victims) == 0 {
@@ -51,6 +54,28 @@ func Propose(cfg Config, f detector.Finding, at Circumstances) (d Decision, ok b
 	}
 	d.ID = decisionID(f.ID, string(action))
 	return d, true
+}
+
+// narrow fills in what a host is to be kept from: the other end where that is what
+// the finding is about, else the service, whomever it is asked of.
+func (t *Target) narrow(f detector.Finding) bool {
+	peer, service := false, f.DstPort != 0
+	switch f.Kind {
+	case detector.KindBeacon, detector.KindExfiltration: // it may turn to another port
+		peer, service = true, false
+	case detector.KindDNSTunnel: // other resolvers may be asked
+		peer = true
+	}
+	if peer || !service {
+		if len(f.Victims) == 0 {
+			return false
+		}
+		t.Peer = f.Victims[0]
+	}
+	if service {
+		t.Proto, t.Service = f.Proto, f.DstPort
+	}
+	return t.Host.IsValid()
 }
 
 // decisionID is derived, so that the same finding replayed gives the same ID.

@@ -31,7 +31,7 @@ func NewWatch() *Watch {
 // watchSet is replaced as a whole, so that the receive threads read it
 // without a lock.
 type watchSet struct {
-	bySource map[netip.Addr]*watched
+	bySource map[netip.Addr][]*watched // quarantines last: what is narrower counts first
 	byMAC    map[flow.MAC]*watched
 	byVictim map[netip.Addr]*watched
 	byPort   map[uint32]*watched // locked ones, by kernel interface index
@@ -69,7 +69,13 @@ func (w *Watch) Observe(batch []flow.Record) {
 
 // count attributes a record to the containment that it belongs to.
 func (s *watchSet) count(r *flow.Record) bool {
-	t := s.bySource[r.Src]
+	var t *watched
+	for _, x := range s.bySource[r.Src] {
+		if x.target.concerns(r) {
+			t = x
+			break
+		}
+	}
 	if t == nil && len(s.byMAC) > 0 {
 		// Behind the MAC of one who sweeps there may be others.
 		if t = s.byMAC[r.SrcMAC]; t != nil && t.target.Host.IsValid() && r.Signal != flow.SignalARPRequest {
@@ -108,7 +114,7 @@ func (s *watchSet) count(r *flow.Record) bool {
 
 // follow replaces what is watched. Counters of targets that stay are kept.
 func (w *Watch) follow(list []*watched) {
-	set := &watchSet{bySource: map[netip.Addr]*watched{}, byMAC: map[flow.MAC]*watched{}, byVictim: map[netip.Addr]*watched{}, byPort: map[uint32]*watched{}}
+	set := &watchSet{bySource: map[netip.Addr][]*watched{}, byMAC: map[flow.MAC]*watched{}, byVictim: map[netip.Addr]*watched{}, byPort: map[uint32]*watched{}}
 	for _, t := range list {
 		if t.sweep {
 			set.byMAC[t.target.MAC] = t
@@ -117,9 +123,11 @@ func (w *Watch) follow(list []*watched) {
 		case t.target.Lock:
 			set.byPort[t.ifIndex] = t
 		case t.target.Asking:
-			set.bySource[t.target.Victim] = t
+			set.bySource[t.target.Victim] = append(set.bySource[t.target.Victim], t)
+		case t.target.Host.IsValid() && t.target.segments():
+			set.bySource[t.target.Host] = slices.Insert(set.bySource[t.target.Host], 0, t)
 		case t.target.Host.IsValid():
-			set.bySource[t.target.Host] = t
+			set.bySource[t.target.Host] = append(set.bySource[t.target.Host], t)
 		case t.target.Victim.IsValid():
 			set.byVictim[t.target.Victim] = t
 		default:

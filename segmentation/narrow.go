@@ -1,0 +1,96 @@
+package segmentation
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/platelet-sdn/platelet/flowcollector/flow"
+)
+
+// Segment asks for a host to be kept from one service, from one peer, or from one
+// service of one peer, where it attaches; all else goes on.
+type Segment struct {
+	Owner        string // decision ID; prefix of every intent ID
+	Switch, Port string // edge port
+	Host         netip.Addr
+	// Peer narrows the rule to one other end; invalid for all.
+	Peer netip.Addr
+	// Proto and Service narrow it to what the host asks of a service, the
+	// port being zero for protocols without; Proto zero is everything.
+	Proto   uint8
+	Service uint16
+	TTL     time.Duration
+	// Sample is the thin sample in the drop rule, of 65535.
+	Sample uint16
+	Why    string
+}
+
+// Segment turns a segment into intents, or refuses it.
+func (p Protected) Segment(s Segment) ([]Intent, error) {
+	if err := checkPlace(s.Owner, s.Switch, s.Port, s.TTL); err != nil {
+		return nil, fmt.Errorf("segment %s: %w", s.Host, err)
+	}
+	switch {
+	case !s.Host.IsValid():
+		return nil, errors.New("segment: the host is not known")
+	case !s.Peer.IsValid() && s.Proto == 0:
+		return nil, fmt.Errorf("segment %s: neither a peer nor a service is known; that would be a quarantine", s.Host)
+	case s.Service != 0 && s.Proto != flow.ProtoTCP && s.Proto != flow.ProtoUDP && s.Proto != flow.ProtoSCTP:
+		return nil, fmt.Errorf("segment %s: protocol %d has no ports", s.Host, s.Proto)
+	case s.Peer.IsValid() && s.Peer.Is4() != s.Host.Is4():
+		return nil, fmt.Errorf("segment %s: %s is of another family", s.Host, s.Peer)
+	}
+	if err := p.refuse(s.Host); err != nil {
+		return nil, fmt.Errorf("segment: %w", err)
+	}
+	b := builder{owner: s.Owner, sw: s.Switch, ttl: s.TTL, sample: s.Sample, why: s.Why}
+	b.add(rankSegment, ActionDeny, Match{
+		InPort: s.Port, EtherType: etherType(s.Host), Src: host(s.Host), Dst: host(s.Peer), Proto: s.Proto, DstPort: s.Service,
+	})
+	return b.intents, nil
+}
+
+// HostLimit asks for all that a host sends to be limited where it attaches: the
+// way back from quarantine.
+type HostLimit struct {
+	Owner        string // decision ID; prefix of every intent ID
+	Switch, Port string // edge port
+	Host         netip.Addr
+	// Remediation hosts stay reachable without limit.
+	Remediation []netip.Addr
+	Limit       Limit
+	TTL         time.Duration
+	Why         string
+}
+
+// LimitHost turns a host limit into intents, or refuses it.
+func (p Protected) LimitHost(l HostLimit) ([]Intent, error) {
+	if err := checkPlace(l.Owner, l.Switch, l.Port, l.TTL); err != nil {
+		return nil, fmt.Errorf("limit %s: %w", l.Host, err)
+	}
+	switch {
+	case !l.Host.IsValid():
+		return nil, errors.New("limit host: the host is not known")
+	case l.Limit.PacketsPerSecond == 0:
+		return nil, fmt.Errorf("limit %s: a limit of 0 packets/s is a drop; ask for one", l.Host)
+	case len(l.Remediation) > maxRemediation:
+		return nil, fmt.Errorf("limit %s: %d remediation hosts, at most %d", l.Host, len(l.Remediation), maxRemediation)
+	}
+	if err := p.refuse(l.Host); err != nil {
+		return nil, fmt.Errorf("limit: %w", err)
+	}
+	b := builder{owner: l.Owner, sw: l.Switch, ttl: l.TTL, why: l.Why}
+	m := Match{InPort: l.Port, EtherType: etherType(l.Host), Src: host(l.Host)}
+	for _, r := range l.Remediation {
+		if r.Is4() == l.Host.Is4() && r != l.Host {
+			free := m
+			free.Dst = host(r)
+			b.add(rankCarveOut, ActionAllow, free)
+		}
+	}
+	b.add(rankLimit, ActionRateLimit, m)
+	b.intents[len(b.intents)-1].Limit = l.Limit
+	return b.intents, nil
+}
