@@ -17,6 +17,7 @@ response:
   ttl: 10s
   min_hold: 2s
   quiet_for: 2s
+  probation: {limited: 1s, watched: 1s}
   quarantine: {remediation: [10.77.0.1]}
 detection: {keep_firing: 2s}
 `

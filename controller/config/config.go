@@ -152,50 +152,6 @@ type Segment struct {
 	From      []Prefix `yaml:"from"`
 }
 
-// Response bounds what is done.
-type Response struct {
-	// action by kind of finding: observe, alert, rate-limit or quarantine; a kind left out keeps its default
-	Actions map[detector.Kind]response.Action `yaml:"actions"`
-	// how long the switch keeps an emergency rule that is not renewed
-	TTL time.Duration `yaml:"ttl"`
-	// least time of containment; doubles with each relapse
-	MinHold time.Duration `yaml:"min_hold"`
-	// most that it can grow to
-	MaxHold time.Duration `yaml:"max_hold"`
-	// how long a released target counts as relapsing
-	RelapseWindow time.Duration `yaml:"relapse_window"`
-	// how long an attack must be over before release
-	QuietFor time.Duration `yaml:"quiet_for"`
-	// deadline of the proof after an action
-	VerifyWithin time.Duration `yaml:"verify_within"`
-	// how long a proposal waits for approval in mode advise
-	ApprovalWithin time.Duration `yaml:"approval_within"`
-	// share of dropped packets that is still reported, 0 to 1
-	Sample     float64    `yaml:"sample"`
-	Quarantine Quarantine `yaml:"quarantine"`
-	RateLimit  RateLimit  `yaml:"rate_limit"`
-}
-
-// Quarantine bounds quarantines.
-type Quarantine struct {
-	// hosts in quarantine at once
-	Max int `yaml:"max"`
-	// containments of any kind begun within a minute
-	MaxPerMinute int `yaml:"max_per_minute"`
-	// hosts that stay reachable from quarantine
-	Remediation []netip.Addr `yaml:"remediation"`
-}
-
-// RateLimit is what a flood is limited to at its ingress port.
-type RateLimit struct {
-	// packets per second
-	PktPS uint32 `yaml:"pktps"`
-	// packets
-	Burst uint32 `yaml:"burst"`
-	// times the learned baseline, where that is more
-	Margin float64 `yaml:"margin"`
-}
-
 // Prefix is a prefix, or a single address, in a configuration file.
 type Prefix struct{ netip.Prefix }
 
@@ -236,6 +192,7 @@ func Default() File {
 			Actions: r.Actions, TTL: r.TTL, MinHold: r.MinHold, MaxHold: r.MaxHold, RelapseWindow: r.RelapseWindow,
 			QuietFor: r.QuietFor, VerifyWithin: r.VerifyWithin, ApprovalWithin: r.ApprovalWithin, Sample: 0.01,
 			Quarantine: Quarantine{Max: r.MaxQuarantines, MaxPerMinute: r.MaxActions},
+			Probation:  Probation{Limited: r.Probation.Limited, Watched: r.Probation.Watched, PktPS: r.Probation.Limit.PacketsPerSecond, Burst: r.Probation.Limit.Burst},
 			RateLimit:  RateLimit{PktPS: r.Limit.PacketsPerSecond, Burst: r.Limit.Burst, Margin: r.Margin},
 		},
 	}
@@ -305,36 +262,13 @@ func (f *File) check(want func(ok bool, path, format string, args ...any)) {
 		"unreachable": t.Tap.Unreachable, "udp": t.Tap.UDP, "icmp": t.Tap.ICMP, "arp": t.Tap.ARP} {
 		want(v >= 0 && v <= 1, "telemetry.tap."+name, "%v is outside 0 to 1", v)
 	}
-	want(f.Response.Sample >= 0 && f.Response.Sample <= 1, "response.sample", "%v is outside 0 to 1", f.Response.Sample)
-	want(f.Response.RateLimit.Margin >= 0, "response.rate_limit.margin", "%v is negative", f.Response.RateLimit.Margin)
-	for k, a := range f.Response.Actions {
-		_, known := Default().Response.Actions[k]
-		want(known, "response.actions."+string(k), "there is no finding of this kind")
-		want(slices.Contains([]response.Action{response.ActionObserve, response.ActionAlert, response.ActionRateLimit, response.ActionQuarantine}, a),
-			"response.actions."+string(k), "%q is not observe, alert, rate-limit or quarantine", a)
-	}
-	for i, a := range f.Response.Quarantine.Remediation {
-		want(a.IsValid(), fmt.Sprintf("response.quarantine.remediation[%d]", i), "is not an address")
-	}
+	f.Response.check(want)
 	if err := f.ResponseConfig().Validate(); err != nil {
 		want(false, "response", "%v", err)
 	}
 	d := f.DetectorConfig()
 	if err := d.Validate(); err != nil {
 		want(false, "detection", "%v", err)
-	}
-}
-
-// ResponseConfig is the part that the response needs.
-func (f *File) ResponseConfig() response.Config {
-	r := &f.Response
-	return response.Config{
-		Mode: f.Mode, Actions: r.Actions, Protected: segmentation.NewProtected(prefixes(f.Protected)),
-		Remediation: r.Quarantine.Remediation, MaxQuarantines: r.Quarantine.Max, MaxActions: r.Quarantine.MaxPerMinute,
-		TTL: r.TTL, MinHold: r.MinHold, MaxHold: r.MaxHold, RelapseWindow: r.RelapseWindow, QuietFor: r.QuietFor,
-		VerifyWithin: r.VerifyWithin, ApprovalWithin: r.ApprovalWithin,
-		Limit:  segmentation.Limit{PacketsPerSecond: r.RateLimit.PktPS, Burst: r.RateLimit.Burst},
-		Margin: r.RateLimit.Margin, Sample: probability(r.Sample),
 	}
 }
 

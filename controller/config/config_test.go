@@ -159,7 +159,7 @@ func TestReference(t *testing.T) {
 	docs := comments(t)
 	def := config.Default()
 	rows(t, &b, docs, reflect.ValueOf(def), "")
-	b.WriteString("\nKinds of findings: `port-scan`, `host-sweep`, `arp-sweep`, `syn-flood`, `udp-flood`, `icmp-flood`.\n")
+	b.WriteString("\nKinds of findings: [detector/REFERENCE.md](../../detector/REFERENCE.md).\n")
 	b.WriteString(reachingSwitches)
 	if os.Getenv("UPDATE") != "" {
 		if err := os.WriteFile(path, []byte(b.String()), 0o644); err != nil {
@@ -258,11 +258,18 @@ func inline(v any) any {
 // comments reads the comment above each field.
 func comments(t *testing.T) map[string]string {
 	t.Helper()
-	file, err := parser.ParseFile(token.NewFileSet(), "config.go", nil, parser.ParseComments)
-	if err != nil {
-		t.Fatal(err)
-	}
 	docs := map[string]string{}
+	for _, name := range []string{"config.go", "response.go"} {
+		file, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ParseComments)
+		if err != nil {
+			t.Fatal(err)
+		}
+		commentsOf(file, docs)
+	}
+	return docs
+}
+
+func commentsOf(file *ast.File, docs map[string]string) {
 	ast.Inspect(file, func(n ast.Node) bool {
 		spec, ok := n.(*ast.TypeSpec)
 		if !ok {
@@ -279,7 +286,6 @@ func comments(t *testing.T) map[string]string {
 		}
 		return true
 	})
-	return docs
 }
 
 func mustAddr(s string) netip.Addr { return netip.MustParseAddr(s) }

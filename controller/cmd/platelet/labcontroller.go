@@ -91,7 +91,8 @@ func (c *labController) configure() error {
 		"telemetry": object{"sflow": fmt.Sprint("127.0.0.1:", sflow), "ipfix": fmt.Sprint("127.0.0.1:", ipfix)},
 		"detection": object{"keep_firing": "2s"},
 		// Attackers come back run after run, which must not count as a relapse.
-		"response": object{"ttl": "20s", "min_hold": "5s", "quiet_for": "3s", "relapse_window": "1ms", "quarantine": object{"remediation": gateways}},
+		"response": object{"ttl": "20s", "min_hold": "5s", "quiet_for": "3s", "relapse_window": "1ms",
+			"probation": object{"limited": "1s", "watched": "1s"}, "quarantine": object{"remediation": gateways}},
 	}, "", "  ")
 	if err != nil {
 		return err
