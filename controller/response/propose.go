@@ -26,7 +26,7 @@ func Propose(cfg Config, f detector.Finding, at Circumstances) (d Decision, ok b
 		action = ActionRateLimit // never ban an address that did not send
 	}
 	d = Decision{
-		Finding: f.ID, Kind: f.Kind, Action: action, State: StateProposed, Who: "playbook", Why: why(f),
+		Finding: f.ID, Kind: f.Kind, Action: action, State: StateProposed, Who: "playbook", Why: Why(f),
 		TTL: cfg.TTL, Hold: cfg.MinHold, Playbook: plan.Playbook, Mode: Stricter(cfg.Mode, plan.Mode), People: plan.People,
 		Severity: f.Severity, Technique: f.Technique, Score: f.Score, Confidence: f.Confidence,
 		FirstSeen: time.Unix(0, f.FirstSeen), Detected: time.Unix(0, f.Time), Created: time.Unix(0, f.Time),
@@ -84,8 +84,8 @@ func decisionID(parts ...string) string {
 	return "d-" + hex.EncodeToString(sum[:6])
 }
 
-// why says in one sentence what carried the finding.
-func why(f detector.Finding) string {
+// Why says in one sentence what carried the finding.
+func Why(f detector.Finding) string {
 	who := "forged sources"
 	switch {
 	case f.Host.IsValid():

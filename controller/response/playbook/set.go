@@ -1,0 +1,81 @@
+package playbook
+
+import (
+	_ "embed"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/platelet-sdn/platelet/controller/response"
+	"github.com/platelet-sdn/platelet/detector"
+)
+
+//go:embed default.yaml
+var defaults []byte
+
+// Set is the playbooks in force, in the order in which they are tried.
+type Set struct{ books []Playbook }
+
+// NewSet puts playbooks in order. It is not changed afterwards.
+func NewSet(lists ...[]Playbook) *Set { return &Set{slices.Concat(lists...)} }
+
+// Default are the playbooks that the program brings along. They match every
+// finding, and do what response.DefaultConfig says of its kind.
+func Default() ([]Playbook, error) {
+	books, err := Parse("default.yaml", defaults)
+	if err != nil {
+		return nil, fmt.Errorf("playbooks of the program itself: %w", err)
+	}
+	return books, nil
+}
+
+// OfActions makes playbooks of actions by kind, as the configuration may give
+// them: one for each action.
+func OfActions(actions map[detector.Kind]response.Action) []Playbook {
+	kinds := map[response.Action][]detector.Kind{}
+	for k, a := range actions {
+		kinds[a] = append(kinds[a], k)
+	}
+	var out []Playbook
+	for _, a := range slices.Sorted(maps.Keys(kinds)) {
+		slices.Sort(kinds[a])
+		out = append(out, Playbook{
+			Name: "actions-" + string(a), About: "response.actions of the configuration",
+			Trigger: Trigger{Kinds: kinds[a]}, Steps: []Step{{Name: "act", Action: Action(a)}},
+		})
+	}
+	return out
+}
+
+// Playbooks lists the playbooks in order. The caller must not change them.
+func (s *Set) Playbooks() []Playbook { return s.books }
+
+// Find returns the playbook of a name.
+func (s *Set) Find(name string) (*Playbook, bool) {
+	for i := range s.books {
+		if s.books[i].Name == name {
+			return &s.books[i], true
+		}
+	}
+	return nil, false
+}
+
+// Choose returns the first playbook whose trigger matches, or nil.
+func (s *Set) Choose(f detector.Finding, at response.Circumstances) *Playbook {
+	for i := range s.books {
+		if s.books[i].Trigger.mismatch(&f, at) == "" {
+			return &s.books[i]
+		}
+	}
+	return nil
+}
+
+// Plan implements response.Planner. A finding that no playbook is for raises an
+// alert.
+func (s *Set) Plan(f detector.Finding, at response.Circumstances) response.Plan {
+	p := s.Choose(f, at)
+	if p == nil {
+		return response.Plan{Action: response.ActionAlert}
+	}
+	return response.Plan{Playbook: p.Name, Action: p.Rung(), Mode: p.Mode, People: p.People}
+}
