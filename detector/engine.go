@@ -188,7 +188,7 @@ func (e *Engine) conversation(r *flow.Record, src, dst address) {
 	case flow.SignalNone:
 		flooding = e.data(r, src, dst)
 	}
-	if !flooding { // what floods are made of is no conversation
+	if !flooding && !e.forged(r, src) { // what floods are made of is no conversation
 		e.edges.observe(r, src, dst)
 	}
 }
@@ -246,7 +246,7 @@ func (e *Engine) contact(r *flow.Record, src, dst address) {
 		return
 	}
 	i, h := e.source(r, src)
-	if h == nil || e.astray(h, r) {
+	if h == nil || e.astray(h, r) || e.forged(r, src) {
 		return
 	}
 	e.scan.open(r, i, h, contactKeyOf(src, dst, r.DstPort, r.Proto))

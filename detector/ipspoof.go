@@ -23,6 +23,9 @@ const (
 	// spoofedDistinct how many different addresses of nobody's.
 	spoofedOthers   = 6
 	spoofedDistinct = 12
+	// forgesFrom is how many of them make what a station sends from one more
+	// no evidence against the address.
+	forgesFrom = 4
 	// spoofLeak forgives packets from another's address, per second.
 	spoofLeak = 0.05
 	// spoofIdle ends an episode.
@@ -58,6 +61,30 @@ func (w *linkWatch) spoofed(r *flow.Record, n *neighbour, src address) {
 	if x.others >= spoofedOthers || x.distinct.estimate() >= spoofedDistinct {
 		w.raiseIPSpoof(r, n)
 	}
+}
+
+// forged reports whether an address that a record comes from is one of several
+// that nobody on the link has, sent by a station that has its own: whom a scan
+// among decoys would have accused. The station is found by its own address, as
+// who scans must see answers.
+func (w *linkWatch) forged(r *flow.Record, src address) bool {
+	exporter := w.e.exporters.number(r.Exporter)
+	n := w.find(r.SrcMAC, exporter)
+	if n == nil || n.spoof.packets < forgesFrom || n.routed != 0 || !n.ownsOther(src) || w.e.clock.now-n.spoof.last > spoofIdle {
+		return false
+	}
+	_, b := w.bindings.Find(bindingKey{src, r.VLAN, exporter})
+	return b == nil && n.spoof.distinct.estimate() >= forgesFrom
+}
+
+// forged reports whether a packet opens a conversation in the name of a host
+// that, as far as is known, does not exist.
+func (e *Engine) forged(r *flow.Record, src address) bool {
+	if !begins(r) {
+		return false
+	}
+	_, h := e.hosts.Find(src)
+	return (h == nil || !h.proven) && e.links.forged(r, src)
 }
 
 // begins reports whether a packet opens a conversation.

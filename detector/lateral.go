@@ -338,7 +338,10 @@ func (w *lateralWatch) accepted(ev *edgeEvent) {
 func (w *lateralWatch) decide(ev *edgeEvent, m *mover, normal float64) {
 	c := &w.e.cfg.Lateral
 	state := StateFiring
-	if m.s < c.Threshold && !m.firing {
+	// Many ways into one host, none of which opens, is what a scan of its
+	// ports looks like.
+	scan := m.filled < 2 && m.accepted < 2
+	if (m.s < c.Threshold || scan) && !m.firing {
 		if !w.e.cfg.EmitPending || m.s < c.Threshold/2 {
 			return
 		}

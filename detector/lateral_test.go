@@ -186,3 +186,20 @@ func TestBenignAdministration(t *testing.T) {
 		})
 	}
 }
+
+// A scan of one host's ports tries every way into it, of which some may even
+// be open, and is no movement.
+func TestScanIsNoLateralMovement(t *testing.T) {
+	for _, open := range []bool{false, true} {
+		s := newSim(t)
+		for i, port := range random(t).Perm(8000) {
+			out := flow.SignalNone
+			if open && port == 22 {
+				out = flow.SignalAccept
+			}
+			s.admit(int64(i)*ms, hostAddr(9), hostAddr(10), uint16(port+1), i, out)
+		}
+		s.run(30 * sec)
+		s.only(KindPortScan)
+	}
+}

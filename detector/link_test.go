@@ -558,3 +558,43 @@ func BenchmarkLink(b *testing.B) {
 		})
 	}
 }
+
+// A scan among decoys is found by the scanner's own address: nobody is accused
+// who does not exist, by whichever detector. Who has many addresses says so.
+func TestScanAmongDecoys(t *testing.T) {
+	for _, claimed := range []bool{false, true} {
+		s := office(t)
+		from, scanner := 100*sec, stationAt(6)
+		for i := range 20_000 {
+			at := from + int64(i)*ms
+			own := attacker.addr
+			if n := i % 10; n != 0 {
+				own = hostAddr(60 + n)
+			}
+			if claimed && i < 10 {
+				s.at(at-sec, simStation{own, scanner.mac, scanner.port}.claims(own, victim, flow.SignalARPRequest))
+			}
+			r := scanner.sends(own, victim.addr, victim)
+			r.SrcPort, r.DstPort = 61_000, uint16(i/10+1)
+			s.at(at, r)
+			if own == attacker.addr || claimed {
+				a := answer(r, flow.SignalRefuse)
+				a.SrcMAC, a.DstMAC, a.InPort = victim.mac, scanner.mac, victim.port
+				s.at(at+ms/5, a)
+			}
+		}
+		s.run(from + 120*sec)
+		scans := 0
+		for _, f := range s.fired() {
+			if f.Kind == KindPortScan {
+				scans++
+			}
+			if !claimed && f.Host.IsValid() && f.Host != attacker.addr {
+				t.Errorf("%s by %v, who does not exist", f.Kind, f.Host)
+			}
+		}
+		if want := map[bool]int{false: 1, true: 10}[claimed]; scans != want {
+			t.Errorf("%d scans found, want %d", scans, want)
+		}
+	}
+}

@@ -125,10 +125,7 @@ func (s *Scene) peers() []string {
 // vulnerable are the hosts that something can spread to: all but network
 // equipment.
 func (s *Scene) vulnerable() []string {
-	var equipment []string
-	for _, role := range []string{"gateway", "router", "edge"} {
-		equipment = append(equipment, s.Lab.Select("role", role)...)
-	}
+	equipment := Equipment(s.Lab)
 	return slices.DeleteFunc(s.Lab.Nodes(), func(node string) bool {
 		return !s.Lab.Isolated(node) || len(s.Lab.Interfaces(node)) == 0 || slices.Contains(equipment, node)
 	})

@@ -32,10 +32,7 @@ func silentNeighbour(_ context.Context, lab *runner.Lab, r Roles) (func(context.
 		return nil, err
 	}
 	ip := net.ParseIP(octets(silent, silent)(r))
-	believers := []string{r.Attacker}
-	for _, role := range []string{"gateway", "router", "edge"} {
-		believers = append(believers, lab.Select("role", role)...)
-	}
+	believers := append([]string{r.Attacker}, Equipment(lab)...)
 	change := func(act func(h *netlink.Handle, n *netlink.Neigh) error) error {
 		var errs []error
 		for _, node := range believers {

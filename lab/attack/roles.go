@@ -118,12 +118,17 @@ func (r *Roles) look(lab *runner.Lab) error {
 	if r.Near, err = onLink(lab, hosts, link); err != nil {
 		return err
 	}
-	var routers []string
-	for _, role := range []string{"gateway", "router", "edge"} {
-		routers = append(routers, lab.Select("role", role)...)
-	}
-	r.Gateway, err = onLink(lab, routers, link)
+	r.Gateway, err = onLink(lab, Equipment(lab), link)
 	return err
+}
+
+// Equipment lists the nodes of a lab that pass packets on for others.
+func Equipment(lab *runner.Lab) []string {
+	var nodes []string
+	for _, role := range []string{"gateway", "router", "edge"} {
+		nodes = append(nodes, lab.Select("role", role)...)
+	}
+	return nodes
 }
 
 // onLink finds the first of some nodes with an address in a subnet; without a

@@ -175,9 +175,11 @@ func (c Config) pace(a attack.Attack) pace {
 }
 
 // slowest is how far apart the packets of slow attacks are, or what they do
-// regularly: an interval shows only when it comes again.
+// regularly: an interval shows only when it comes again. One password for every
+// account of every host shows only when there have been some.
 func slowest() map[string]time.Duration {
 	return map[string]time.Duration{
 		"slow-scan": 5 * time.Second, "beacon": time.Second, "beacon-tls": time.Second, "exfiltration-slow": time.Second,
+		"password-spray": time.Second,
 	}
 }

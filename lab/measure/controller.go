@@ -9,7 +9,9 @@ import (
 // state.
 type Event struct {
 	Time time.Time
-	Type EventType
+	// Began is when what a finding is about began; zero when not known.
+	Began time.Time
+	Type  EventType
 	// ID is the finding's or the decision's.
 	ID string
 	// Finding is the finding that a decision answers.

@@ -87,6 +87,9 @@ type bench struct {
 	firstAction time.Time
 	// victimPort is the switch port that the victim is behind, if it is known.
 	victimPort string
+	// former are the culprits of earlier attacks: what is only now found of
+	// those is no mistake.
+	former []culprit
 	// anyMeans credits whatever ends delivery, see Config.
 	anyMeans bool
 }
@@ -205,6 +208,9 @@ func (b bench) hits(e Event) bool {
 // finding takes a finding that fired in.
 func (b bench) finding(out *Outcome, e Event) {
 	if !b.about(e) {
+		if b.late(e, out.First) {
+			return
+		}
 		out.Strange = appendNew(out.Strange, strings.TrimSpace(e.Kind+" "+e.who()))
 		return
 	}
@@ -219,6 +225,12 @@ func (b bench) finding(out *Outcome, e Event) {
 		out.Named = after
 	}
 	out.Kinds = appendNew(out.Kinds, e.Kind)
+}
+
+// late reports whether a finding is about an earlier attack, of which some
+// detectors judge whole minutes.
+func (b bench) late(e Event, first time.Time) bool {
+	return !e.Began.IsZero() && e.Began.Before(first) && slices.ContainsFunc(b.former, func(c culprit) bool { return c.is(e) })
 }
 
 // decision takes a decision that reached a state in.

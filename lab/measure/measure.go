@@ -32,6 +32,7 @@ type session struct {
 	lab     *runner.Lab
 	traffic *benign.Traffic
 	ctl     Controller
+	former  []culprit // who attacked so far
 	out     Lab
 	began   time.Time
 }
@@ -205,7 +206,7 @@ func (s *session) once(ctx context.Context, a attack.Attack, roles attack.Roles,
 	if err := sleep(ctx, wait); err != nil {
 		return Outcome{}, err
 	}
-	shot := &Shot{Lab: s.lab, Attack: a, Roles: roles, Hold: p.hold, Patience: p.patience, AnyMeans: s.AnyMeans, Events: events,
+	shot := &Shot{former: s.former, Lab: s.lab, Attack: a, Roles: roles, Hold: p.hold, Patience: p.patience, AnyMeans: s.AnyMeans, Events: events,
 		Settings: attack.Settings{Truth: truth.Truth, Seed: seed}}
 	o, err := shot.fire(ctx)
 	if err != nil {
@@ -225,6 +226,7 @@ func (s *session) once(ctx context.Context, a attack.Attack, roles attack.Roles,
 	if err != nil {
 		return Outcome{}, err
 	}
+	s.former = append(s.former, guilty...)
 	if out.Benign, err = s.fared(ctx, before, o, after, guilty); err != nil {
 		return Outcome{}, err
 	}

@@ -41,6 +41,7 @@ type Shot struct {
 	// soon as it is known.
 	OnFirst func(time.Time)
 
+	former  []culprit // of earlier attacks
 	sources sources
 	sinks   []tap
 }
@@ -66,7 +67,7 @@ func (s *Shot) judge(o observation) (Outcome, []culprit, error) {
 	if err != nil {
 		return Outcome{}, nil, err
 	}
-	b := bench{attack: s.Attack, victims: []string{s.Roles.VictimAddr.String()}, culprits: guilty, hold: s.Hold}
+	b := bench{attack: s.Attack, victims: []string{s.Roles.VictimAddr.String()}, culprits: guilty, hold: s.Hold, former: s.former}
 	b.anyMeans = s.AnyMeans
 	if port, err := s.Lab.HostSide(s.Roles.Victim, s.Roles.VictimIface); err == nil { // else it is behind a node
 		b.victimPort = port

@@ -60,14 +60,15 @@ func (s *Shot) listen(ctx context.Context, dir string) error {
 }
 
 // targets are the nodes that the attack may arrive at. One that spreads may
-// arrive anywhere; routers are left out, because what they pass on arrives
-// once more.
+// arrive anywhere. Network equipment is left out: there is nothing to spread to,
+// what it passes on arrives once more, and quarantines leave the way to it open.
 func (s *Shot) targets() []string {
 	if !spreads(s.Attack) {
 		return s.Attack.Watch(s.Roles)
 	}
+	equipment := attack.Equipment(s.Lab)
 	return slices.DeleteFunc(s.Lab.Nodes(), func(node string) bool {
-		return !s.Lab.Isolated(node) || len(s.Lab.Interfaces(node)) != 1
+		return !s.Lab.Isolated(node) || len(s.Lab.Interfaces(node)) != 1 || slices.Contains(equipment, node)
 	})
 }
 

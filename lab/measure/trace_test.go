@@ -89,6 +89,10 @@ func TestJudge(t *testing.T) {
 	o := observation{trace: tr, ended: at(2100)[0], events: []Event{
 		{Type: Finding, Kind: "port-scan", State: "pending", Host: "10.77.0.15", Time: at(1)[0]},
 		{Type: Finding, Kind: "udp-flood", State: StateFiring, Host: "10.77.0.14", Time: at(1)[0]},
+		// Of an earlier attack, by one who took part in it and by one who did not.
+		{Type: Finding, Kind: "learned-threat", State: StateFiring, Host: "10.77.0.16", Time: at(1)[0], Began: at(-9000)[0]},
+		{Type: Finding, Kind: "learned-threat", State: StateFiring, Host: "10.77.0.12", Time: at(1)[0], Began: at(-9000)[0]},
+		{Type: Finding, Kind: "beacon", State: StateFiring, Host: "10.77.0.16", Time: at(1)[0], Began: at(1)[0]},
 		{Type: Finding, Kind: "host-sweep", State: StateFiring, Host: "10.77.0.15", Time: at(1.2)[0]},
 		{Type: Finding, Kind: "port-scan", State: StateFiring, Host: "10.77.0.15", Time: at(1.5)[0]},
 		{Type: Finding, Kind: "port-scan", State: StateFiring, Host: "10.77.0.15", Time: at(9)[0]},
@@ -109,6 +113,7 @@ func TestJudge(t *testing.T) {
 		{Type: Decision, ID: "d-1", State: StateReleased, Time: at(4100)[0]},
 	}}
 	b := bench{attack: a, victims: []string{"10.77.0.11"}, culprits: []culprit{scanner, infected}, hold: time.Second}
+	b.former = []culprit{{node: "h6", addrs: []netip.Addr{netip.MustParseAddr("10.77.0.16")}}}
 	out := b.judge(o)
 	if out.TTD != Took(1200*time.Microsecond) || out.Named != Took(1500*time.Microsecond) || out.TTC != Took(2*time.Millisecond) ||
 		out.Verified != Took(300*time.Millisecond) || out.Ended != Took(2100*time.Millisecond) {
@@ -120,7 +125,7 @@ func TestJudge(t *testing.T) {
 	if got := strings.Join(out.False, ", "); got != "quarantine of 10.77.0.13 for worm (d-2), rate-limit of p4 for syn-flood (d-8)" {
 		t.Errorf("false containments: %s", got)
 	}
-	if got := strings.Join(out.Strange, ", "); got != "udp-flood 10.77.0.14, icmp-flood forged sources" {
+	if got := strings.Join(out.Strange, ", "); got != "udp-flood 10.77.0.14, learned-threat 10.77.0.12, beacon 10.77.0.16, icmp-flood forged sources" {
 		t.Errorf("false findings: %s", got)
 	}
 	if out.Release.OK {
@@ -132,7 +137,7 @@ func TestJudge(t *testing.T) {
 	if out := b.judge(o); out.Release != Took(2900*time.Millisecond) {
 		t.Errorf("released after %v", out.Release)
 	}
-	if len(out.Steps) != len(o.events)-4 || out.Steps[1].Ours || !out.Steps[2].Ours {
+	if len(out.Steps) != len(o.events)-4 || out.Steps[1].Ours || !out.Steps[5].Ours {
 		t.Errorf("steps %+v", out.Steps)
 	}
 }

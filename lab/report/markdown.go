@@ -42,6 +42,9 @@ func Markdown(w io.Writer, r measure.Report) error {
 				ttc += fmt.Sprintf(" (%s)", share(s.Contained))
 			} else if s.TTC.N == 0 && s.Contained.N > 0 {
 				ttc = "not contained"
+				if s.Detected.K > 0 && len(s.Actions) == 0 {
+					ttc = "alert only"
+				}
 			}
 			fmt.Fprintf(&b, "| %s |\n", strings.Join([]string{a.Name, a.Technique, share(s.Detected), share(s.Named), pair(s.TTD, ms), ttc,
 				through(s), harm(s.Benign), fmt.Sprint(s.False), release}, " | "))

@@ -196,6 +196,7 @@ func (c *labController) Events(ctx context.Context) (<-chan measure.Event, error
 func labEvent(line []byte) (measure.Event, error) {
 	var e struct {
 		Time                                           time.Time
+		FirstSeen                                      time.Time `json:"first_seen"`
 		Type                                           measure.EventType
 		ID, Finding, Kind, State, Host, Action, Target string
 		HostMAC                                        string `json:"host_mac"`
@@ -209,7 +210,7 @@ func labEvent(line []byte) (measure.Event, error) {
 	if e.Type == measure.Decision {
 		e.Host, e.HostMAC = e.At.Host, e.At.MAC
 	}
-	return measure.Event{Time: e.Time, Type: e.Type, ID: e.ID, Finding: e.Finding, Kind: e.Kind, State: strings.ToLower(e.State),
+	return measure.Event{Time: e.Time, Began: e.FirstSeen, Type: e.Type, ID: e.ID, Finding: e.Finding, Kind: e.Kind, State: strings.ToLower(e.State),
 		Host: e.Host, MAC: e.HostMAC, Port: e.At.Port, Victims: e.Victims, Action: e.Action, Limit: e.Limit, Target: e.Target}, nil
 }
 
