@@ -133,7 +133,34 @@ func (w *learnedWatch) prepare(win *Window) float64 {
 		w.values[FeatureNewEdges], w.values[FeatureNewEdgeShare] = math.NaN(), math.NaN()
 		unknown += 2
 	}
+	if win.Rate > 1 {
+		unknown += w.forgetVolumes(win)
+	}
 	return 1 - float64(unknown)/NumFeatures
+}
+
+// volumeSamples is how many samples a volume takes: their number errs by a half of
+// itself then. Of fewer, and of none above all, a model would learn what the
+// sampling missed as if the host had not done it.
+const volumeSamples = 4
+
+// forgetVolumes hides the volumes of which too few samples came and returns how
+// many features that are.
+func (w *learnedWatch) forgetVolumes(win *Window) (unknown int) {
+	var list []int
+	if win.Sent < volumeSamples {
+		list = append(list, FeaturePacketsOut, FeatureBytesOut, FeatureSizeMean, FeatureSizeSpread, FeatureTCPShare, FeatureUDPShare, FeatureICMPShare)
+	}
+	if win.Received < volumeSamples {
+		list = append(list, FeaturePacketsIn, FeatureBytesIn)
+	}
+	if win.Sent+win.Received < volumeSamples {
+		list = append(list, FeatureOutShare)
+	}
+	for _, i := range list {
+		w.values[i] = math.NaN()
+	}
+	return len(list)
 }
 
 // Acts reports whether the host began anything: who only answers is not judged

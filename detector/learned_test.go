@@ -139,6 +139,7 @@ func TestModelMustFit(t *testing.T) {
 func TestSamplingHidesOutcomes(t *testing.T) {
 	w := Window{Rate: 10}
 	w.Values[FeatureServices], w.Values[FeaturePacketsOut] = 3, 100
+	w.Sent, w.Received = 10, 10
 	v := w.Vector()
 	if !math.IsNaN(v[FeatureFailedShare]) || !math.IsNaN(v[FeatureOpens]) || v[FeaturePacketsOut] != 100 {
 		t.Errorf("%v", v)
@@ -148,6 +149,24 @@ func TestSamplingHidesOutcomes(t *testing.T) {
 	}
 	w.Values[FeatureOpens] = 4 // the tap tells
 	if v := w.Vector(); v[FeatureOpens] != 4 || v[FeatureFailedShare] != 0 {
+		t.Errorf("%v", v)
+	}
+}
+
+// That no packet of a host was sampled says nothing of how much it was sent.
+func TestFewSamplesAreNoVolume(t *testing.T) {
+	w := Window{Rate: 100, Sent: 9}
+	w.Values[FeatureOpens], w.Values[FeatureServices], w.Values[FeaturePacketsOut], w.Values[FeatureOutShare] = 40, 3, 900, 1
+	v := w.Vector()
+	if !math.IsNaN(v[FeaturePacketsIn]) || !math.IsNaN(v[FeatureBytesIn]) || v[FeaturePacketsOut] != 900 || v[FeatureOutShare] != 1 {
+		t.Errorf("%v", v)
+	}
+	w.Sent = 1
+	if v := w.Vector(); !math.IsNaN(v[FeaturePacketsOut]) || !math.IsNaN(v[FeatureTCPShare]) || !math.IsNaN(v[FeatureOutShare]) || v[FeatureOpens] != 40 {
+		t.Errorf("%v", v)
+	}
+	w.Rate = 1 // of what was not sampled, one packet is one packet
+	if v := w.Vector(); v[FeaturePacketsOut] != 900 || v[FeaturePacketsIn] != 0 {
 		t.Errorf("%v", v)
 	}
 }

@@ -26,6 +26,9 @@ type Window struct {
 	// nothing was sampled.
 	Rate    float64
 	Records uint32
+	// Sent and Received count the records behind the volumes: packets or
+	// flows that carry bytes, not those that only tell of attempts.
+	Sent, Received uint32
 	// Suspicious is true when a finding, pending ones too, names the host:
 	// nothing should be learned from this window.
 	Suspicious bool
@@ -254,7 +257,7 @@ func (w *windowWatch) expire(now int64) int64 {
 func (w *windowWatch) fill(h address, a *activity) {
 	d := &w.done
 	*d = Window{
-		Host: h.netip(), addr: h, Rate: a.rate, Records: a.records,
+		Host: h.netip(), addr: h, Rate: a.rate, Records: a.records, Sent: a.out.samples, Received: a.in.samples,
 		Start: w.e.clock.outside(a.start), End: w.e.clock.outside(a.start + windowLength),
 		Suspicious: w.e.ledger.suspicious(h), Settled: a.start-w.began >= acquaintance,
 	}
