@@ -80,9 +80,8 @@ type plantWatch struct {
 	beats   *bounded.Table[contactKey, beat]
 	devices *bounded.Table[address, device]
 	flaps   *bounded.Table[linkKey, flap]
-	events  uint64 // on edges, of anybody
-	looked  int64  // when rhythms were last looked through
-	seen    uint64 // events at that time
+	heard   int64 // when anybody's last record came
+	looked  int64 // when rhythms were last looked through
 }
 
 // plantEvery is how often rhythms are looked through for those that are
@@ -99,7 +98,7 @@ func newPlantWatch(e *Engine) *plantWatch {
 }
 
 func (w *plantWatch) edge(ev *edgeEvent) {
-	w.events++
+	w.heard = ev.now
 	x := &ev.edge.plant
 	if w.devices.Len() > 0 {
 		w.alive(ev)

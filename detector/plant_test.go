@@ -154,6 +154,22 @@ func TestLinkFlap(t *testing.T) {
 	}
 }
 
+// A recording ends for all at once, and the time that is let pass after it is
+// nobody's silence.
+func TestRecordingEnds(t *testing.T) {
+	s := newSim(t)
+	s.cell(0, 900*sec, nil)
+	for i := range 50 { // of ten seconds, so not overdue yet
+		for now := int64(i) * sec / 5; now < 900*sec; now += 10 * sec {
+			s.probe(now, hostAddr(100+i), hostAddr(200), 443, ms, flow.SignalAccept)
+		}
+	}
+	s.run(900 * sec)
+	s.e.Advance(t0 + 960*sec)
+	s.e.Advance(t0 + 962*sec)
+	s.quiet()
+}
+
 // What keeps no rhythm, or keeps it, or stops with everything else.
 func TestBenignPlant(t *testing.T) {
 	t.Parallel()

@@ -6,10 +6,6 @@ import (
 	"github.com/platelet-sdn/platelet/flowcollector/flow"
 )
 
-// othersSeen is how many records of anybody within a look show that telemetry
-// arrives at all.
-const othersSeen = 1
-
 // expire looks for rhythms that are overdue.
 func (w *plantWatch) expire(now int64) int64 {
 	if w.beats.Len() == 0 {
@@ -18,16 +14,16 @@ func (w *plantWatch) expire(now int64) int64 {
 	if next := w.looked + plantEvery; now < next {
 		return next
 	}
-	lives := w.events-w.seen >= othersSeen
-	w.looked, w.seen = now, w.events
-	if lives { // else it is the telemetry that is silent
-		w.look(now)
+	if w.heard > w.looked { // else it is the telemetry that is silent
+		w.look(w.heard)
 	}
+	w.looked = now
 	return now + plantEvery
 }
 
-// look goes through all rhythms. When most are overdue at once it is the
-// network, or what tells of it, and no device.
+// look goes through all rhythms, at the time of the latest record of anybody:
+// whether others fell silent after that, nothing tells. When most are overdue at
+// once it is the network, or what tells of it, and no device.
 func (w *plantWatch) look(now int64) {
 	overdue := 0
 	for i := range w.beats.All() {
