@@ -52,7 +52,7 @@ type Quarantine struct {
 	// nothing that it says in ARP and neighbour discovery passes but answers
 	// for its own address.
 	Claims bool
-	// Attached is set when the address is believed to live at the port. A
+	// Attached is set when the address is known to live at the port. A
 	// source address that another host owns is denied only where it enters:
 	// whoever forges it must not be able to cut its owner off.
 	Attached bool

@@ -47,6 +47,7 @@ type Controller interface {
 	Release(ctx context.Context, id, who string) error
 	Quarantine(ctx context.Context, host netip.Addr, who string, ttl time.Duration) (id string, err error)
 	SetBrake(ctx context.Context, on, release bool, who string) error
+	Steering
 	// Feedback keeps an operator's verdict on a finding, and tells how many
 	// windows of the host stand behind it.
 	Feedback(id string, actual bool, who, why string) (windows int, err error)
@@ -164,6 +165,10 @@ func (s *Server) routes() http.Handler {
 	act("release", s.ctl.Release)
 	post("/v1/quarantine", s.quarantine)
 	post("/v1/brake", s.brake)
+	post("/v1/decisions/{id}/extend", s.extend)
+	get("/v1/exemptions", func(*http.Request) (any, error) { return s.ctl.Exemptions(), nil })
+	post("/v1/exemptions", s.exempt)
+	mux.HandleFunc("DELETE /v1/exemptions/{host}", func(w http.ResponseWriter, r *http.Request) { reply(w, r, s.unexempt) })
 	post("/v1/findings/{id}/feedback", s.feedback)
 	return mux
 }

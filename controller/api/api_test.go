@@ -56,6 +56,20 @@ func (d *desk) Reject(_ context.Context, id, _ string) error {
 func (d *desk) Release(_ context.Context, id, _ string) error {
 	return fmt.Errorf("release %s: %w", id, response.ErrState)
 }
+func (d *desk) Extend(_ context.Context, id, who string, by time.Duration) error {
+	return d.note("extend %s for %s by %s", id, by, who)
+}
+
+func (d *desk) Exempt(_ context.Context, x response.Exemption) error {
+	return d.note("exempt %v from %v for %s by %s", x.Hosts, x.Kinds, x.Why, x.Who)
+}
+
+func (d *desk) Unexempt(_ context.Context, host netip.Addr, who string) error {
+	return d.note("end of exemption of %s by %s", host, who)
+}
+
+func (d *desk) Exemptions() []response.Exemption { return []response.Exemption{{Why: "a licence"}} }
+
 func (d *desk) Quarantine(_ context.Context, host netip.Addr, who string, ttl time.Duration) (string, error) {
 	return "d-9", d.note("quarantine %s for %s by %s", host, ttl, who)
 }
@@ -110,11 +124,31 @@ func TestWhoIsTakenFromTheKernel(t *testing.T) {
 	if err != nil || id != "d-9" {
 		t.Errorf("%q, %v", id, err)
 	}
+	for _, err := range []error{
+		c.Extend(t.Context(), "d-1", time.Hour),
+		c.Exempt(t.Context(), netip.MustParseAddr("10.0.0.8"), []detector.Kind{detector.KindPortScan}, time.Hour, "audit"),
+		c.Unexempt(t.Context(), netip.MustParseAddr("10.0.0.8")),
+	} {
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	if err := c.Exempt(t.Context(), netip.MustParseAddr("10.0.0.8"), []detector.Kind{"noise"}, time.Hour, ""); err == nil || !strings.Contains(err.Error(), "noise") {
+		t.Errorf("exempt from what there is not: %v", err)
+	}
+	if err := c.Extend(t.Context(), "d-1", -time.Hour); err == nil {
+		t.Error("extended backwards")
+	}
+	var list []response.Exemption
+	if err := c.Get(t.Context(), "exemptions", &list); err != nil || len(list) != 1 {
+		t.Errorf("exemptions %v, %v", list, err)
+	}
 	me, err := user.Current()
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"approve d-1 by " + me.Username, "quarantine 10.0.0.7 for 1m0s by " + me.Username}
+	want := []string{"approve d-1 by " + me.Username, "quarantine 10.0.0.7 for 1m0s by " + me.Username, "extend d-1 for 1h0m0s by " + me.Username,
+		"exempt [10.0.0.8/32] from [port-scan] for audit by " + me.Username, "end of exemption of 10.0.0.8 by " + me.Username}
 	if strings.Join(d.asked, ";") != strings.Join(want, ";") {
 		t.Errorf("asked %q, want %q", d.asked, want)
 	}

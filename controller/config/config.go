@@ -190,7 +190,7 @@ func Default() File {
 		},
 		Response: Response{
 			Actions: r.Actions, TTL: r.TTL, MinHold: r.MinHold, MaxHold: r.MaxHold, RelapseWindow: r.RelapseWindow,
-			QuietFor: r.QuietFor, VerifyWithin: r.VerifyWithin, ApprovalWithin: r.ApprovalWithin, Sample: 0.01,
+			QuietFor: r.QuietFor, VerifyWithin: r.VerifyWithin, ApprovalWithin: r.ApprovalWithin, Sample: 0.01, AskAbove: r.AskAbove,
 			Quarantine: Quarantine{Max: r.MaxQuarantines, MaxPerMinute: r.MaxActions},
 			Probation:  Probation{Limited: r.Probation.Limited, Watched: r.Probation.Watched, PktPS: r.Probation.Limit.PacketsPerSecond, Burst: r.Probation.Limit.Burst},
 			RateLimit:  RateLimit{PktPS: r.Limit.PacketsPerSecond, Burst: r.Limit.Burst, Margin: r.Margin},

@@ -57,6 +57,11 @@ response:
 func TestFaultsHaveAPlace(t *testing.T) {
 	for _, c := range []struct{ in, want string }{
 		{"mode: automatic\n", "c.yaml:1:7: "},
+		{"response:\n  exempt: [{days: [someday]}]\n", "c.yaml:2:12: "},
+		{"response:\n  exempt: [{hours: 22-04}]\n", "c.yaml:2:12: "},
+		{"response:\n  exempt: [{zone: Nowhere/At_All}]\n", "c.yaml:2:12: "},
+		{"response:\n  exempt: [{kinds: [noise]}]\n", "c.yaml:2:12: "},
+		{"response:\n  groups: {few: {max: 1}}\n", "c.yaml:2:12: "},
 		{"response:\n  tll: 5s\n", "c.yaml:2:3: "},
 		{"response:\n  ttl: soon\n", "c.yaml:2:8: "},
 		{"response:\n  actions: {port-scam: alert}\n", "c.yaml:2:24: "},
@@ -172,9 +177,35 @@ func TestReference(t *testing.T) {
 	}
 }
 
+// exemptions shows an example, which TestExemptExample checks.
+const exemptions = "\n## Leaving somebody alone\n\n" + "```yaml\n" + exemptExample + "```\n" + `
+Findings about who is exempt are told as ever, and nothing is done about them. An operator's own order is above an exemption; ` + "`platelet exempt`" + ` gives
+one for a time. Days are those on which a window begins.
+`
+
+const exemptExample = `response:
+  exempt:
+  - {hosts: [10.0.0.5], kinds: [port-scan, host-sweep], until: 2027-06-30T00:00:00Z, why: licensed scanner}
+  - {hosts: [10.0.8.0/24], days: [sat], hours: "22:00-04:00", zone: Europe/Berlin, why: maintenance of the racks}
+  shared: [10.0.0.254]            # everybody's address behind the translation
+  groups:
+    cameras: {addresses: [10.1.0.0/24], max: 2}
+`
+
+func TestExemptExample(t *testing.T) {
+	f, err := config.Parse("c.yaml", []byte(exemptExample))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := f.ResponseConfig()
+	if len(r.Exempt) != 2 || r.Exempt[1].Zone.String() != "Europe/Berlin" || r.Exempt[1].Begin != 22*60 || len(r.Shared) != 1 || r.Groups[0].Max != 2 {
+		t.Errorf("read as %+v", r)
+	}
+}
+
 // reachingSwitches is what a line for each key cannot say. What it says of
 // Open vSwitch has tests in controller/openflow.
-const reachingSwitches = `
+const reachingSwitches = exemptions + `
 ## Reaching switches
 
 Without ` + "`ovs.openflow`" + `, each bridge is reached at its management socket, beside the socket of a local database. A target replaces that:

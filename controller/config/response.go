@@ -2,8 +2,10 @@ package config
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/platelet-sdn/platelet/controller/response"
@@ -30,10 +32,43 @@ type Response struct {
 	// how long a proposal waits for approval in mode advise
 	ApprovalWithin time.Duration `yaml:"approval_within"`
 	// share of dropped packets that is still reported, 0 to 1
-	Sample     float64    `yaml:"sample"`
+	Sample float64 `yaml:"sample"`
+	// who is left alone, and from what: licensed scanners, maintenance windows
+	Exempt []Exempt `yaml:"exempt"`
+	// addresses that stand for many hosts (address translation, terminal servers): never quarantined, only kept from what they abuse
+	Shared []Prefix `yaml:"shared"`
+	// hosts of which only so many may be in quarantine at once, by name: `cameras: {addresses: [10.1.0.0/24], max: 2}`
+	Groups map[string]Group `yaml:"groups"`
+	// share of all known-good conversations above which a quarantine needs approval, whatever the mode; 0 never asks
+	AskAbove   float64    `yaml:"ask_above"`
 	Quarantine Quarantine `yaml:"quarantine"`
 	Probation  Probation  `yaml:"probation"`
 	RateLimit  RateLimit  `yaml:"rate_limit"`
+}
+
+// Exempt says who is left alone.
+type Exempt struct {
+	// addresses and prefixes; none is everybody
+	Hosts []Prefix `yaml:"hosts"`
+	// kinds of findings; none is all
+	Kinds []detector.Kind `yaml:"kinds"`
+	// RFC 3339
+	From  time.Time `yaml:"from"`
+	Until time.Time `yaml:"until"`
+	// a window that recurs: sun, mon, tue, wed, thu, fri, sat
+	Days []string `yaml:"days"`
+	// its hours, as 22:00-04:00
+	Hours string `yaml:"hours"`
+	// their time zone, as Europe/Berlin; the machine's without
+	Zone string `yaml:"zone"`
+	// for people
+	Why string `yaml:"why"`
+}
+
+// Group is a set of hosts that must not all be gone at once.
+type Group struct {
+	Addresses []Prefix `yaml:"addresses"`
+	Max       int      `yaml:"max"`
 }
 
 // Quarantine bounds quarantines.
@@ -77,9 +112,78 @@ func (r *Response) check(want func(ok bool, path, format string, args ...any)) {
 		want(known, "response.actions."+string(k), "there is no finding of this kind")
 		want(slices.Contains(response.Ladder(), a), "response.actions."+string(k), "%q is not one of %v", a, response.Ladder())
 	}
+	for i := range r.Exempt {
+		_, err := r.Exempt[i].exemption()
+		want(err == nil, fmt.Sprintf("response.exempt[%d]", i), "%v", err)
+	}
+	for name, g := range r.Groups {
+		want(len(g.Addresses) > 0, "response.groups."+name, "names no addresses")
+		want(g.Max >= 0, "response.groups."+name+".max", "%d is negative", g.Max)
+	}
+	want(r.AskAbove >= 0 && r.AskAbove <= 1, "response.ask_above", "%v is outside 0 to 1", r.AskAbove)
 	for i, a := range r.Quarantine.Remediation {
 		want(a.IsValid(), fmt.Sprintf("response.quarantine.remediation[%d]", i), "is not an address")
 	}
+}
+
+var weekdays = []string{"sun", "mon", "tue", "wed", "thu", "fri", "sat"}
+
+// exemption checks what is written, and reads days, hours and zone.
+func (e *Exempt) exemption() (response.Exemption, error) {
+	x := response.Exemption{Hosts: prefixes(e.Hosts), Kinds: e.Kinds, From: e.From, Until: e.Until, Why: e.Why}
+	for _, k := range e.Kinds {
+		if !slices.ContainsFunc(detector.Kinds(), func(i detector.KindInfo) bool { return i.Kind == k }) {
+			return x, fmt.Errorf("there is no finding of kind %q", k)
+		}
+	}
+	if !e.Until.IsZero() && !e.Until.After(e.From) {
+		return x, fmt.Errorf("until %s is not after from", e.Until.Format(time.RFC3339))
+	}
+	for _, name := range e.Days {
+		day := slices.Index(weekdays, name)
+		if day < 0 {
+			return x, fmt.Errorf("day %q is not one of %s", name, strings.Join(weekdays, ", "))
+		}
+		x.Days = append(x.Days, time.Weekday(day))
+	}
+	if e.Hours != "" {
+		from, to, ok := strings.Cut(e.Hours, "-")
+		begin, err1 := time.Parse("15:04", from)
+		end, err2 := time.Parse("15:04", to)
+		if !ok || err1 != nil || err2 != nil || begin.Equal(end) {
+			return x, fmt.Errorf("hours %q: want two different times, as in 22:00-04:00", e.Hours)
+		}
+		x.Begin, x.End = begin.Hour()*60+begin.Minute(), end.Hour()*60+end.Minute()
+	}
+	x.Zone = time.Local
+	if e.Zone != "" {
+		zone, err := time.LoadLocation(e.Zone)
+		if err != nil {
+			return x, fmt.Errorf("zone %q: %w", e.Zone, err)
+		}
+		x.Zone = zone
+	}
+	return x, nil
+}
+
+// exemptions are those of a file that was checked.
+func (r *Response) exemptions() []response.Exemption {
+	var list []response.Exemption
+	for i := range r.Exempt {
+		if x, err := r.Exempt[i].exemption(); err == nil {
+			list = append(list, x)
+		}
+	}
+	return list
+}
+
+// groups are in the order of their names, so that refusals read the same.
+func (r *Response) groups() []response.Group {
+	var list []response.Group
+	for _, name := range slices.Sorted(maps.Keys(r.Groups)) {
+		list = append(list, response.Group{Name: name, Addresses: prefixes(r.Groups[name].Addresses), Max: r.Groups[name].Max})
+	}
+	return list
 }
 
 // ResponseConfig is the part that the response needs.
@@ -87,6 +191,7 @@ func (f *File) ResponseConfig() response.Config {
 	r := &f.Response
 	return response.Config{
 		Mode: f.Mode, Actions: r.Actions, Protected: segmentation.NewProtected(prefixes(f.Protected)),
+		Exempt: r.exemptions(), Shared: prefixes(r.Shared), Groups: r.groups(), AskAbove: r.AskAbove,
 		Remediation: r.Quarantine.Remediation, MaxQuarantines: r.Quarantine.Max, MaxActions: r.Quarantine.MaxPerMinute,
 		TTL: r.TTL, MinHold: r.MinHold, MaxHold: r.MaxHold, RelapseWindow: r.RelapseWindow, QuietFor: r.QuietFor,
 		Probation: response.Probation{Limited: r.Probation.Limited, Watched: r.Probation.Watched,

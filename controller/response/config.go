@@ -19,6 +19,16 @@ type Config struct {
 	Actions map[detector.Kind]Action
 	// Protected addresses are never contained.
 	Protected segmentation.Protected
+	// Exempt are left alone by everything but an operator's own order.
+	Exempt []Exemption
+	// Shared addresses stand for many hosts, as those of address translation
+	// and of terminal servers do: they are never cut off as a whole.
+	Shared []netip.Prefix
+	// Groups bound how many of their hosts are in quarantine at once.
+	Groups []Group
+	// AskAbove is the share of all known-good conversations above which a
+	// host is only cut off with approval; zero never asks.
+	AskAbove float64
 	// Remediation hosts stay reachable from quarantine.
 	Remediation []netip.Addr
 	// MaxQuarantines is the cap on hosts in quarantine at once.
@@ -44,6 +54,13 @@ type Config struct {
 	Margin float64
 	// Sample is the thin sample in drop rules, of 65535.
 	Sample uint16
+}
+
+// Group is a set of hosts that must not all be gone at once.
+type Group struct {
+	Name      string
+	Addresses []netip.Prefix
+	Max       int
 }
 
 // Probation is the way back from containment that a host goes when its attack is
@@ -90,6 +107,7 @@ func DefaultConfig() Config {
 			detector.KindAnomaly:         ActionAlert,
 			detector.KindLearnedThreat:   ActionAlert,
 		},
+		AskAbove:       0.5,
 		MaxQuarantines: 8,
 		MaxActions:     30,
 		TTL:            60 * time.Second,

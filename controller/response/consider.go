@@ -2,7 +2,6 @@ package response
 
 import (
 	"context"
-	"fmt"
 	"net/netip"
 	"slices"
 	"time"
@@ -60,14 +59,14 @@ func (m *Manager) decide(ctx context.Context, f detector.Finding, now time.Time)
 		return
 	}
 	d.Created = now
-	pass := m.guardPlace(&d, f)
+	pass := m.guardPlace(&d, f) && m.guardExempt(&d, now) && m.guardShared(&d, f)
 	if pass && m.sameTarget(&d) {
 		delete(m.refused, f.ID)
 		return // what is wanted stands already
 	}
 	d.Relapse = m.relapses(&d, now)
 	d.Hold = min(m.cfg.MinHold<<min(d.Relapse, 16), m.cfg.MaxHold)
-	pass = pass && m.guardCompile(&d, f) && m.guardLimits(&d, now)
+	pass = pass && m.guardCompile(&d, f) && m.guardLimits(&d, now) && m.guardImpact(&d)
 	if pass {
 		delete(m.refused, f.ID)
 	}
@@ -91,71 +90,9 @@ func (m *Manager) decide(ctx context.Context, f detector.Finding, now time.Time)
 	}
 }
 
-func (d *Decision) guard(name string, pass bool, format string, args ...any) bool {
-	d.Guards = append(d.Guards, Verdict{Guard: name, Pass: pass, Why: fmt.Sprintf(format, args...)})
-	return pass
-}
-
 // sweep reports whether the target was caught by its MAC, asking for absent
 // neighbours.
 func (d *Decision) sweep() bool { return d.Kind == detector.KindARPSweep && !d.Target.MAC.IsZero() }
-
-func (d *Decision) lastVerdict() string {
-	if len(d.Guards) == 0 {
-		return ""
-	}
-	return d.Guards[len(d.Guards)-1].Why
-}
-
-// guardPlace finds where the target attaches: only an edge port of a switch
-// that is ours to program will do.
-func (m *Manager) guardPlace(d *Decision, f detector.Finding) bool {
-	snap := m.where.Snapshot()
-	port, ok := snap.PortByIndex(f.InPort)
-	if !ok && d.Target.Host.IsValid() {
-		if h, known := snap.Host(d.Target.Host); known && h.Bound {
-			port, ok = snap.Port(h.Port)
-		}
-	}
-	if !ok {
-		return d.guard("place", false, "no switch port of ours is known for interface index %d", f.InPort)
-	}
-	d.Target.Switch, d.Target.Port = port.ID.Switch, port.ID.Port
-	switch {
-	case port.Type == topology.PortLink:
-		return d.guard("place", false, "%s leads to another switch; containment is done where traffic enters", port.ID.Port)
-	case port.Type == topology.PortLocal:
-		return d.guard("place", false, "%s is the switch's own port", port.ID.Port)
-	case snap.Switches[port.ID.Switch].OVN:
-		return d.guard("place", false, "%s belongs to OVN, which is not programmed past its database", port.ID.Switch)
-	case d.Target.Asking && !elsewhere(snap, d.Target.Victim, port.ID):
-		return d.guard("place", false, "%s is not known to live elsewhere than at %s: its own questions would be limited", d.Target.Victim, port.ID.Port)
-	case d.Kind == detector.KindACKFlood && !d.Target.Host.IsValid() && routed(snap, port.ID):
-		return d.guard("place", false, "several hosts are behind one station at %s: their connections cannot be told from forged ones", port.ID.Port)
-	}
-	return d.guard("place", true, "%s on %s is an edge port", port.ID.Port, port.ID.Switch)
-}
-
-// elsewhere reports whether two-way evidence binds an address to another port.
-func elsewhere(snap *topology.Snapshot, a netip.Addr, port topology.PortID) bool {
-	h, ok := snap.Host(a)
-	return ok && h.Bound && h.Port != port
-}
-
-// routed reports whether a station at a port has more addresses than a host of
-// its own would, as a router has.
-func routed(snap *topology.Snapshot, port topology.PortID) bool {
-	addresses := map[flow.MAC]int{}
-	for _, h := range snap.HostsAt(port) {
-		if h.Bound {
-			addresses[h.MAC]++
-		}
-		if addresses[h.MAC] > maxOwnAddresses {
-			return true
-		}
-	}
-	return false
-}
 
 // sameTarget reports whether a containment stands already that covers what is
 // asked for.
@@ -274,15 +211,19 @@ func (m *Manager) compileQuarantine(d *Decision) error {
 	d.Target.Host = identify(snap, at, d.Target)
 	q := segmentation.Quarantine{
 		Owner: d.ID, Switch: at.Switch, Port: at.Port, Host: d.Target.Host, MAC: d.Target.MAC,
-		Sweep: sweep, Claims: d.Kind == detector.KindARPSpoof && !d.Target.MAC.IsZero(), Attached: true, Remediation: m.cfg.Remediation, TTL: d.TTL, Sample: m.cfg.Sample, Why: d.Why,
+		Sweep: sweep, Claims: d.Kind == detector.KindARPSpoof && !d.Target.MAC.IsZero(), Remediation: m.cfg.Remediation, TTL: d.TTL, Sample: m.cfg.Sample, Why: d.Why,
 	}
+	here := true // as far as anybody knows
 	if h, ok := snap.Host(q.Host); q.Host.IsValid() && ok {
-		q.Attached = !h.Bound || h.Port == at
+		here = !h.Bound || h.Port == at
+		// What is sent to an address is cut off for everybody: only where it
+		// is certain that the address is this host's, and not forged.
+		q.Attached = h.Bound && h.Port == at
 		if q.MAC.IsZero() && h.Port == at {
 			q.MAC = h.MAC
 		}
 	}
-	q.ByMAC = q.Attached && !q.MAC.IsZero() && m.ownMAC(snap, at, q)
+	q.ByMAC = here && !q.MAC.IsZero() && m.ownMAC(snap, at, q)
 	d.Target.MAC = q.MAC
 	var err error
 	d.Intents, err = m.cfg.Protected.Quarantine(q)
@@ -321,29 +262,4 @@ func (m *Manager) ownMAC(snap *topology.Snapshot, at topology.PortID, q segmenta
 		n++
 	}
 	return n <= maxOwnAddresses
-}
-
-// guardLimits holds the blast-radius budgets and the brake.
-func (m *Manager) guardLimits(d *Decision, now time.Time) bool {
-	if m.Braked() {
-		return d.guard("brake", false, "the global brake is on")
-	}
-	if d.Action == ActionQuarantine {
-		n := 0
-		for id := range m.lives {
-			if e := m.all[id]; e.Action == ActionQuarantine && e.State != StateProbation {
-				n++
-			}
-		}
-		if n >= m.cfg.MaxQuarantines {
-			return d.guard("budget", false, "%d hosts are in quarantine, at most %d may be", n, m.cfg.MaxQuarantines)
-		}
-	}
-	for len(m.recent) > 0 && now.Sub(m.recent[0]) > time.Minute {
-		m.recent = m.recent[1:]
-	}
-	if len(m.recent) >= m.cfg.MaxActions {
-		return d.guard("budget", false, "%d containments within a minute, at most %d may be", len(m.recent), m.cfg.MaxActions)
-	}
-	return d.guard("budget", true, "%d containments within a minute, at most %d", len(m.recent), m.cfg.MaxActions)
 }

@@ -188,6 +188,8 @@ type Decision struct {
 	Until time.Time
 	// Stage is set in probation.
 	Stage Stage
+	// Impact is what a quarantine cuts off besides the attack.
+	Impact *Impact
 	// When each step was reached; zero when it was not. Lowered is the begin
 	// of the present stage of probation, Restored when the last of its rules
 	// was taken off after the attack was over.
@@ -243,6 +245,7 @@ type decisionJSON struct {
 	Relapse   int           `json:"relapse,omitempty"`
 	Limit     uint32        `json:"limit_pktps,omitempty"`
 	Rules     []string      `json:"rules,omitempty"`
+	Impact    *Impact       `json:"impact,omitempty"`
 }
 
 // Time is when the decision reached its present state.
@@ -270,6 +273,7 @@ func (d Decision) MarshalJSON() ([]byte, error) {
 		Guards: d.Guards, FirstSeen: utc(d.FirstSeen), Detected: utc(d.Detected), Applied: utc(d.Applied),
 		Verified: utc(d.Verified), Stage: d.Stage, Restored: utc(d.Restored), Ended: utc(d.Ended), Until: utc(d.Until), Relapse: d.Relapse,
 	}
+	out.Impact = d.Impact
 	if !d.Applied.IsZero() {
 		out.Proof = &d.Proof
 	}

@@ -3,6 +3,7 @@ package response
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -78,6 +79,7 @@ type Manager struct {
 	mu      sync.Mutex // guards what follows for readers outside Run
 	all     map[string]*Decision
 	brake   bool
+	exempt  []Exemption // by operators; those of the configuration stand there
 
 	// What follows is Run's alone.
 	lanes        *lanes                      // nil without Run
@@ -166,6 +168,12 @@ func (m *Manager) Load(ctx context.Context, now time.Time) error {
 	for key, raw := range stored {
 		if key == brakeKey {
 			m.brake = string(raw) == brakeOn
+			continue
+		}
+		if key == exemptKey {
+			if err := json.Unmarshal(raw, &m.exempt); err != nil {
+				m.log.WithError(err).Error("stored exemptions are unreadable; nobody is exempt by them")
+			}
 			continue
 		}
 		d, err := decode(raw)

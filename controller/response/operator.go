@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sirupsen/logrus"
+
 	"github.com/platelet-sdn/platelet/detector"
 )
 
@@ -133,7 +135,7 @@ func (m *Manager) Quarantine(ctx context.Context, host netip.Addr, who string, t
 			ID: decisionID(host.String(), who, now.String()), Action: ActionQuarantine, State: StateProposed, Who: who,
 			Why: "asked for by " + who, Target: Target{Host: host, MAC: h.MAC}, TTL: m.cfg.TTL, Created: now, Until: now.Add(ttl),
 		}
-		pass := m.guardPlaceOf(d) && !m.sameTarget(d) && m.guardCompile(d, detector.Finding{}) && m.guardLimits(d, now)
+		pass := m.guardPlaceOf(d) && !m.sameTarget(d) && m.guardShared(d, detector.Finding{}) && m.guardCompile(d, detector.Finding{}) && m.guardLimits(d, now)
 		if !pass {
 			return fmt.Errorf("quarantine %s: %s: %w", host, d.lastVerdict(), ErrState)
 		}
@@ -197,4 +199,27 @@ func (m *Manager) Expired(owner string) {
 	default:
 		m.overrun.Add(1)
 	}
+}
+
+// Extend holds a containment for at least this much longer from now on.
+func (m *Manager) Extend(ctx context.Context, id, who string, by time.Duration) error {
+	return m.do(ctx, func(ctx context.Context, _ func()) error {
+		d, err := m.find(id)
+		if err != nil {
+			return err
+		}
+		if d.State != StateApplied && d.State != StateVerified {
+			return fmt.Errorf("extend %s: it is %s: %w", id, d.State, ErrState)
+		}
+		until := time.Now().Add(by)
+		m.log.WithFields(logrus.Fields{"decision": id, "who": who, "until": until}).Info("containment extended")
+		m.change(ctx, d, func(d *Decision) {
+			if !d.Until.IsZero() {
+				d.Until = until
+				return
+			}
+			d.Hold = until.Sub(d.Applied)
+		})
+		return nil
+	})
 }

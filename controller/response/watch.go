@@ -145,6 +145,37 @@ func (w *Watch) success(from, to time.Time) (attempts int, share float64) {
 	return w.health.success(from.UnixNano(), to.UnixNano())
 }
 
+// Impact is what depends on a host: conversations that were seen to end well
+// lately, each a client and a service.
+type Impact struct {
+	Served int `json:"served"` // that others have with it
+	Used   int `json:"used"`   // that it has with others
+	Known  int `json:"known"`  // of everybody
+}
+
+// Share is the part of all known conversations that is the host's.
+func (i Impact) Share() float64 {
+	if i.Known == 0 {
+		return 0
+	}
+	return float64(i.Served+i.Used) / float64(i.Known)
+}
+
+func (w *Watch) impact(host netip.Addr) (i Impact) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	i.Known = len(w.health.good)
+	for p := range w.health.good {
+		switch host {
+		case p.server:
+			i.Served++
+		case p.client:
+			i.Used++
+		}
+	}
+	return i
+}
+
 // pair is a service that a client uses.
 type pair struct {
 	client, server netip.Addr

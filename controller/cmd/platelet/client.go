@@ -41,6 +41,7 @@ func addClientCommands(parent *cobra.Command) {
 	listing("findings", "List what the detectors say", findingsText)
 	listing("decisions", "List what was decided and how it went", decisionsText)
 	listing("hosts", "List the hosts that were seen and where", hostsText)
+	listing("exemptions", "List who is left alone, by configuration and by operators", exemptionsText)
 	listing("topology", "Show switches and ports", indented)
 	for _, a := range []struct{ name, short string }{
 		{"approve", "Approve a decision that awaits approval"},
@@ -49,7 +50,7 @@ func addClientCommands(parent *cobra.Command) {
 	} {
 		parent.AddCommand(actCommand(a.name, a.short))
 	}
-	parent.AddCommand(feedbackCommand(), rulesCommand(), explainCommand(), quarantineCommand(), brakeCommand(), watchCommand())
+	parent.AddCommand(feedbackCommand(), rulesCommand(), explainCommand(), quarantineCommand(), extendCommand(), exemptCommand(), brakeCommand(), watchCommand())
 }
 
 type clientFlags struct{ socket, output string }
@@ -214,6 +215,10 @@ func findingsText(out io.Writer, raw []byte) error {
 
 func decisionsText(out io.Writer, raw []byte) error {
 	return table(out, raw, "id", "time", "action", "target", "state", "who", "why")
+}
+
+func exemptionsText(out io.Writer, raw []byte) error {
+	return table(out, raw, "hosts", "kinds", "from", "until", "who", "why")
 }
 
 func hostsText(out io.Writer, raw []byte) error {

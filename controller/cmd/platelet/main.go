@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	_ "time/tzdata" // of maintenance windows, on machines without
 
 	"github.com/spf13/cobra"
 

@@ -1,0 +1,93 @@
+package api
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"slices"
+	"time"
+
+	"github.com/platelet-sdn/platelet/controller/response"
+	"github.com/platelet-sdn/platelet/detector"
+)
+
+// Steering is what operators may change of containments that stand or are to
+// come.
+type Steering interface {
+	// Extend holds a containment for at least this much longer.
+	Extend(ctx context.Context, id, who string, by time.Duration) error
+	// Exempt leaves a host alone for a time.
+	Exempt(ctx context.Context, x response.Exemption) error
+	// Unexempt ends what operators exempted a host from.
+	Unexempt(ctx context.Context, host netip.Addr, who string) error
+	Exemptions() []response.Exemption
+}
+
+// longest is how far ahead an operator may order something.
+const longest = 30 * 24 * time.Hour
+
+type extendRequest struct {
+	Seconds int64 `json:"seconds"`
+}
+
+func (s *Server) extend(r *http.Request) (any, error) {
+	var q extendRequest
+	if err := decode(r, &q); err != nil {
+		return nil, err
+	}
+	if q.Seconds <= 0 || q.Seconds > int64(longest/time.Second) {
+		return nil, &requestError{fmt.Sprintf("seconds must be 1 to %d", int64(longest/time.Second))}
+	}
+	return nil, s.ctl.Extend(r.Context(), r.PathValue("id"), who(r), time.Duration(q.Seconds)*time.Second)
+}
+
+type exemptRequest struct {
+	Host    netip.Addr      `json:"host"`
+	Kinds   []detector.Kind `json:"kinds,omitempty"`
+	Seconds int64           `json:"seconds"`
+	Why     string          `json:"why,omitempty"`
+}
+
+func (s *Server) exempt(r *http.Request) (any, error) {
+	var q exemptRequest
+	if err := decode(r, &q); err != nil {
+		return nil, err
+	}
+	if !q.Host.IsValid() || q.Seconds <= 0 || q.Seconds > int64(longest/time.Second) || len(q.Why) > maxWhy {
+		return nil, &requestError{fmt.Sprintf("host must be an address, seconds 1 to %d, why at most %d bytes", int64(longest/time.Second), maxWhy)}
+	}
+	for _, k := range q.Kinds {
+		if !slices.ContainsFunc(detector.Kinds(), func(i detector.KindInfo) bool { return i.Kind == k }) {
+			return nil, &requestError{fmt.Sprintf("there is no finding of kind %q", k)}
+		}
+	}
+	q.Host = q.Host.Unmap()
+	return nil, s.ctl.Exempt(r.Context(), response.Exemption{Hosts: []netip.Prefix{netip.PrefixFrom(q.Host, q.Host.BitLen())}, Kinds: q.Kinds,
+		Until: time.Now().Add(time.Duration(q.Seconds) * time.Second), Why: q.Why, Who: who(r)})
+}
+
+func (s *Server) unexempt(r *http.Request) (any, error) {
+	host, err := netip.ParseAddr(r.PathValue("host"))
+	if err != nil {
+		return nil, &requestError{err.Error()}
+	}
+	return nil, s.ctl.Unexempt(r.Context(), host, who(r))
+}
+
+// Extend holds a containment for at least this much longer.
+func (c *Client) Extend(ctx context.Context, id string, by time.Duration) error {
+	return c.call(ctx, http.MethodPost, "decisions/"+url.PathEscape(id)+"/extend", extendRequest{Seconds: int64(by / time.Second)}, nil)
+}
+
+// Exempt leaves a host alone for a time: from the given kinds of findings, from
+// all if there are none.
+func (c *Client) Exempt(ctx context.Context, host netip.Addr, kinds []detector.Kind, d time.Duration, why string) error {
+	return c.call(ctx, http.MethodPost, "exemptions", exemptRequest{Host: host, Kinds: kinds, Seconds: int64(d / time.Second), Why: why}, nil)
+}
+
+// Unexempt ends what operators exempted a host from.
+func (c *Client) Unexempt(ctx context.Context, host netip.Addr) error {
+	return c.call(ctx, http.MethodDelete, "exemptions/"+host.String(), nil, nil)
+}

@@ -1,0 +1,242 @@
+package response
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sirupsen/logrus"
+	"pgregory.net/rapid"
+
+	"github.com/platelet-sdn/platelet/detector"
+	"github.com/platelet-sdn/platelet/flowcollector/flow"
+)
+
+func prefix(s string) netip.Prefix { return netip.MustParsePrefix(s) }
+
+func TestExemptionsHold(t *testing.T) {
+	at := func(s string) time.Time {
+		t.Helper()
+		x, err := time.Parse("Mon 2006-01-02 15:04", s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return x
+	}
+	night := Exemption{Days: []time.Weekday{time.Saturday}, Begin: 22 * 60, End: 4 * 60, Zone: time.UTC}
+	span := Exemption{From: at("Mon 2026-11-23 08:00"), Until: at("Mon 2026-11-23 09:00")}
+	day := Exemption{Days: []time.Weekday{time.Sunday}, Zone: time.UTC}
+	for _, c := range []struct {
+		name string
+		x    Exemption
+		at   string
+		want bool
+	}{
+		{"always", Exemption{}, "Mon 2026-11-23 08:00", true},
+		{"before", span, "Mon 2026-11-23 07:59", false},
+		{"within", span, "Mon 2026-11-23 08:00", true},
+		{"after", span, "Mon 2026-11-23 09:00", false},
+		{"too early", night, "Sat 2026-11-28 21:59", false},
+		{"in the evening", night, "Sat 2026-11-28 22:00", true},
+		{"past midnight", night, "Sun 2026-11-29 03:59", true},
+		{"past its end", night, "Sun 2026-11-29 04:00", false},
+		{"the night before", night, "Sat 2026-11-28 03:00", false},
+		{"all day", day, "Sun 2026-11-29 23:59", true},
+		{"another day", day, "Mon 2026-11-30 00:00", false},
+	} {
+		if have := c.x.holds(at(c.at)); have != c.want {
+			t.Errorf("%s: %v at %s", c.name, have, c.at)
+		}
+	}
+}
+
+func TestExemptAreLeftAlone(t *testing.T) {
+	cfg := testConfig()
+	cfg.Exempt = []Exemption{{Hosts: []netip.Prefix{prefix("10.0.0.8/31")}, Kinds: []detector.Kind{detector.KindPortScan}, Why: "licensed scanner"}}
+	r, ctx := newRig(t, cfg), t.Context()
+	r.consider(ctx, scanBy(9, 9, 1))
+	if d := r.only(t); d.State != StateRefused || !strings.Contains(d.lastVerdict(), "licensed scanner") {
+		t.Errorf("%s: %s", d.State, d.lastVerdict())
+	}
+	worm := scanBy(9, 9, 2)
+	worm.Kind = detector.KindWorm
+	r.consider(ctx, worm)
+	if r.led.applied != 1 {
+		t.Error("exempt from more than what was said")
+	}
+}
+
+// An operator exempts who is held, and it is let go; over a restart it stays
+// exempt, until it does not.
+func TestOperatorsExempt(t *testing.T) {
+	r, ctx := newRig(t, testConfig()), t.Context()
+	run, cancel := context.WithCancel(ctx)
+	done := make(chan error, 1)
+	go func() { done <- r.Run(run) }()
+	defer func() { cancel(); <-done }()
+	r.Handle(scanBy(9, 9, 1))
+	eventually(t, "containment", func() bool { return len(r.Decisions()) == 1 && r.Decisions()[0].State == StateApplied })
+	x := Exemption{Hosts: []netip.Prefix{prefix("10.0.0.9/32")}, Until: time.Now().Add(time.Hour), Who: "op", Why: "repair"}
+	if err := r.Exempt(ctx, x); err != nil {
+		t.Fatal(err)
+	}
+	if d := r.only(t); d.State != StateReleased || !strings.Contains(d.Proof.Why, "repair, says op") {
+		t.Errorf("held on: %s %s", d.State, d.Proof.Why)
+	}
+	again := newRig(t, testConfig())
+	again.store.m = maps.Clone(r.store.m)
+	if err := again.Load(ctx, time.Now()); err != nil || len(again.Exemptions()) != 1 {
+		t.Errorf("after a restart: %v, %v", again.Exemptions(), err)
+	}
+	if err := r.Unexempt(ctx, host(8), "op"); !errors.Is(err, ErrNotFound) {
+		t.Errorf("somebody else's exemption: %v", err)
+	}
+	if err := r.Unexempt(ctx, host(9), "op"); err != nil || len(r.Exemptions()) != 0 {
+		t.Errorf("still exempt: %v, %v", r.Exemptions(), err)
+	}
+	if err := r.Exempt(ctx, Exemption{Hosts: x.Hosts, Until: time.Now()}); !errors.Is(err, ErrState) {
+		t.Errorf("exempt until now: %v", err)
+	}
+}
+
+// An address that stands for many is kept from what it abuses, and never cut off.
+func TestSharedAddress(t *testing.T) {
+	cfg := testConfig()
+	cfg.Shared = []netip.Prefix{prefix("10.0.0.9/32")}
+	r, ctx := newRig(t, cfg), t.Context()
+	r.consider(ctx, scanBy(9, 9, 1))
+	if d := r.only(t); d.Action != ActionSegment || d.Target.Peer != host(200) || d.State != StateApplied {
+		t.Errorf("a shared address: %s of %s from %s, %s", d.Action, d.Target.Host, d.Target.Peer, d.State)
+	}
+	blind := scanBy(9, 9, 2)
+	blind.Victims, blind.Kind = nil, detector.KindHostSweep
+	r.consider(ctx, blind)
+	if d := r.Decisions()[1]; d.State != StateRefused {
+		t.Errorf("a shared address, when nothing narrower is known: %s", d.State)
+	}
+}
+
+func TestGroupsKeepSomeHosts(t *testing.T) {
+	cfg := testConfig()
+	cfg.Groups = []Group{{Name: "pair", Addresses: []netip.Prefix{prefix("10.0.0.8/31")}, Max: 1}}
+	r, ctx := newRig(t, cfg), t.Context()
+	r.consider(ctx, scanBy(9, 9, 1))
+	r.consider(ctx, scanBy(8, 8, 1))
+	r.consider(ctx, scanBy(7, 7, 1))
+	var states []string
+	for _, d := range r.Decisions() {
+		states = append(states, string(d.State))
+	}
+	if have := strings.Join(states, " "); have != "applied refused applied" {
+		t.Errorf("decisions: %s", have)
+	}
+}
+
+// A host on whom much depends is cut off only with approval.
+func TestImpactAsks(t *testing.T) {
+	r, ctx := newRig(t, testConfig()), t.Context()
+	now := time.Now().UnixNano()
+	finish := func(client, server byte) {
+		r.watch.Observe([]flow.Record{{Time: now, Source: flow.SourceTap, Signal: flow.SignalFinish, Proto: flow.ProtoTCP, Rate: 1, Packets: 1,
+			Src: host(client), Dst: host(server), SrcPort: 40000, DstPort: 80}})
+	}
+	for i := range byte(15) {
+		finish(100+i, 9)
+		finish(100+i, 8)
+	}
+	finish(9, 8)
+	r.consider(ctx, scanBy(9, 9, 1))
+	d := r.only(t)
+	if d.State != StateAwaitingApproval || d.Impact == nil || *d.Impact != (Impact{Served: 15, Used: 1, Known: 31}) {
+		t.Fatalf("%s, impact %+v", d.State, d.Impact)
+	}
+	r.consider(ctx, scanBy(7, 7, 1))
+	if d := r.Decisions()[1]; d.State != StateApplied {
+		t.Errorf("a host on whom nothing depends: %s", d.State)
+	}
+}
+
+// What is sent to an address is cut off only where it is certain whose it is: else
+// whoever forges an address would cut its owner off.
+func TestForgedAddressCutsNobodyOff(t *testing.T) {
+	r := newRig(t, testConfig())
+	r.consider(t.Context(), scanBy(9, 9, 1)) // nobody knows 10.0.0.9
+	d := r.only(t)
+	for _, in := range d.Intents {
+		if in.Match.InPort == "" && in.Match.Dst.Contains(host(9)) && !in.Match.Src.IsValid() {
+			t.Errorf("everybody is kept from an address that may be forged: %+v", in)
+		}
+	}
+}
+
+// No sequence of findings, operators, exemptions and faults cuts off a protected
+// asset, an exempt or a shared host, or more of a group than may be.
+func TestGuardsHold(t *testing.T) {
+	cfg := testConfig()
+	cfg.Exempt = []Exemption{{Hosts: []netip.Prefix{prefix("10.0.0.2/32")}}}
+	cfg.Shared = []netip.Prefix{prefix("10.0.0.3/32")}
+	cfg.Groups = []Group{{Name: "few", Addresses: []netip.Prefix{prefix("10.0.0.4/30")}, Max: 1}}
+	cfg.MaxQuarantines, cfg.MaxActions = 4, 100
+	rapid.Check(t, func(t *rapid.T) {
+		r, ctx, now := newRig(t, cfg), context.Background(), time.Now()
+		r.log.(*logrus.Logger).SetLevel(logrus.PanicLevel)
+		kinds := []detector.Kind{detector.KindPortScan, detector.KindWorm, detector.KindBruteForce, detector.KindBeacon, detector.KindSYNFlood, detector.KindARPSpoof}
+		var firing []detector.Finding
+		for i := range rapid.IntRange(1, 40).Draw(t, "steps") {
+			switch rapid.IntRange(0, 4).Draw(t, "step") {
+			case 0, 1:
+				f := scanBy(rapid.ByteRange(0, 12).Draw(t, "host"), rapid.Uint32Range(1, 9).Draw(t, "port"), i)
+				f.Kind = rapid.SampledFrom(kinds).Draw(t, "kind")
+				f.DstPort = rapid.SampledFrom([]uint16{0, 22}).Draw(t, "service")
+				f.HostMAC = flow.MAC{2, 0, 0, 0, 0, f.Host.As4()[3]}
+				f.Spoofed = rapid.Bool().Draw(t, "spoofed")
+				r.consider(ctx, f)
+				firing = append(firing, f)
+			case 2:
+				if len(firing) > 0 {
+					r.consider(ctx, resolved(rapid.SampledFrom(firing).Draw(t, "which")))
+				}
+			case 3:
+				r.led.err = nil
+				if rapid.Bool().Draw(t, "fault") {
+					r.led.err = errors.New("fault")
+				}
+			case 4:
+				now = now.Add(time.Duration(rapid.IntRange(0, 60).Draw(t, "seconds")) * time.Second)
+				r.tick(ctx, now)
+			}
+			r.checkGuards(t)
+		}
+	})
+}
+
+func (r *rig) checkGuards(t *rapid.T) {
+	few := 0
+	for owner, in := range r.led.rules {
+		d := r.all[owner]
+		h := d.Target.Host
+		switch {
+		case h == host(1) || h == host(2):
+			t.Fatalf("%s was touched: %+v", h, in)
+		case h == host(3) && d.Action == ActionQuarantine && d.State != StateProbation:
+			t.Fatalf("a shared address was cut off: %+v", in)
+		case h.IsValid() && prefix("10.0.0.4/30").Contains(h) && d.Action == ActionQuarantine && d.State != StateProbation:
+			few++
+		}
+		for _, x := range in {
+			if x.TTL <= 0 {
+				t.Fatalf("a rule without a TTL: %+v", x)
+			}
+			if x.Match.InPort == "" && !x.Match.Src.IsValid() && !x.Match.SrcMAC.IsZero() {
+				t.Fatalf("a rule for every port: %+v", x)
+			}
+		}
+	}
+	if few > 1 {
+		t.Fatalf("%d hosts of a group are in quarantine, at most 1 may be", few)
+	}
+}
