@@ -81,12 +81,18 @@ type plantWatch struct {
 	devices *bounded.Table[address, device]
 	flaps   *bounded.Table[linkKey, flap]
 	heard   int64 // when anybody's last record came
+	since   int64 // when records began to come, after there had been none
 	looked  int64 // when rhythms were last looked through
 }
 
 // plantEvery is how often rhythms are looked through for those that are
 // overdue.
 const plantEvery = int64(time.Second)
+
+// plantBlind is how long nothing must be heard of anybody for what was missed
+// meanwhile to be no evidence: a collector that was down, a recording that goes
+// on later.
+const plantBlind = int64(30 * time.Second)
 
 func newPlantWatch(e *Engine) *plantWatch {
 	w := &plantWatch{e: e}
@@ -98,6 +104,9 @@ func newPlantWatch(e *Engine) *plantWatch {
 }
 
 func (w *plantWatch) edge(ev *edgeEvent) {
+	if ev.now-w.heard > plantBlind {
+		w.since = ev.now
+	}
 	w.heard = ev.now
 	x := &ev.edge.plant
 	if w.devices.Len() > 0 {

@@ -4,6 +4,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"testing"
+	"time"
 
 	"github.com/platelet-sdn/platelet/flowcollector/flow"
 )
@@ -65,6 +66,30 @@ func TestDeviceSilent(t *testing.T) {
 				t.Errorf("after %d s", d/sec)
 			}
 		})
+	}
+}
+
+// Where all telemetry ends nobody is silent, nor while it begins again; a
+// device that does not come back is.
+func TestTelemetrySilent(t *testing.T) {
+	for _, gone := range []bool{false, true} {
+		s := newSim(t)
+		s.cell(0, 900*sec, nil)
+		s.cell(1200*sec, 1300*sec, func(t int64, _, plc int) (bool, bool) { return !gone || plc != 2 || t%(60*sec) == 0, !gone || plc != 2 })
+		play := NewPlayback(s.e)
+		s.sorted()
+		for i := range s.script {
+			play.Observe(&s.script[i])
+		}
+		play.Finish()
+		for _, f := range s.fired() {
+			if !gone || f.Kind != KindDeviceSilent || f.Host != hostAddr(12) {
+				t.Errorf("%s of %v after %v", f.Kind, f.Host, time.Duration(f.Time-t0))
+			}
+		}
+		if gone && len(s.fired()) == 0 {
+			t.Error("a device that did not come back is not missed")
+		}
 	}
 }
 

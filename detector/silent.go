@@ -45,7 +45,7 @@ func (w *plantWatch) look(now int64) {
 
 // late reports whether a rhythm is overdue.
 func (w *plantWatch) late(b *beat, now int64) bool {
-	return float64(now-b.last) > max(w.e.cfg.Rhythm.Quiet*b.period, 3*b.longest)
+	return float64(now-max(b.last, w.since)) > max(w.e.cfg.Rhythm.Quiet*b.period, 3*b.longest)
 }
 
 // missing blames whoever of an overdue pair sends nothing any more: the client
@@ -53,7 +53,7 @@ func (w *plantWatch) late(b *beat, now int64) bool {
 func (w *plantWatch) missing(k contactKey, b *beat, now int64) {
 	for _, who := range [...]address{k.src, k.dst} {
 		_, d := w.devices.Find(who)
-		if d == nil || float64(now-d.last) <= w.e.cfg.Rhythm.Quiet*b.period {
+		if d == nil || float64(now-max(d.last, w.since)) <= w.e.cfg.Rhythm.Quiet*b.period {
 			continue
 		}
 		if now-d.last > 2*int64(w.e.cfg.MaxKeepFiring) && !d.silent {

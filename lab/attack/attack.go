@@ -22,6 +22,10 @@ type Attack struct {
 	Name string
 	// Finding is the kind of finding that it must raise.
 	Finding string
+	// Early is the kind of finding that is right as well where the attack was
+	// contained before it had reached anybody, such as a worm's that has only
+	// looked for hosts; empty for most.
+	Early string
 	// Action is the containment that a default playbook answers it with.
 	Action string
 	// Flood is true when it sends as fast as it can, which nobody wants to

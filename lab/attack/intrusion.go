@@ -73,13 +73,13 @@ func guessing() []Attack {
 func spreading() []Attack {
 	return []Attack{
 		{
-			Name: "worm", Finding: "worm", Action: "quarantine", Technique: "T1210", swept: true,
+			Name: "worm", Finding: "worm", Early: "arp-sweep", Action: "quarantine", Technique: "T1210", swept: true,
 			filter: anyone("tcp dst port 445"),
 			about:  "every taken host looks for others at 50 addresses/s, every other one near its own, and takes those that listen for the mark",
 			play:   staged(intrusion.Worm, 50),
 		},
 		{
-			Name: "mirai", Finding: "worm", Action: "quarantine", Technique: "T1110.001", swept: true,
+			Name: "mirai", Finding: "worm", Early: "arp-sweep", Action: "quarantine", Technique: "T1110.001", swept: true,
 			filter: anyone("tcp dst port 23 or tcp dst port 2323 or udp dst port 9999"),
 			about:  "telnet with default passwords at 50 addresses/s from every bot, then 2,000 UDP packets/s on the victim",
 			play:   staged(intrusion.Mirai, 50),

@@ -131,6 +131,9 @@ func TestCutHarmsOneHost(t *testing.T) {
 	if missing := strings.Join(traffic.Missing(), ", "); missing != "rpc needs a node labelled app=db, ot needs a node labelled app=plc, telemetry needs a node labelled app=sensor" {
 		t.Errorf("missing: %s", missing)
 	}
+	if all, office := benign.Scanner(lab, "all"), benign.Scanner(lab, "office"); all != "h4" || office != "" {
+		t.Errorf("licensed to scan: %q of all, %q of office", all, office)
+	}
 	began := time.Now()
 	await(ctx, t, traffic, []string{"page", "probe", "web", "dns", "ntp", "backup", "update", "monitor", "video", "scanner"}, 1)
 	before := time.Now()

@@ -85,7 +85,7 @@ func profiles() []profile {
 	rpc := behaviour{"rpc", furnishRPC}
 	ot := behaviour{"ot", furnishOT}
 	telemetry := behaviour{"telemetry", furnishTelemetry}
-	scanner := behaviour{"scanner", furnishScanner}
+	scanner := behaviour{scannerName, furnishScanner}
 	return []profile{
 		mix("quiet", "now and then a name and the time", 0.2, dns, ntp),
 		mix(DefaultProfile, "the measuring instrument: pages and numbered probes at a fixed pace", 1, instrument),

@@ -11,7 +11,11 @@ import (
 	"time"
 
 	"github.com/platelet-sdn/platelet/lab/agent"
+	"github.com/platelet-sdn/platelet/lab/runner"
 )
+
+// scannerName is the behaviour of the licensed scanner.
+const scannerName = "scanner"
 
 const (
 	// The scanner tries so many ports per second, on so many hosts, and then
@@ -36,20 +40,39 @@ func scannedPorts() []uint16 {
 	}
 }
 
+// Scanner is the node of a lab that scans because it is licensed to, in a
+// profile's honest traffic; empty where none does. On the wire it is a scanner
+// like any other, so that a controller has to be told.
+func Scanner(lab *runner.Lab, profile string) string {
+	p, err := find(profile)
+	if err != nil || !slices.Contains(p.Behaviours, scannerName) {
+		return ""
+	}
+	node, _ := (&Traffic{lab: lab}).scanner() // without a client there is no scanner
+	return node
+}
+
+func (t *Traffic) scanner() (string, error) {
+	nodes, err := t.nodes("app=scanner", "role=client")
+	if err != nil {
+		return "", err
+	}
+	return nodes[len(nodes)-1], nil
+}
+
 // furnishScanner lets app=scanner, or the last client (role=client), scan a
 // few servers as a licensed vulnerability scanner does. A port that is closed
 // has answered; only silence is harm.
 func furnishScanner(t *Traffic, pace float64) error {
-	scanners, err := t.nodes("app=scanner", "role=client")
+	scanner, err := t.scanner()
 	if err != nil {
 		return err
 	}
-	scanner := scanners[len(scanners)-1]
 	servers, err := t.nodes("role=server", "app=web")
 	if err != nil {
 		return err
 	}
-	a, err := t.actor("scanner", scanner)
+	a, err := t.actor(scannerName, scanner)
 	if err != nil {
 		return err
 	}

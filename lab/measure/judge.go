@@ -153,6 +153,7 @@ func (b bench) judge(o observation) Outcome {
 		}
 	}
 	b.contained(&out, o)
+	out.Right = slices.Contains(out.Kinds, b.attack.Finding) || b.early(out)
 	out.Release = released(o)
 	out.Steps = b.steps(o)
 	return out
@@ -225,6 +226,12 @@ func (b bench) finding(out *Outcome, e Event) {
 		out.Named = after
 	}
 	out.Kinds = appendNew(out.Kinds, e.Kind)
+}
+
+// early reports whether an attack was contained before it had reached anybody,
+// and called what it was until then.
+func (b bench) early(out Outcome) bool {
+	return out.TTC.OK && slices.Contains(out.Kinds, b.attack.Early) && !slices.ContainsFunc(b.culprits, func(c culprit) bool { return !c.since.IsZero() })
 }
 
 // late reports whether a finding is about an earlier attack, of which some

@@ -20,6 +20,8 @@ type Outcome struct {
 	// Kinds are the kinds of the findings about the attack, in the order in
 	// which they fired.
 	Kinds []string `json:"kinds"`
+	// Right is true when one of them is the right one.
+	Right bool `json:"right,omitempty"`
 	// Actions are what was done about the attack, in order.
 	Actions []string `json:"actions"`
 	// TTC is the time to contain: until the last attack packet arrived, by

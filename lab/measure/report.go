@@ -103,7 +103,7 @@ func Summarise(runs []Outcome, expected string) Summary {
 		if len(r.Kinds) > 0 {
 			detected++
 		}
-		if slices.Contains(r.Kinds, expected) {
+		if r.Right || slices.Contains(r.Kinds, expected) {
 			named++
 		}
 		ttd, ttn, ttc = r.TTD.appendTo(ttd), r.Named.appendTo(ttn), r.TTC.appendTo(ttc)

@@ -128,6 +128,14 @@ func TestJudge(t *testing.T) {
 	if got := strings.Join(out.Strange, ", "); got != "udp-flood 10.77.0.14, learned-threat 10.77.0.12, beacon 10.77.0.16, icmp-flood forged sources" {
 		t.Errorf("false findings: %s", got)
 	}
+	if b.attack.Finding, b.attack.Early = "worm", "port-scan"; b.judge(o).Right {
+		t.Error("a worm that took a host is called a scan, and that is right")
+	}
+	b.culprits = b.culprits[:1]
+	if !b.judge(o).Right {
+		t.Error("a worm that was contained before it took a host is called a scan, and that is wrong")
+	}
+	b.attack, b.culprits = a, []culprit{scanner, infected}
 	if out.Release.OK {
 		t.Errorf("released after %v, though d-3 and others stand", out.Release)
 	}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/platelet-sdn/platelet/controller/api"
+	"github.com/platelet-sdn/platelet/lab/benign"
 	"github.com/platelet-sdn/platelet/lab/measure"
 	"github.com/platelet-sdn/platelet/lab/runner"
 )
@@ -32,6 +33,18 @@ type labController struct {
 // gateways protected and reachable from quarantine, and times short enough to
 // see a whole life of a containment.
 func startLabController(ctx context.Context, lab *runner.Lab) (measure.Controller, error) {
+	return labControllerFor("")(ctx, lab)
+}
+
+// labControllerFor tells the controller also who scans with a licence in a
+// profile of honest traffic, as an operator would.
+func labControllerFor(profile string) func(context.Context, *runner.Lab) (measure.Controller, error) {
+	return func(ctx context.Context, lab *runner.Lab) (measure.Controller, error) {
+		return newLabController(ctx, lab, benign.Scanner(lab, profile))
+	}
+}
+
+func newLabController(ctx context.Context, lab *runner.Lab, scanner string) (measure.Controller, error) {
 	dir, err := os.MkdirTemp("", "platelet-lab")
 	if err != nil {
 		return nil, err
@@ -40,7 +53,7 @@ func startLabController(ctx context.Context, lab *runner.Lab) (measure.Controlle
 	if c.bridges, err = ovsBridges(ctx, lab); err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
-	if err := c.configure(); err != nil {
+	if err := c.configure(scanner); err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
 	if err := c.start(ctx); err != nil {
@@ -65,7 +78,14 @@ func ovsBridges(ctx context.Context, lab *runner.Lab) ([]string, error) {
 }
 
 // configure writes the configuration; JSON is YAML, too.
-func (c *labController) configure() error {
+func (c *labController) configure(scanner string) error {
+	licensed := []string{}
+	if scanner != "" {
+		var err error
+		if licensed, err = c.addressesOf(scanner); err != nil {
+			return err
+		}
+	}
 	gateways, err := c.addresses("gateway")
 	if err != nil {
 		return err
@@ -89,7 +109,7 @@ func (c *labController) configure() error {
 		"state":     object{"dir": filepath.Join(c.dir, "state")},
 		"api":       object{"socket": filepath.Join(c.dir, "api.sock")},
 		"telemetry": object{"sflow": fmt.Sprint("127.0.0.1:", sflow), "ipfix": fmt.Sprint("127.0.0.1:", ipfix)},
-		"detection": object{"keep_firing": "2s"},
+		"detection": object{"keep_firing": "2s", "ignore": licensed},
 		// Attackers come back run after run, which must not count as a relapse.
 		"response": object{"ttl": "20s", "min_hold": "5s", "quiet_for": "3s", "relapse_window": "1ms",
 			"probation": object{"limited": "1s", "watched": "1s"}, "quarantine": object{"remediation": gateways}},
@@ -105,19 +125,33 @@ func (c *labController) configure() error {
 func (c *labController) addresses(role string) ([]string, error) {
 	var out []string
 	for _, n := range c.lab.Select("role", role) {
-		addrs, err := c.lab.Addrs(n, "")
+		addrs, err := c.addressesOf(n)
 		if err != nil {
 			return nil, err
 		}
 		for _, a := range addrs {
-			if a := a.Addr(); a.IsGlobalUnicast() && !slices.Contains(out, a.String()) {
-				out = append(out, a.String())
+			if !slices.Contains(out, a) {
+				out = append(out, a)
 			}
 		}
 	}
 	return out, nil
 }
 
+// addressesOf are those of a node, on each of its interfaces.
+func (c *labController) addressesOf(node string) ([]string, error) {
+	var out []string
+	addrs, err := c.lab.Addrs(node, "")
+	if err != nil {
+		return nil, err
+	}
+	for _, a := range addrs {
+		if a := a.Addr(); a.IsGlobalUnicast() {
+			out = append(out, a.String())
+		}
+	}
+	return out, nil
+}
 func freeUDPPort() (int, error) {
 	l, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	if err != nil {

@@ -181,7 +181,7 @@ func (m measuring) configure(cmd *cobra.Command, args []string, o runner.Options
 			return nil, err
 		}
 		c := measure.Config{
-			Topology: t, Options: o, Attacks: chosen(m.attacks), Benign: m.benign, Runs: m.runs, Releases: m.releases, Controller: startLabController,
+			Topology: t, Options: o, Attacks: chosen(m.attacks), Benign: m.benign, Runs: m.runs, Releases: m.releases, Controller: labControllerFor(m.benign),
 			Kinds: kinds, BlindRuns: cmp.Or(m.blindRuns, m.runs), Patience: m.patience, BlindPatience: min(m.patience, blindPatience), Hold: m.hold,
 			WarmUp: m.warmUp, Seed: m.seed, Truth: m.truth, Log: cmd.ErrOrStderr(),
 		}
