@@ -321,7 +321,7 @@ func (c *Controller) publish(event any) {
 // followTopology hands the switches of the database to everyone who needs
 // them.
 func (c *Controller) followTopology(ctx context.Context) error {
-	var links map[topology.PortID]bool
+	var links map[topology.PortID]linkState
 	c.db.OnTopology(func(switches map[string]topology.Switch) {
 		c.tracker.SetSwitches(switches)
 		links = c.links(links, switches)
@@ -336,21 +336,39 @@ func (c *Controller) followTopology(ctx context.Context) error {
 	return nil
 }
 
+// linkState is what the detectors were told of a port's link.
+type linkState struct {
+	up      bool
+	ifIndex uint32
+}
+
 // links tells the detectors which links of ports went up or down since an
-// earlier call, whose result is was.
-func (c *Controller) links(was map[topology.PortID]bool, switches map[string]topology.Switch) map[topology.PortID]bool {
-	now := make(map[topology.PortID]bool, len(was))
+// earlier call, whose result is was. A port that is gone is down.
+func (c *Controller) links(was map[topology.PortID]linkState, switches map[string]topology.Switch) map[topology.PortID]linkState {
+	now := make(map[topology.PortID]linkState, len(was))
 	for _, sw := range switches {
 		for _, p := range sw.Ports {
-			now[p.ID] = p.LinkUp
-			if up, known := was[p.ID]; known && up != p.LinkUp && p.IfIndex != 0 {
-				c.engineMu.Lock()
-				c.engine.Link(flow.Exporter{}, p.IfIndex, p.LinkUp, time.Now().UnixNano())
-				c.engineMu.Unlock()
+			now[p.ID] = linkState{p.LinkUp, p.IfIndex}
+			if x, known := was[p.ID]; known && x.up != p.LinkUp {
+				c.link(p.IfIndex, p.LinkUp)
 			}
 		}
 	}
+	for id, x := range was {
+		if _, there := now[id]; !there && x.up {
+			c.link(x.ifIndex, false)
+		}
+	}
 	return now
+}
+
+func (c *Controller) link(ifIndex uint32, up bool) {
+	if ifIndex == 0 {
+		return
+	}
+	c.engineMu.Lock()
+	c.engine.Link(flow.Exporter{}, ifIndex, up, time.Now().UnixNano())
+	c.engineMu.Unlock()
 }
 
 // refreshTemplates asks the switches for their IPFIX templates when records

@@ -57,8 +57,26 @@ func habitOf(k contactKey) habit {
 func isClock(p uint16) bool {
 	switch p {
 	case 53, 67, 68, 123, 137, 138, 161, 162, 319, 320, 323, 514, 546, 547, 853, 1812, 1813, 1900, 2055, 3478, 3702, 4739, 5060, 5061,
-		5353, 5355, 6343, 6514, 9100, 9995, 10050, 10051,
-		102, 502, 2222, 2404, 4840, 5683, 5684, 18245, 20000, 34962, 34963, 34964, 44818, 47808:
+		5353, 5355, 5683, 5684, 6343, 6514, 9100, 9995, 10050, 10051:
+		return true
+	}
+	return isFieldbus(p)
+}
+
+// isFieldbus lists protocols that field devices are polled by.
+func isFieldbus(p uint16) bool {
+	switch p {
+	case 102, 502, 2222, 2404, 4840, 18245, 20000, 34962, 34963, 34964, 44818, 47808:
+		return true
+	}
+	return false
+}
+
+// isAdaptive lists protocols whose clients choose their intervals themselves:
+// names, leases, time, discovery, keeping a mapping open.
+func isAdaptive(p uint16) bool {
+	switch p {
+	case 53, 67, 68, 123, 137, 138, 323, 546, 547, 1900, 3478, 3702, 5353, 5355:
 		return true
 	}
 	return false

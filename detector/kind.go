@@ -115,8 +115,8 @@ func conductKinds() []KindInfo {
 		{KindDNSTunnel, "data in DNS names or answers", "T1071.004", "T0885", SeverityMedium, FamilyPayload,
 			"Paxson et al.: Practical comprehensive bounds on surreptitious communication over DNS (USENIX Security 2013)"},
 		{KindPolicyViolation, "traffic that segmentation denies or does not expect", "", "T0886", SeverityLow, FamilyPolicy, "NIST SP 800-207"},
-		{KindDeviceSilent, "a device whose regular traffic has stopped", "", "T0814", SeverityLow, FamilyRhythm, cusumIntervals},
-		{KindRhythmBreak, "a poll rhythm that has changed", "", "T0836", SeverityLow, FamilyRhythm, cusumIntervals},
+		{KindDeviceSilent, "a device that is asked regularly, or asks others, sends nothing any more", "", "T0814", SeverityLow, FamilyRhythm, periodicity},
+		{KindRhythmBreak, "a poll rhythm that has changed", "", "T0836", SeverityLow, FamilyRhythm, periodicity},
 		{KindLinkFlap, "a port that goes down and up", "", "", SeverityLow, FamilyRhythm, "RFC 2863 (ifOperStatus)"},
 		{KindAsymmetricLoss, "requests whose answers get lost on the way", "", "", SeverityLow, FamilyRhythm, "RFC 2680"},
 		{KindAnomaly, "two unsupervised models agree that a host is unlike itself", "", "", SeverityMedium, FamilyOutlier,
@@ -126,7 +126,7 @@ func conductKinds() []KindInfo {
 	}
 }
 
-const cusumIntervals = "Page: Continuous inspection schemes (Biometrika 41, 1954), of intervals"
+const periodicity = "Barbosa, Sadre, Pras: Exploiting traffic periodicity in industrial control networks (IJCIP 13, 2016)"
 
 // Info returns what a kind means; ok is false for an unknown one.
 func (k Kind) Info() (info KindInfo, ok bool) {

@@ -24,7 +24,8 @@ type RhythmConfig struct {
 	// Quiet is how many times its learned interval, or three times the
 	// longest that it ever took, a pair must miss to be overdue.
 	Quiet float64
-	// Pairs bounds the rhythms that are followed, 152 bytes each.
+	// Pairs bounds the rhythms that are followed, 190 bytes each and as many for
+	// both ends.
 	Pairs int
 	// Flaps are the changes of a link's state, net of one in FlapTime, that
 	// make a finding.
@@ -55,44 +56,52 @@ type plantEdge struct {
 
 // beat is a rhythm that is expected to go on.
 type beat struct {
-	last             int64
+	since, last      int64 // begin of the rhythm, latest cycle
 	period, longest  float64
 	slower, faster   float64 // CUSUM
+	hurried          int64   // since when it is faster
+	pace, unrest     float64 // of the intervals since then: mean logarithm, deviation
 	loss             float64 // CUSUM of requests without an answer
 	asked, answered  uint32  // since loss was 0
+	unanswered, told uint32  // requests since the server's latest word; as of the latest report
+	needed           uint32  // of these, for a silence
+	talk             uint32  // cycles since the connection was opened
 	open             bool    // the latest request was not answered yet
 	answers          bool    // requests used to be answered
-	sampled, overdue bool
+	sampled          bool
 	records          int64
 	exporter         uint16
 }
 
 // device is one end of rhythms.
 type device struct {
-	last   int64 // it sent something
-	silent bool
+	last    int64 // it sent something
+	excused int64 // when others fell silent with it
+	passed  int64 // the value of last for which its silence does not matter
+	asks    bool  // it speaks of its own accord
+	silent  bool
 }
 
 // plantWatch finds rhythms that break, devices that fall silent and answers
-// that get lost. Nothing of it is a reason to contain anything.
+// that get lost, since field devices are polled at fixed intervals (Barbosa, Sadre
+// and Pras, "Exploiting traffic periodicity in industrial control networks", Int. J.
+// Critical Infrastructure Protection 13, 2016). Offices have rhythms as well, but
+// there machines come and go; see silent.go for whose silence matters. Nothing
+// of it is a reason to contain anything.
 type plantWatch struct {
 	e       *Engine
 	beats   *bounded.Table[contactKey, beat]
 	devices *bounded.Table[address, device]
 	flaps   *bounded.Table[linkKey, flap]
-	heard   int64 // when anybody's last record came
-	since   int64 // when records began to come, after there had been none
-	looked  int64 // when rhythms were last looked through
+	looked  int64   // when rhythms were last looked through
+	heard   int64   // latest event on an edge, of anybody
+	lull    float64 // usual time between events
+	awake   int64   // since when telemetry arrives
 }
 
 // plantEvery is how often rhythms are looked through for those that are
 // overdue.
 const plantEvery = int64(time.Second)
-
-// plantBlind is how long nothing must be heard of anybody for what was missed
-// meanwhile to be no evidence: a collector that was down, a recording that goes
-// on later.
-const plantBlind = int64(30 * time.Second)
 
 func newPlantWatch(e *Engine) *plantWatch {
 	w := &plantWatch{e: e}
@@ -104,10 +113,7 @@ func newPlantWatch(e *Engine) *plantWatch {
 }
 
 func (w *plantWatch) edge(ev *edgeEvent) {
-	if ev.now-w.heard > plantBlind {
-		w.since = ev.now
-	}
-	w.heard = ev.now
+	w.hear(ev.now)
 	x := &ev.edge.plant
 	if w.devices.Len() > 0 {
 		w.alive(ev)
@@ -199,12 +205,19 @@ func (w *plantWatch) expect(ev *edgeEvent) {
 	if b == nil {
 		return
 	}
-	*b = beat{last: ev.now, period: float64(x.period), longest: float64(x.longest), sampled: x.sampled,
-		answers: ev.edge.answered(), exporter: w.e.exporters.number(ev.r.Exporter)}
+	*b = beat{since: x.since, last: ev.now, period: float64(x.period), longest: float64(x.longest), sampled: x.sampled,
+		needed: fewestUnanswered, answers: ev.edge.answered(), exporter: w.e.exporters.number(ev.r.Exporter)}
+	if x.sampled {
+		b.needed, b.answers = unansweredSamples(ev.edge.up.samples, ev.edge.down.samples)
+	}
 	x.followed = true
 	for _, who := range [...]address{ev.key.src, ev.key.dst} {
-		if _, d, fresh := w.devices.Put(who, rank(0, ev.now)); fresh {
+		_, d, fresh := w.devices.Put(who, rank(0, ev.now))
+		if fresh {
 			d.last = ev.now
+		}
+		if d != nil && who == ev.key.src {
+			d.asks = true
 		}
 	}
 	w.e.wake(ev.now + plantEvery)
@@ -212,7 +225,7 @@ func (w *plantWatch) expect(ev *edgeEvent) {
 
 // follow takes a record of a pair whose rhythm is known.
 func (w *plantWatch) follow(ev *edgeEvent, cycle, sampled bool) {
-	_, b := w.beats.Find(ev.key)
+	i, b := w.beats.Find(ev.key)
 	if b == nil { // its place was taken
 		ev.edge.plant = plantEdge{}
 		return
@@ -221,6 +234,17 @@ func (w *plantWatch) follow(ev *edgeEvent, cycle, sampled bool) {
 	if !ev.up && ev.what != edgeClosed {
 		b.open = false
 	}
+	if !ev.up {
+		b.unanswered, b.told = 0, 0
+	}
+	switch {
+	case ev.what == edgeOpened:
+		b.talk = 0
+	case ev.what == edgeClosed && ev.up && b.talk >= kept && 2*b.unanswered < b.needed:
+		w.beats.Delete(i) // a connection that was kept is over in good order
+		ev.edge.plant = plantEdge{}
+		return
+	}
 	if !cycle || b.sampled != sampled {
 		return
 	}
@@ -228,7 +252,13 @@ func (w *plantWatch) follow(ev *edgeEvent, cycle, sampled bool) {
 	if gap < 0.25*b.period && !sampled && b.faster == 0 && gap < float64(plantBurst) {
 		return
 	}
-	b.last, b.overdue = ev.now, false
+	if b.talk++; ev.up {
+		b.unanswered++
+	}
+	if gap > w.quiet(b) {
+		b.since = ev.now // it paused
+	}
+	b.last = ev.now
 	if b.sampled {
 		b.longest = max(b.longest, min(gap, 2*b.longest))
 		return
@@ -237,21 +267,30 @@ func (w *plantWatch) follow(ev *edgeEvent, cycle, sampled bool) {
 	w.lose(ev, b)
 }
 
+// kept is for how many cycles a connection lasts whose end is also that of the
+// rhythm.
+const kept = 3
+
 // plantBurst is within what records are of one cycle whatever its length.
 const plantBurst = 20 * time.Millisecond
 
 // beat tests an interval.
 func (w *plantWatch) beat(ev *edgeEvent, b *beat, gap float64) {
+	if b.answers && b.unanswered > 1 {
+		return // whoever gets no answers has reason to try at another pace
+	}
 	c := &w.e.cfg.Rhythm
-	x := min(max(math.Log(max(gap, 1)/b.period), -1.5), 1.5)
+	off := math.Log(max(gap, 1) / b.period)
+	x := min(max(off, -1.5), 1.5)
 	b.slower = min(max(b.slower+x-c.Drift, 0), 2*c.Threshold)
 	b.faster = min(max(b.faster-x-c.Drift, 0), 2*c.Threshold)
+	b.hurry(off, ev.now)
 	s := max(b.slower, b.faster)
 	if s < c.Threshold/2 { // what is normal is not learned from what is not
 		b.longest = max(b.longest, min(gap, 2*b.period))
 		b.period *= math.Exp(0.01 * min(max(x, -0.1), 0.1))
 	}
-	if s < c.Threshold {
+	if s < c.Threshold || b.slower < c.Threshold && !b.quickened(c, ev.now) || !w.fixed(ev.key) {
 		return
 	}
 	w.e.ledger.report(&report{
@@ -262,6 +301,41 @@ func (w *plantWatch) beat(ev *edgeEvent, b *beat, gap float64) {
 		evidence: []Evidence{{"interval_seconds", gap / 1e9, b.period / 1e9, 1}},
 		limits:   []Limit{{"interval_seconds", b.period * math.Exp(math.Copysign(c.Drift, x)) / 1e9}},
 	})
+}
+
+// hurry follows the intervals of a pair that is faster than it was.
+func (b *beat) hurry(off float64, now int64) {
+	switch {
+	case b.faster == 0:
+		b.hurried = 0
+	case b.hurried == 0:
+		b.hurried, b.pace, b.unrest = now, off, 0
+	default:
+		d := off - b.pace
+		b.unrest += (min(math.Abs(d), 2) - b.unrest) / 16
+		b.pace += min(max(d, -0.5), 0.5) / 16
+	}
+}
+
+// quickened reports whether a pair that is faster has a rhythm again. Requests of
+// somebody else to the same service, between those of the rhythm, come quickly
+// too, but at any time.
+func (b *beat) quickened(c *RhythmConfig, now int64) bool {
+	const cycles = 10
+	return b.unrest <= 2*c.Jitter && float64(now-b.hurried) >= cycles*b.period
+}
+
+// fixed reports whether a rhythm is one that only people change: that of an
+// industrial protocol, or with a device that hardly anybody else asks. Clients of
+// servers change theirs by themselves (RFC 5905 doubles it), and without harm.
+func (w *plantWatch) fixed(k contactKey) bool {
+	switch p := k.port(); {
+	case isFieldbus(p):
+		return true
+	case isAdaptive(p):
+		return false
+	}
+	return w.e.familiar.usage(k).clients < manyClients
 }
 
 // Of the requests of a rhythm few lose their answer; lossNormal is what is
@@ -317,7 +391,7 @@ func (w *plantWatch) resolved(k findingKey) {
 		}
 	case KindDeviceSilent:
 		if _, d := w.devices.Find(k.host); d != nil {
-			d.silent = false
+			d.silent, d.passed = false, d.last // told once
 		}
 	}
 }

@@ -46,8 +46,9 @@ func TestDeviceSilent(t *testing.T) {
 		skip func(t int64, m, p int) (bool, bool)
 		who  netip.Addr
 	}{
-		"a controller that does not answer": {func(t int64, m, p int) (bool, bool) { return t < dead || p != 2 || t%(60*sec) == 0, t < dead || p != 2 }, hostAddr(12)},
-		"a master that is gone":             {func(t int64, m, p int) (bool, bool) { return t < dead || m != 1, true }, hostAddr(101)},
+		"a controller that does not answer":  {func(t int64, m, p int) (bool, bool) { return t < dead || p != 2 || t%(10*sec) == 0, t < dead || p != 2 }, hostAddr(12)},
+		"a controller that is asked as ever": {func(t int64, m, p int) (bool, bool) { return true, t < dead || p != 2 }, hostAddr(12)},
+		"a master that is gone":              {func(t int64, m, p int) (bool, bool) { return t < dead || m != 1, true }, hostAddr(101)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newSim(t)
@@ -75,7 +76,7 @@ func TestTelemetrySilent(t *testing.T) {
 	for _, gone := range []bool{false, true} {
 		s := newSim(t)
 		s.cell(0, 900*sec, nil)
-		s.cell(1200*sec, 1300*sec, func(t int64, _, plc int) (bool, bool) { return !gone || plc != 2 || t%(60*sec) == 0, !gone || plc != 2 })
+		s.cell(1200*sec, 1300*sec, func(t int64, _, plc int) (bool, bool) { return !gone || plc != 2 || t%(10*sec) == 0, !gone || plc != 2 })
 		play := NewPlayback(s.e)
 		s.sorted()
 		for i := range s.script {
@@ -117,9 +118,7 @@ func TestDeviceSilentInSamples(t *testing.T) {
 					r = answer(r, flow.SignalNone)
 				}
 				r.Source, r.Signal, r.TCPFlags, r.Rate = flow.SourceSFlow, flow.SignalNone, flow.ACK, 10
-				if now < dead || p != 2 || rng.IntN(30) == 0 {
-					s.at(now+rng.Int64N(100*ms), r)
-				}
+				s.at(now+rng.Int64N(100*ms), r)
 			}
 		}
 	}
