@@ -139,7 +139,11 @@ func TestHungSwitchDelaysNoOther(t *testing.T) {
 	cfg.Mode = response.ModeAutonomous
 	cfg.Protected = segmentation.NewProtected(nil)
 	changes := make(chan response.Decision, 1024)
-	m := response.New(cfg, f, fixedPlace{topology.NewSnapshot(switches)}, noStore{}, response.NewWatch(), log, func(d response.Decision) { changes <- d })
+	m := response.New(cfg, f, fixedPlace{topology.NewSnapshot(switches)}, noStore{}, response.NewWatch(), log, func(d response.Decision) {
+		if d.State != response.StateProposed {
+			changes <- d
+		}
+	})
 	ended := make(chan struct{})
 	mctx, stop := context.WithCancel(ctx)
 	go func() { defer close(ended); _ = m.Run(mctx) }()

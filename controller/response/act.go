@@ -43,6 +43,7 @@ func (m *Manager) apply(ctx context.Context, d *Decision, now time.Time, then fu
 		m.applied(ctx, d, r, err, fields)
 		then()
 	})
+	m.emit(stored) // the switch works on it by now: listeners delay nothing
 	m.supersede(ctx, d)
 	if !asked {
 		<-written
