@@ -28,6 +28,7 @@ func (m *Manager) apply(ctx context.Context, d *Decision, now time.Time, then fu
 	stored := *d
 	written := make(chan struct{})
 	go func() { defer close(written); m.save(ctx, &stored) }()
+	m.emit(stored) // what is about to happen is known even where nothing comes of it
 
 	var r Receipt
 	var err error
@@ -43,7 +44,6 @@ func (m *Manager) apply(ctx context.Context, d *Decision, now time.Time, then fu
 		m.applied(ctx, d, r, err, fields)
 		then()
 	})
-	m.emit(stored) // the switch works on it by now: listeners delay nothing
 	m.supersede(ctx, d)
 	if !asked {
 		<-written

@@ -69,7 +69,7 @@ func TestWayBack(t *testing.T) {
 			story = append(story, s)
 		}
 	}
-	if have, want := strings.Join(story, ", "), "applied, verified, probation limited, probation watched, released"; have != want {
+	if have, want := strings.Join(story, ", "), "proposed, applied, verified, probation limited, probation watched, released"; have != want {
 		t.Errorf("told %q, want %q", have, want)
 	}
 }
