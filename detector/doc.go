@@ -21,7 +21,8 @@
 // over targets and ports alike, as those of a peer-to-peer client, do not
 // decide. Many unanswered ports of one target decide before they time out.
 // Segments that no honest stack sends are failures in themselves. Where sampling
-// hides answers the walk abstains.
+// hides answers the walk abstains; without a tap another test takes what kind of
+// segments are sampled, and alerts after about ten sampled probes.
 //
 // Address sweeps: address requests minus replies per station, above what the
 // station does anyway, because requests for absent neighbours never become

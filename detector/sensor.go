@@ -48,6 +48,7 @@ func constructors() []func(*Engine) sensor {
 		func(e *Engine) sensor { return newExfilWatch(e) },
 		func(e *Engine) sensor { return newTunnelWatch(e) },
 		newPingWatch,
+		newSynWatch,
 		newKnockWatch, // after those that have better names
 		func(e *Engine) sensor { return e.anomaly },
 	}
