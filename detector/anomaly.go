@@ -193,6 +193,7 @@ func (w *anomalyWatch) window(win *Window) {
 // those that sampling hides.
 func (w *anomalyWatch) transform(win *Window, b *baseline) {
 	complete := win.Complete()
+	b.partial = !complete
 	for i := range w.y {
 		v := float64(b.surprise)
 		if i < NumFeatures {
@@ -434,11 +435,8 @@ func (w *anomalyWatch) reasons(b *baseline) []Evidence {
 		if best < 0 {
 			break
 		}
-		ev := Evidence{Feature: w.infos[best].Name, Value: w.y[best], Baseline: b.expect(best, &w.usual), Contribution: shares[best]}
-		if w.log[best] {
-			ev.Value, ev.Baseline = math.Expm1(ev.Value), max(0, math.Expm1(ev.Baseline))
-		}
-		list = append(list, ev)
+		list = append(list, Evidence{Feature: w.infos[best].Name, Value: w.natural(best, w.y[best]),
+			Baseline: w.natural(best, b.expect(best, &w.usual)), Contribution: shares[best]})
 		shares[best] = 0
 	}
 	return list

@@ -17,7 +17,7 @@ import (
 
 const (
 	learnedMagic   = "PLTL"
-	learnedVersion = 1
+	learnedVersion = 2
 	// learnedHosts is how many baselines are written, those with the most
 	// history.
 	learnedHosts = 1 << 14
@@ -65,10 +65,11 @@ type learnedSeason struct {
 type learnedHost struct {
 	Hi, Lo                  uint64
 	Location, Spread, Shift [vectorSize]float32
-	Seen, Raised, Voted     int64
+	First, Seen             int64
+	Raised, Voted           int64
 	Windows                 uint32
 	Role, Wanted            uint8
-	Told                    bool
+	Told, Partial           bool
 }
 
 // Learned is a copy of what the unsupervised models know of the network:
@@ -212,8 +213,8 @@ func (w *anomalyWatch) veterans() []learnedHost {
 	list := make([]learnedHost, 0, min(len(all), learnedHosts))
 	for _, v := range all[:cap(list)] {
 		b := w.hosts.At(v.slot)
-		list = append(list, learnedHost{v.address.hi, v.address.lo, b.location, b.spread, b.shift, b.seen, b.raised, b.voted,
-			b.windows, uint8(b.role), uint8(b.wanted), b.told})
+		list = append(list, learnedHost{v.address.hi, v.address.lo, b.location, b.spread, b.shift, b.first, b.seen, b.raised, b.voted,
+			b.windows, uint8(b.role), uint8(b.wanted), b.told, b.partial})
 	}
 	return list
 }
@@ -318,8 +319,8 @@ func (w *anomalyWatch) restoreHosts(b []byte, count int) (*bounded.Table[address
 		for i, s := range h.Shift {
 			h.Shift[i] = min(max(s, 0), math.MaxInt32)
 		}
-		x := baseline{location: h.Location, spread: h.Spread, shift: h.Shift, seen: h.Seen, raised: h.Raised, voted: h.Voted,
-			windows: h.Windows, role: hostRole(h.Role), wanted: hostRole(h.Wanted), told: h.Told}
+		x := baseline{location: h.Location, spread: h.Spread, shift: h.Shift, first: h.First, seen: h.Seen, raised: h.Raised, voted: h.Voted,
+			windows: h.Windows, role: hostRole(h.Role), wanted: hostRole(h.Wanted), told: h.Told, partial: h.Partial}
 		if _, v, _ := hosts.Put(address{h.Hi, h.Lo}, x.worth()); v != nil {
 			*v = x
 		}

@@ -42,9 +42,10 @@ const (
 type baseline struct {
 	location, spread [vectorSize]float32 // of transformed features
 	shift            [vectorSize]float32 // CUSUM upwards, in spreads
-	seen             int64               // latest window
+	first, seen      int64               // windows learned: the first, the latest
 	raised           int64               // since when the CUSUM is, 0 if it is not
 	told             bool                // that it is
+	partial          bool                // sampling hid some features of the latest window
 	windows          uint32              // learned, saturating
 	edges            uint16              // scored in the window under way
 	role             hostRole
@@ -92,6 +93,7 @@ func (b *baseline) gain() float64 {
 // location does not grow. hidden features are left alone.
 func (b *baseline) learn(y *vector, floors, caps *vector, hidden *[vectorSize]bool) {
 	if b.windows == 0 {
+		b.first = b.seen
 		for i := range y {
 			b.location[i], b.spread[i] = float32(y[i]), float32(floors[i])
 		}
@@ -261,14 +263,15 @@ const (
 )
 
 // usual fills in the offsets of an hour, zeros when too little is known of it.
-func (s *season) usual(offsets *vector) {
+func (s *season) usual(offsets *vector) (known bool) {
 	*offsets = vector{}
 	if s.votes < seasonVotes || s.weeks < seasonWeeks {
-		return
+		return false
 	}
 	for i := range offsets {
 		offsets[i] = float64(s.offset[i])
 	}
+	return true
 }
 
 // vote moves the offsets one step towards a window.

@@ -76,7 +76,11 @@ type Finding struct {
 	Family     Family
 	Evidence   []Evidence
 	Limits     []Limit // what would have kept it from firing
-	Records    int64   // records behind the evidence
+	// Usual is what was normal for the host, or for the victim where the
+	// attacker is not known, when the finding was made; nil when it is about
+	// neither. It is shared by all copies of the finding: do not change it.
+	Usual   *Profile
+	Records int64 // records behind the evidence
 	// Rate is the attack's estimated packets per second, for floods.
 	Rate float64
 	// Baseline is the normal rate of the same key in packets per second.

@@ -199,6 +199,9 @@ func (l *ledger) raise(owner sensor, k findingKey, state State, first int64, who
 		a.finding = Finding{Kind: k.kind, FirstSeen: l.e.clock.outside(first), Severity: info.Severity,
 			Technique: info.Technique, ICS: info.ICS, Family: info.Family}
 		a.finding.ID = identify(k, a.finding.FirstSeen, l.e.exporters.at(k.exporter))
+		if about := cmp.Or(who, k.host); about != (address{}) {
+			a.finding.Usual = l.e.anomaly.profile(about)
+		}
 		l.byKey[k] = a
 		if who != (address{}) {
 			a.who = who

@@ -37,6 +37,9 @@ type Explanation struct {
 	Technique string `json:"technique,omitempty"`
 	ICS       string `json:"technique_ics,omitempty"`
 	Source    string `json:"source"`
+	// Usual is what was normal for the host; absent when the finding is about
+	// none.
+	Usual *Usual `json:"usual,omitempty"`
 	// Happened, Normal, Carried, NotFiring and Unknown are sentences.
 	Happened  []string `json:"happened"`
 	Normal    []string `json:"normal"`
@@ -56,7 +59,7 @@ func Of(f detector.Finding, all []detector.Finding) Explanation {
 		ID: f.ID, Kind: f.Kind, About: info.About, Source: info.Source, State: f.State, Severity: f.Severity,
 		Technique: f.Technique, ICS: f.ICS, Summary: summary(f),
 		Score: f.Score, Confidence: f.Confidence, Evidence: f.Evidence, Limits: f.Limits, Agrees: f.Agrees,
-		Happened: happened(f), Normal: normal(f), Carried: carried(f), NotFiring: notFiring(f), Unknown: unknown(f),
+		Usual: usualOf(f.Usual), Happened: happened(f), Normal: append(normal(f), usual(f)...), Carried: carried(f), NotFiring: notFiring(f), Unknown: unknown(f),
 		Risk: RiskOf(f.Host, all), Excerpt: make([]Record, 0, len(f.Excerpt)),
 	}
 	for _, r := range f.Excerpt {
