@@ -1,0 +1,508 @@
+// Package run carries out the steps of playbooks that are no rung of the ladder.
+// Containment never waits for it: a run begins when the switch has answered.
+//
+// Every step is written down before it is attempted and when its result is
+// known. After a crash a run goes on where it was. An attempt whose result is
+// not known is made again with the same key, which every action passes on or
+// makes harmless by itself; only a command is not run again, unless its step is
+// marked idempotent: it is in doubt, and counts as failed.
+package run
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"github.com/platelet-sdn/platelet/controller/response"
+	"github.com/platelet-sdn/platelet/controller/response/playbook"
+	"github.com/platelet-sdn/platelet/detector"
+)
+
+// Doer carries out one attempt of an action.
+type Doer interface {
+	// Do returns what is worth keeping of a success. It ends with ctx. An
+	// error that Permanent made is not tried again.
+	Do(ctx context.Context, c Call) (result string, err error)
+}
+
+// Call is an attempt.
+type Call struct {
+	// Key is the same for each attempt of a step, over restarts too, and for
+	// no other.
+	Key   string
+	Args  playbook.Args // rendered
+	Facts playbook.Facts
+	// Attempt counts from 1.
+	Attempt int
+}
+
+// World is what runs need to know of the rest of the controller.
+type World interface {
+	// Finding looks a finding up.
+	Finding(id string) (detector.Finding, bool)
+	// Circumstances are those of a finding now.
+	Circumstances(f detector.Finding) response.Circumstances
+	// Quiet is for how long nothing of an attack has been seen; 0 while its
+	// finding fires.
+	Quiet(ctx context.Context, finding, decision string) (time.Duration, error)
+	// Braked reports whether nothing new is to be done.
+	Braked() bool
+}
+
+// Config is what an Executor needs.
+type Config struct {
+	Playbooks *playbook.Set
+	Mode      response.Mode // of the configuration
+	// ApprovalWithin is how long a run waits for people.
+	ApprovalWithin time.Duration
+	// MaxPerMinute bounds the runs that findings begin within a minute; those
+	// of containments are within the budgets of these.
+	MaxPerMinute int
+	Store        response.Store
+	Do           Doer
+	World        World
+	Log          logrus.FieldLogger
+	// Emit is told each change of a run. It must not block.
+	Emit func(Record)
+}
+
+const (
+	maxActive  = 1024 // runs that have not ended
+	kept       = 1000 // runs that have
+	maxAtOnce  = 8    // attempts
+	queue      = 1024
+	pollEvery  = 200 * time.Millisecond
+	writeAgain = time.Second
+	writeTime  = 2 * time.Second // also when the controller ends
+	lookEvery  = time.Second     // for a clean signal
+)
+
+// ErrNotFound is wrapped when no run has the given ID.
+var ErrNotFound = fmt.Errorf("no such run: %w", response.ErrNotFound)
+
+// Executor runs playbooks. Run owns it; the rest may be called from anywhere.
+type Executor struct {
+	cfg   Config
+	inbox chan func(context.Context)
+	slots chan struct{}
+	lost  atomic.Uint64
+
+	mu     sync.Mutex
+	runs   map[string]*active
+	recent []time.Time // begin of runs by findings, last minute
+}
+
+// active is a run with its playbook.
+type active struct {
+	rec    Record // guarded by Executor.mu
+	book   playbook.Playbook
+	source string
+	going  bool          // a goroutine is at it
+	undo   chan struct{} // closed when the run is to be undone
+	undone bool          // undo is closed
+	put    sync.Mutex    // writes of the run keep their order
+}
+
+// New returns an executor; it does nothing before Run.
+func New(cfg Config) *Executor {
+	return &Executor{cfg: cfg, inbox: make(chan func(context.Context), queue), slots: make(chan struct{}, maxAtOnce), runs: map[string]*active{}}
+}
+
+// Permanent marks an error that another attempt would only repeat.
+func Permanent(err error) error { return &permanentError{err} }
+
+type permanentError struct{ err error }
+
+func (p *permanentError) Error() string { return p.err.Error() }
+func (p *permanentError) Unwrap() error { return p.err }
+
+// Load reads the runs of earlier controllers. Call it once, before Run.
+func (x *Executor) Load(ctx context.Context) error {
+	all, err := x.cfg.Store.All(ctx)
+	if err != nil {
+		return fmt.Errorf("load runs of playbooks: %w", err)
+	}
+	for key, raw := range all {
+		var s stored
+		if err := json.Unmarshal(raw, &s); err != nil {
+			x.cfg.Log.WithError(err).WithField("run", key).Error("stored run is unreadable; left alone")
+			continue
+		}
+		a := &active{rec: s.Record, source: s.Source, undo: make(chan struct{})}
+		if a.rec.Steps == nil {
+			a.rec.Steps = map[string]*StepRecord{}
+		}
+		books, err := playbook.Parse(s.Record.Playbook, []byte(s.Source))
+		switch {
+		case err == nil && len(books) == 1:
+			a.book = books[0]
+		case !s.Record.State.Ended():
+			x.cfg.Log.WithError(err).WithField("run", key).Error("the playbook of a run cannot be read any more; the run ends")
+			a.rec.State, a.rec.Why, a.rec.Ended = StateFailed, fmt.Sprintf("its playbook cannot be read any more: %v", err), time.Now()
+		}
+		x.runs[a.rec.ID] = a
+	}
+	return nil
+}
+
+// Run carries runs out until ctx ends; what is under way then goes on with the
+// next Load.
+func (x *Executor) Run(ctx context.Context) error {
+	var going sync.WaitGroup
+	defer going.Wait()
+	start := func(a *active) { going.Go(func() { x.execute(ctx, a) }) }
+	tick := time.NewTicker(pollEvery)
+	defer tick.Stop()
+	for {
+		x.mu.Lock()
+		for _, a := range x.runs {
+			if !a.going && (a.rec.State == StateRunning || a.rec.State == StateUndoing) {
+				a.going = true
+				start(a)
+			}
+		}
+		x.mu.Unlock()
+		select {
+		case <-ctx.Done():
+			return nil
+		case f := <-x.inbox:
+			f(ctx)
+		case <-tick.C:
+			x.expire(ctx, time.Now())
+		}
+	}
+}
+
+// Finding takes a finding that fires; to be told of it again does no harm. It
+// never blocks.
+func (x *Executor) Finding(f detector.Finding) {
+	if f.State == detector.StateFiring {
+		x.enqueue(func(ctx context.Context) { x.consider(ctx, f) })
+	}
+}
+
+// Decision takes a change of a decision; to be told of it again does no harm. It
+// never blocks.
+func (x *Executor) Decision(d response.Decision) {
+	if d.Playbook != "" {
+		x.enqueue(func(ctx context.Context) { x.follow(ctx, d) })
+	}
+}
+
+func (x *Executor) enqueue(f func(context.Context)) {
+	select {
+	case x.inbox <- f:
+	default:
+		x.lost.Add(1)
+	}
+}
+
+// Lost is how many findings and decisions did not fit into the queue or a
+// budget. Findings are offered again while they fire.
+func (x *Executor) Lost() uint64 { return x.lost.Load() }
+
+// Records lists the runs, oldest first.
+func (x *Executor) Records() []Record {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	out := make([]Record, 0, len(x.runs))
+	for _, a := range x.runs {
+		out = append(out, a.rec.clone())
+	}
+	slices.SortFunc(out, func(a, b Record) int {
+		return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.ID, b.ID))
+	})
+	return out
+}
+
+// consider begins the run of a finding whose playbook contains nothing, or that
+// is not enough to contain.
+func (x *Executor) consider(ctx context.Context, f detector.Finding) {
+	at := x.cfg.World.Circumstances(f)
+	book := x.cfg.Playbooks.Choose(f, at)
+	if book == nil || book.Rung().Contains() && f.MayContain() {
+		return // decided by the response, whose decision comes
+	}
+	x.begin(ctx, order{book: book, finding: f, tags: at.Tags, told: book.Rung().Contains()})
+}
+
+// follow begins the run of a decision, or undoes it.
+func (x *Executor) follow(ctx context.Context, d response.Decision) {
+	if d.State == response.StateRolledBack {
+		x.undoOf(ctx, d)
+		return
+	}
+	told := !d.State.Holds()
+	if told && d.State != response.StateAwaitingApproval && d.State != response.StateRefused && (d.State != response.StateProposed || d.Committed) {
+		return
+	}
+	book, ok := x.cfg.Playbooks.Find(d.Playbook)
+	if !ok {
+		return
+	}
+	f, _ := x.cfg.World.Finding(d.Finding)
+	lookup := f
+	if f.ID == "" {
+		lookup = detector.Finding{Host: d.Target.Host, HostMAC: d.Target.MAC}
+	}
+	x.begin(ctx, order{book: book, finding: f, decision: d, tags: x.cfg.World.Circumstances(lookup).Tags, told: told})
+}
+
+// order is what a run is begun with.
+type order struct {
+	book     *playbook.Playbook
+	finding  detector.Finding
+	decision response.Decision
+	tags     map[string]string
+	told     bool
+}
+
+// begin makes a run, unless there is one, nothing to do or no room.
+func (x *Executor) begin(ctx context.Context, o order) {
+	mode := response.Stricter(x.cfg.Mode, o.book.Mode)
+	o.told = o.told || mode == response.ModeObserve
+	if !somethingToDo(o.book, o.told) {
+		return
+	}
+	facts := playbook.FactsOf(o.finding, o.decision, o.tags)
+	id := runID(facts.Finding.ID, o.decision.ID, o.book.Name, fmt.Sprint(o.told))
+	source, err := o.book.YAML()
+	if err != nil {
+		x.cfg.Log.WithError(err).WithField("playbook", o.book.Name).Error("playbook cannot be written down")
+		return
+	}
+	facts.Run, facts.Playbook = id, o.book.Name
+	a := &active{book: *o.book, source: string(source), undo: make(chan struct{}), rec: Record{
+		Type: "run", ID: id, Playbook: o.book.Name, Finding: facts.Finding.ID, Decision: o.decision.ID, State: StateRunning, Told: o.told,
+		Created: time.Now().UTC(), Steps: map[string]*StepRecord{}, Facts: facts,
+	}}
+	if o.decision.ID == "" && !o.told { // else people were asked about the containment
+		a.rec.People = o.book.People
+		if mode == response.ModeAdvise {
+			a.rec.People = max(a.rec.People, 1)
+		}
+		if a.rec.People > 0 {
+			a.rec.State = StateAwaitingApproval
+		}
+	}
+	if x.admit(a) {
+		x.write(ctx, a)
+		x.prune(ctx)
+	}
+}
+
+// somethingToDo reports whether a playbook has steps besides the rung, or where
+// it may only tell, steps that tell.
+func somethingToDo(p *playbook.Playbook, told bool) bool {
+	return slices.ContainsFunc(p.Rest(), func(s playbook.Step) bool {
+		return !told || s.Action == playbook.ActionNotify ||
+			slices.ContainsFunc(s.Parallel, func(b playbook.Step) bool { return b.Action == playbook.ActionNotify })
+	})
+}
+
+// admit takes a run in, within the bounds.
+func (x *Executor) admit(a *active) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if _, known := x.runs[a.rec.ID]; known {
+		return false
+	}
+	open := 0
+	for _, other := range x.runs {
+		if !other.rec.State.Ended() {
+			open++
+		}
+	}
+	now := a.rec.Created
+	for len(x.recent) > 0 && now.Sub(x.recent[0]) > time.Minute {
+		x.recent = x.recent[1:]
+	}
+	byFinding := a.rec.Decision == ""
+	if open >= maxActive || byFinding && len(x.recent) >= x.cfg.MaxPerMinute {
+		if x.lost.Add(1)%100 == 1 {
+			x.cfg.Log.WithFields(logrus.Fields{"playbook": a.book.Name, "open": open, "within_a_minute": len(x.recent)}).Error("playbook not run: too many runs")
+		}
+		return false
+	}
+	if byFinding {
+		x.recent = append(x.recent, now)
+	}
+	x.runs[a.rec.ID] = a
+	return true
+}
+
+// change changes a run, writes it down and tells of it.
+func (x *Executor) change(ctx context.Context, a *active, f func(*Record)) {
+	x.mu.Lock()
+	f(&a.rec)
+	x.mu.Unlock()
+	x.write(ctx, a)
+}
+
+// write returns when the run is written down, or ctx has ended: without that
+// nothing further is done.
+func (x *Executor) write(ctx context.Context, a *active) {
+	a.put.Lock()
+	defer a.put.Unlock()
+	for {
+		x.mu.Lock()
+		rec := a.rec.clone()
+		x.mu.Unlock()
+		raw, err := encode(&rec, a.source)
+		if err == nil {
+			err = x.put(ctx, rec.ID, raw)
+		}
+		if err == nil {
+			x.cfg.Emit(rec)
+			return
+		}
+		if ctx.Err() == nil {
+			x.cfg.Log.WithError(err).WithField("run", rec.ID).Error("run of a playbook could not be written down; it waits")
+		}
+		if !sleep(ctx, nil, writeAgain) {
+			return
+		}
+	}
+}
+
+// put has a deadline of its own: what is known when the controller ends is still
+// written down.
+func (x *Executor) put(ctx context.Context, key string, raw []byte) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), writeTime)
+	defer cancel()
+	return x.cfg.Store.Put(ctx, key, raw)
+}
+
+// prune forgets the oldest runs that have ended, beyond what is kept.
+func (x *Executor) prune(ctx context.Context) {
+	x.mu.Lock()
+	var old []*active
+	for _, a := range x.runs {
+		if a.rec.State.Ended() && !a.going {
+			old = append(old, a)
+		}
+	}
+	slices.SortFunc(old, func(a, b *active) int { return a.rec.Ended.Compare(b.rec.Ended) })
+	old = old[:max(0, len(old)-kept)]
+	for _, a := range old {
+		delete(x.runs, a.rec.ID)
+	}
+	x.mu.Unlock()
+	for _, a := range old {
+		if err := x.cfg.Store.Delete(ctx, a.rec.ID); err != nil {
+			x.cfg.Log.WithError(err).Warn("old run could not be deleted")
+		}
+	}
+}
+
+// sleep reports whether the time passed, with neither ctx nor stop ending it.
+func sleep(ctx context.Context, stop <-chan struct{}, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+	case <-stop:
+	}
+	return false
+}
+
+// find looks a run up.
+func (x *Executor) find(id string) (*active, error) {
+	a, ok := x.runs[id]
+	if !ok {
+		return nil, fmt.Errorf("%w: %s", ErrNotFound, id)
+	}
+	return a, nil
+}
+
+// Owns reports whether an ID is that of a run.
+func Owns(id string) bool { return len(id) > 2 && id[:2] == "r-" }
+
+// Approve says yes to a run that awaits approval; the last one who is needed
+// sets it going.
+func (x *Executor) Approve(ctx context.Context, id, who string) error {
+	return x.answer(ctx, id, func(r *Record) error {
+		if slices.Contains(r.Approvals, who) {
+			return fmt.Errorf("approve %s: %s has approved it already, somebody else must: %w", id, who, response.ErrState)
+		}
+		if r.Approvals = append(r.Approvals, who); len(r.Approvals) >= r.People {
+			r.State = StateRunning
+		}
+		return nil
+	})
+}
+
+// Reject ends a run that awaits approval.
+func (x *Executor) Reject(ctx context.Context, id, who string) error {
+	return x.answer(ctx, id, func(r *Record) error {
+		r.State, r.Why, r.Ended = StateRefused, "rejected by "+who, time.Now().UTC()
+		return nil
+	})
+}
+
+func (x *Executor) answer(ctx context.Context, id string, f func(*Record) error) error {
+	x.mu.Lock()
+	a, err := x.find(id)
+	if err == nil && a.rec.State != StateAwaitingApproval {
+		err = fmt.Errorf("run %s is %s: %w", id, a.rec.State, response.ErrState)
+	}
+	if err == nil {
+		err = f(&a.rec)
+	}
+	x.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	x.write(ctx, a)
+	return ctx.Err()
+}
+
+// expire refuses what nobody answered.
+func (x *Executor) expire(ctx context.Context, now time.Time) {
+	x.mu.Lock()
+	var late []*active
+	for _, a := range x.runs {
+		if a.rec.State == StateAwaitingApproval && now.Sub(a.rec.Created) > x.cfg.ApprovalWithin {
+			a.rec.State, a.rec.Why, a.rec.Ended = StateRefused, fmt.Sprintf("nobody answered within %s: no action", x.cfg.ApprovalWithin), now.UTC()
+			late = append(late, a)
+		}
+	}
+	x.mu.Unlock()
+	for _, a := range late {
+		x.write(ctx, a)
+	}
+}
+
+// undoOf undoes what was run for a decision that was rolled back.
+func (x *Executor) undoOf(ctx context.Context, d response.Decision) {
+	x.mu.Lock()
+	var list []*active
+	for _, a := range x.runs {
+		if a.rec.Decision != d.ID || a.rec.Told || a.undone || a.rec.State == StateUndoing || a.rec.State == StateUndone || a.rec.State == StateRefused {
+			continue
+		}
+		a.undone = true
+		close(a.undo)
+		a.rec.Why = "the containment was rolled back"
+		if !a.going {
+			a.rec.State, a.rec.Ended = StateUndoing, time.Time{}
+		}
+		list = append(list, a)
+	}
+	x.mu.Unlock()
+	for _, a := range list {
+		x.write(ctx, a)
+	}
+}
+
+var errHalt = errors.New("the controller ends")
