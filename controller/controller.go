@@ -52,6 +52,7 @@ type Controller struct {
 	telemetry *telemetry.Manager
 	tracker   *topology.Tracker
 	entrance  entrance
+	honeypot  honeypot
 	watch     *response.Watch
 	manager   *response.Manager
 	fleet     *fleet
@@ -91,6 +92,7 @@ func New(cfg config.File, opts Options) (*Controller, error) {
 	}
 	c.telemetry = telemetry.NewManager(c.db, opts.Log)
 	dc := cfg.DetectorConfig()
+	c.honeypot.addr = cfg.Response.Honeypot
 	dc.Emit = c.finding
 	dc.Edge = c.edge
 	dc.Link.Trunk = c.trunk
@@ -205,6 +207,7 @@ func (c *Controller) parts() []func(context.Context) error {
 		api.NewServer(c.cfg.API.Socket, c, c.hub).Run,
 		c.followTopology,
 		c.offerAgain,
+		c.followHoneypot,
 		c.experience.run,
 	}
 	if c.learning != nil {
@@ -244,7 +247,9 @@ func (c *Controller) peers() []netip.Prefix {
 }
 
 // observe is the hot path: called by the receive threads with each batch.
-func (c *Controller) observe(batch []flow.Record) {
+func (c *Controller) observe(batch []flow.Record) { c.honeypot.each(batch, c.observed) }
+
+func (c *Controller) observed(batch []flow.Record) {
 	c.entrance.each(batch, func(entering []flow.Record) {
 		c.engineMu.Lock()
 		c.engine.Observe(entering)

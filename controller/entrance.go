@@ -66,19 +66,7 @@ func (e *entrance) each(batch []flow.Record, f func([]flow.Record)) {
 		f(batch)
 		return
 	}
-	from := 0
-	for i := range batch {
-		if !l.underWay(&batch[i]) {
-			continue
-		}
-		if from < i {
-			f(batch[from:i])
-		}
-		from = i + 1
-	}
-	if from < len(batch) {
-		f(batch[from:])
-	}
+	runs(batch, l.underWay, f)
 }
 
 // underWay reports whether a record is of a packet that came from another

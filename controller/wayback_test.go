@@ -2,6 +2,9 @@ package controller_test
 
 import (
 	"context"
+	"io"
+	"net"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -81,4 +84,97 @@ func TestSegmentKeepsFromTheVictimAlone(t *testing.T) {
 	r.awaitReach("h3", web, "beside the containment")
 	r.awaitState(bad.String(), "released")
 	r.awaitReach("h5", web, "after release")
+}
+
+// A host that is rerouted talks to the honeypot, whomever it means, and nobody
+// else notices: neither those for whom the honeypot answers nor the detectors.
+func TestRerouteLeadsToTheHoneypot(t *testing.T) {
+	r := newRig(t, "plt-pot")
+	bad, web, gw, pot := r.addr("h5"), r.addr("h1"), r.addr("gw"), r.addr("h6")
+	settings := strings.Replace(quick, "response:\n", "response:\n  actions: {port-scan: reroute}\n  honeypot: "+pot.String()+"\n", 1)
+	r.start(strings.Replace(settings, "min_hold: 2s", "min_hold: 5s", 1))
+	// The honeypot takes packets for the victim, and says nothing of it in ARP.
+	for _, args := range [][]string{
+		{"sysctl", "-qw", "net.ipv4.conf.all.arp_ignore=1"}, {"sysctl", "-qw", "net.ipv4.conf.all.arp_announce=2"},
+		{"ip", "route", "add", "local", web.String() + "/32", "dev", "lo"},
+	} {
+		if out, err := r.in("h6", args[0], args[1:]...); err != nil {
+			t.Fatalf("%v: %v: %s", args, err, out)
+		}
+	}
+	r.answer("h1", web, "the web server")
+	r.answer("h6", web, "the honeypot")
+	r.await("the honeypot known", func() bool {
+		var hosts []struct {
+			Address string
+			Bound   bool
+		}
+		_ = r.fetch("h3", netip.AddrPortFrom(pot, 81).String()) // it says no, and where it is
+		if r.get("hosts", &hosts) != nil || r.page("h5", web) != "the web server" {
+			return false
+		}
+		for _, h := range hosts {
+			if h.Address == pot.String() && h.Bound {
+				return true
+			}
+		}
+		return false
+	})
+	r.scan("h5", web)
+	d := r.awaitState(bad.String(), "verified")
+	if d.Action != "reroute" || !d.Proof.Effective || !d.Proof.Harmless || d.Proof.Dropped == 0 {
+		t.Errorf("got %s", pretty(d))
+	}
+	r.await("the honeypot to answer", func() bool { return r.page("h5", web) == "the honeypot" })
+	if page := r.page("h3", web); page != "the web server" {
+		t.Errorf("beside the reroute: %q", page)
+	}
+	r.awaitReach("h5", gw, "to remediation")
+	r.awaitState(bad.String(), "released")
+	r.await("the web server to answer again", func() bool { return r.page("h5", web) == "the web server" })
+	for _, f := range r.findings() {
+		if f.Host != bad.String() {
+			t.Errorf("a finding about %s: %+v", f.Host, f)
+		}
+	}
+	for _, e := range r.decisions() {
+		if e.Target != bad.String() {
+			t.Errorf("contained for the honeypot's answers: %s", pretty(e))
+		}
+	}
+}
+
+// answer serves one line on TCP 8080 of an address, inside a node.
+func (r *rig) answer(node string, as netip.Addr, line string) {
+	r.t.Helper()
+	var l net.Listener
+	if err := r.lab.Do(node, func() (err error) {
+		l, err = net.Listen("tcp", netip.AddrPortFrom(as, 8080).String())
+		return err
+	}); err != nil {
+		r.t.Fatal(err)
+	}
+	r.t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = io.WriteString(c, line)
+			c.Close()
+		}
+	}()
+}
+
+// page is what a node gets there, empty without an answer.
+func (r *rig) page(node string, of netip.Addr) string {
+	c, err := r.dial(node, "tcp", netip.AddrPortFrom(of, 8080).String())
+	if err != nil {
+		return ""
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(2 * time.Second))
+	line, _ := io.ReadAll(c)
+	return string(line)
 }

@@ -16,6 +16,7 @@ const (
 	rankQuarantineAllow = 100
 	rankQuarantineDeny  = 200
 	rankSegment         = 250
+	rankReroute         = 260
 	rankCarveOut        = 300
 	rankLimit           = 400
 )

@@ -43,6 +43,9 @@ const (
 	// ActionPass leaves the decision to the next tier, past all further rules
 	// of its own. Only in the policy tiers.
 	ActionPass
+	// ActionReroute hands the packet to the station To, and lets it go on as
+	// ActionAllow does. Only in TierEmergency.
+	ActionReroute
 )
 
 // Direction says from whose side a rule of the policy tiers looks at a
@@ -120,6 +123,9 @@ type Intent struct {
 	Match  Match
 	Action Action
 	Limit  Limit // for ActionRateLimit
+	// To is the station that gets the packet in place of its destination,
+	// for ActionReroute.
+	To flow.MAC
 	// Established is for the policy tiers.
 	Established Established
 	// Sample is the probability, of 65535, with which packets that meet a

@@ -83,14 +83,57 @@ func (p Protected) LimitHost(l HostLimit) ([]Intent, error) {
 	}
 	b := builder{owner: l.Owner, sw: l.Switch, ttl: l.TTL, why: l.Why}
 	m := Match{InPort: l.Port, EtherType: etherType(l.Host), Src: host(l.Host)}
-	for _, r := range l.Remediation {
-		if r.Is4() == l.Host.Is4() && r != l.Host {
-			free := m
-			free.Dst = host(r)
-			b.add(rankCarveOut, ActionAllow, free)
-		}
-	}
+	b.free(m, l.Host, l.Remediation, rankCarveOut)
 	b.add(rankLimit, ActionRateLimit, m)
 	b.intents[len(b.intents)-1].Limit = l.Limit
 	return b.intents, nil
+}
+
+// Reroute asks for all that a host sends to be handed to a decoy where it
+// attaches: a station on the same switch that answers for any address.
+type Reroute struct {
+	Owner        string // decision ID; prefix of every intent ID
+	Switch, Port string // edge port
+	Host         netip.Addr
+	To           flow.MAC // the decoy's
+	// Remediation hosts stay reachable.
+	Remediation []netip.Addr
+	TTL         time.Duration
+	Why         string
+}
+
+// Reroute turns a reroute into intents, or refuses it. Addresses stay as they are:
+// the decoy has to take packets for addresses that are not its own, and answers in
+// their name.
+func (p Protected) Reroute(r Reroute) ([]Intent, error) {
+	if err := checkPlace(r.Owner, r.Switch, r.Port, r.TTL); err != nil {
+		return nil, fmt.Errorf("reroute %s: %w", r.Host, err)
+	}
+	switch {
+	case !r.Host.IsValid():
+		return nil, errors.New("reroute: the host is not known")
+	case r.To.IsZero():
+		return nil, fmt.Errorf("reroute %s: the decoy's MAC is not known", r.Host)
+	case len(r.Remediation) > maxRemediation:
+		return nil, fmt.Errorf("reroute %s: %d remediation hosts, at most %d", r.Host, len(r.Remediation), maxRemediation)
+	}
+	if err := p.refuse(r.Host); err != nil {
+		return nil, fmt.Errorf("reroute: %w", err)
+	}
+	b := builder{owner: r.Owner, sw: r.Switch, ttl: r.TTL, why: r.Why}
+	m := Match{InPort: r.Port, EtherType: etherType(r.Host), Src: host(r.Host)}
+	b.free(m, r.Host, r.Remediation, rankQuarantineAllow)
+	b.add(rankReroute, ActionReroute, m)
+	b.intents[len(b.intents)-1].To = r.To
+	return b.intents, nil
+}
+
+// free lets what a rule on a host selects pass to the remediation hosts.
+func (b *builder) free(m Match, of netip.Addr, remediation []netip.Addr, rank uint16) {
+	for _, r := range remediation {
+		if r.Is4() == of.Is4() && r != of {
+			m.Dst = host(r)
+			b.add(rank, ActionAllow, m)
+		}
+	}
 }

@@ -181,6 +181,13 @@ func TestReference(t *testing.T) {
 const exemptions = "\n## Leaving somebody alone\n\n" + "```yaml\n" + exemptExample + "```\n" + `
 Findings about who is exempt are told as ever, and nothing is done about them. An operator's own order is above an exemption; ` + "`platelet exempt`" + ` gives
 one for a time. Days are those on which a window begins.
+
+## A honeypot
+
+` + "`actions: {port-scan: reroute}`" + ` with ` + "`response.honeypot`" + ` hands what the host sends to the honeypot, addressed as it was: the packets' Ethernet destination
+changes and nothing else. So the honeypot has to be on the same switch, to take packets for any address (Linux: ` + "`ip route add local 10.0.0.0/24 dev lo`" + `), and not
+to claim those addresses (` + "`sysctl net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2`" + `). What it says in their names is left out of detection.
+Where it is not known yet, the host is kept from what it abuses instead.
 `
 
 const exemptExample = `response:

@@ -15,7 +15,7 @@ import (
 
 // Response bounds what is done.
 type Response struct {
-	// action by kind of finding: observe, alert, rate-limit, segment (from the service or the peer alone) or quarantine; a kind left out keeps its default
+	// action by kind of finding: observe, alert, rate-limit, segment (from the service or the peer alone), reroute (to the honeypot) or quarantine; a kind left out keeps its default
 	Actions map[detector.Kind]response.Action `yaml:"actions"`
 	// how long the switch keeps an emergency rule that is not renewed
 	TTL time.Duration `yaml:"ttl"`
@@ -40,7 +40,9 @@ type Response struct {
 	// hosts of which only so many may be in quarantine at once, by name: `cameras: {addresses: [10.1.0.0/24], max: 2}`
 	Groups map[string]Group `yaml:"groups"`
 	// share of all known-good conversations above which a quarantine needs approval, whatever the mode; 0 never asks
-	AskAbove   float64    `yaml:"ask_above"`
+	AskAbove float64 `yaml:"ask_above"`
+	// takes what is rerouted (action reroute): a host on the same switch that answers for any address
+	Honeypot   netip.Addr `yaml:"honeypot"`
 	Quarantine Quarantine `yaml:"quarantine"`
 	Probation  Probation  `yaml:"probation"`
 	RateLimit  RateLimit  `yaml:"rate_limit"`
@@ -191,7 +193,7 @@ func (f *File) ResponseConfig() response.Config {
 	r := &f.Response
 	return response.Config{
 		Mode: f.Mode, Actions: r.Actions, Protected: segmentation.NewProtected(prefixes(f.Protected)),
-		Exempt: r.exemptions(), Shared: prefixes(r.Shared), Groups: r.groups(), AskAbove: r.AskAbove,
+		Exempt: r.exemptions(), Shared: prefixes(r.Shared), Groups: r.groups(), AskAbove: r.AskAbove, Honeypot: r.Honeypot,
 		Remediation: r.Quarantine.Remediation, MaxQuarantines: r.Quarantine.Max, MaxActions: r.Quarantine.MaxPerMinute,
 		TTL: r.TTL, MinHold: r.MinHold, MaxHold: r.MaxHold, RelapseWindow: r.RelapseWindow, QuietFor: r.QuietFor,
 		Probation: response.Probation{Limited: r.Probation.Limited, Watched: r.Probation.Watched,

@@ -29,6 +29,9 @@ type Config struct {
 	// AskAbove is the share of all known-good conversations above which a
 	// host is only cut off with approval; zero never asks.
 	AskAbove float64
+	// Honeypot takes what is rerouted. It has to live on the switch of the
+	// rerouted host and to answer for any address.
+	Honeypot netip.Addr
 	// Remediation hosts stay reachable from quarantine.
 	Remediation []netip.Addr
 	// MaxQuarantines is the cap on hosts in quarantine at once.

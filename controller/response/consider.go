@@ -59,7 +59,7 @@ func (m *Manager) decide(ctx context.Context, f detector.Finding, now time.Time)
 		return
 	}
 	d.Created = now
-	pass := m.guardPlace(&d, f) && m.guardExempt(&d, now) && m.guardShared(&d, f)
+	pass := m.guardPlace(&d, f) && m.guardExempt(&d, now) && m.guardShared(&d, f) && m.guardHoneypot(&d, f)
 	if pass && m.sameTarget(&d) {
 		delete(m.refused, f.ID)
 		return // what is wanted stands already
@@ -119,6 +119,9 @@ func (d *Decision) covers(other *Decision) bool {
 	if d.Action == ActionQuarantine {
 		return sameHost || sameMAC && !b.Host.IsValid()
 	}
+	if d.Action == ActionReroute && other.Action != ActionQuarantine {
+		return sameHost
+	}
 	return d.Action == other.Action && a.Host == b.Host && a.Victim == b.Victim && a.Proto == b.Proto &&
 		a.Peer == b.Peer && a.Service == b.Service &&
 		a.Reflector == b.Reflector && a.Asking == b.Asking && (d.Kind == detector.KindACKFlood) == (other.Kind == detector.KindACKFlood)
@@ -145,6 +148,10 @@ func (m *Manager) guardCompile(d *Decision, f detector.Finding) bool {
 	switch d.Action {
 	case ActionQuarantine:
 		err = m.compileQuarantine(d)
+	case ActionReroute:
+		pot, _ := m.honeypot(d.Target.Switch)
+		d.Intents, err = m.cfg.Protected.Reroute(segmentation.Reroute{Owner: d.ID, Switch: d.Target.Switch, Port: d.Target.Port, Host: d.Target.Host,
+			To: pot.MAC, Remediation: m.cfg.Remediation, TTL: d.TTL, Why: d.Why})
 	case ActionSegment:
 		t := &d.Target
 		d.Intents, err = m.cfg.Protected.Segment(segmentation.Segment{Owner: d.ID, Switch: t.Switch, Port: t.Port, Host: t.Host, Peer: t.Peer,

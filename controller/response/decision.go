@@ -23,19 +23,25 @@ const (
 	ActionRateLimit Action = "rate-limit"
 	// ActionSegment keeps the host from the service or the peer that the
 	// finding is about, and from nothing else.
-	ActionSegment    Action = "segment"
+	ActionSegment Action = "segment"
+	// ActionReroute hands all that the host sends to a honeypot, which
+	// answers in the place of whom it was meant for.
+	ActionReroute    Action = "reroute"
 	ActionQuarantine Action = "quarantine"
 )
 
 // Ladder lists the rungs, the mildest first.
 func Ladder() []Action {
-	return []Action{ActionObserve, ActionAlert, ActionRateLimit, ActionSegment, ActionQuarantine}
+	return []Action{ActionObserve, ActionAlert, ActionRateLimit, ActionSegment, ActionReroute, ActionQuarantine}
 }
 
 // Contains reports whether the action changes anything on a switch.
 func (a Action) Contains() bool {
-	return a == ActionRateLimit || a == ActionSegment || a == ActionQuarantine
+	return a == ActionRateLimit || a == ActionSegment || a.Isolates()
 }
+
+// Isolates reports whether the action takes a host off the network as a whole.
+func (a Action) Isolates() bool { return a == ActionReroute || a == ActionQuarantine }
 
 // Mode says how much is done without a person.
 type Mode string

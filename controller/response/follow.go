@@ -113,19 +113,22 @@ func (m *Manager) followed(ctx context.Context, d *Decision, l *life, counters [
 // measure brings proof and activity up to date.
 func (m *Manager) measure(d *Decision, l *life, counters []Counter, now time.Time) {
 	var matched, dropped uint64
-	allows := map[string]bool{}
+	does := map[string]segmentation.Action{}
 	for _, in := range d.Intents {
-		allows[in.ID] = in.Action == segmentation.ActionAllow
+		does[in.ID] = in.Action
 	}
 	for _, c := range counters {
-		if allows[c.Intent] {
+		switch does[c.Intent] {
+		case segmentation.ActionAllow:
 			continue
+		case segmentation.ActionReroute: // gone from where it was meant for
+			dropped += c.Packets
 		}
 		matched += c.Packets
 		dropped += c.Dropped
 	}
 	passed := l.w.passed.Load()
-	if d.Action == ActionRateLimit {
+	if d.Action == ActionRateLimit || d.Action == ActionReroute {
 		passed = matched - min(dropped, matched)
 	}
 	// A restarted switch counts from zero again.
@@ -152,7 +155,7 @@ func (m *Manager) judged(d *Decision) bool {
 	case detector.KindPortScan, detector.KindHostSweep, detector.KindWorm:
 		return d.Action == ActionQuarantine && m.cfg.Sample > 0
 	}
-	return false
+	return d.Action == ActionReroute // they see all of it, from before it is rerouted
 }
 
 // harmful compares how known-good conversations of others fare before and

@@ -77,10 +77,10 @@ func (m *Manager) guardLimits(d *Decision, now time.Time) bool {
 	if m.Braked() {
 		return d.guard("brake", false, "the global brake is on")
 	}
-	if d.Action == ActionQuarantine {
+	if d.Action.Isolates() {
 		n := 0
 		for id := range m.lives {
-			if e := m.all[id]; e.Action == ActionQuarantine && e.State != StateProbation {
+			if e := m.all[id]; e.Action.Isolates() && e.State != StateProbation {
 				n++
 			}
 		}
@@ -131,15 +131,48 @@ func (m *Manager) guardExempt(d *Decision, now time.Time) bool {
 // abuses is closed to it, where that is known.
 func (m *Manager) guardShared(d *Decision, f detector.Finding) bool {
 	p, shared := covering(m.cfg.Shared, d.Target.Host)
-	if !shared || d.Action != ActionQuarantine {
+	if !shared || !d.Action.Isolates() {
 		return true
 	}
-	narrow := d.Target
-	if narrow.MAC = (flow.MAC{}); !narrow.narrow(f) {
+	if !d.milder(f) {
 		return d.guard("shared", false, "%s stands for many (%s), and what it abuses is not known more narrowly", d.Target.Host, p)
 	}
-	d.Action, d.Target = ActionSegment, narrow
 	return d.guard("shared", true, "%s stands for many (%s): it is only kept from %s", d.Target.Host, p, d.Target.abused())
+}
+
+// milder turns a decision that isolates a host into one that keeps it from what
+// it abuses, where that is known.
+func (d *Decision) milder(f detector.Finding) bool {
+	narrow := d.Target
+	if narrow.MAC = (flow.MAC{}); !narrow.narrow(f) {
+		return false
+	}
+	d.Action, d.Target = ActionSegment, narrow
+	return true
+}
+
+// honeypot finds the honeypot on a switch.
+func (m *Manager) honeypot(sw string) (topology.Host, bool) {
+	h, ok := m.where.Snapshot().Host(m.cfg.Honeypot)
+	return h, ok && m.cfg.Honeypot.IsValid() && h.Bound && !h.MAC.IsZero() && h.Port.Switch == sw
+}
+
+// guardHoneypot reroutes only to a honeypot that is there; never harder than what
+// was asked for, a host is kept from what it abuses where it is not.
+func (m *Manager) guardHoneypot(d *Decision, f detector.Finding) bool {
+	if d.Action != ActionReroute {
+		return true
+	}
+	if d.Target.Host == m.cfg.Honeypot {
+		return d.guard("honeypot", false, "it is the honeypot itself")
+	}
+	if _, ok := m.honeypot(d.Target.Switch); ok && d.Target.Host.IsValid() {
+		return d.guard("honeypot", true, "%s is known on %s", m.cfg.Honeypot, d.Target.Switch)
+	}
+	if !d.milder(f) {
+		return d.guard("honeypot", false, "no honeypot is known on %s, and what is abused is not known more narrowly", d.Target.Switch)
+	}
+	return d.guard("honeypot", true, "no honeypot is known on %s: it is only kept from %s", d.Target.Switch, d.Target.abused())
 }
 
 // abused names what a segmented host is kept from.
@@ -155,7 +188,7 @@ func (t *Target) abused() string {
 
 // guardGroups bounds how many hosts of each group are cut off at once.
 func (m *Manager) guardGroups(d *Decision) bool {
-	if d.Action != ActionQuarantine {
+	if !d.Action.Isolates() {
 		return true
 	}
 	for _, g := range m.cfg.Groups {
@@ -165,7 +198,7 @@ func (m *Manager) guardGroups(d *Decision) bool {
 		n := 0
 		for id := range m.lives {
 			e := m.all[id]
-			if _, in := covering(g.Addresses, e.Target.Host); in && e.Action == ActionQuarantine && e.State != StateProbation {
+			if _, in := covering(g.Addresses, e.Target.Host); in && e.Action.Isolates() && e.State != StateProbation {
 				n++
 			}
 		}
@@ -183,7 +216,7 @@ const leastServices = 20
 // guardImpact asks a person before a host is cut off on whom much of the network
 // depends. It never refuses.
 func (m *Manager) guardImpact(d *Decision) bool {
-	if d.Action != ActionQuarantine || !d.Target.Host.IsValid() {
+	if !d.Action.Isolates() || !d.Target.Host.IsValid() {
 		return true
 	}
 	i := m.watch.impact(d.Target.Host)

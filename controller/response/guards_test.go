@@ -120,6 +120,17 @@ func TestSharedAddress(t *testing.T) {
 	}
 }
 
+// Where the honeypot is not known nothing harder is done than was asked for.
+func TestNoHoneypot(t *testing.T) {
+	cfg := testConfig()
+	cfg.Actions[detector.KindPortScan], cfg.Honeypot = ActionReroute, host(12)
+	r := newRig(t, cfg)
+	r.consider(t.Context(), scanBy(9, 9, 1))
+	if d := r.only(t); d.Action != ActionSegment || d.State != StateApplied {
+		t.Errorf("%s, %s: %s", d.Action, d.State, d.lastVerdict())
+	}
+}
+
 func TestGroupsKeepSomeHosts(t *testing.T) {
 	cfg := testConfig()
 	cfg.Groups = []Group{{Name: "pair", Addresses: []netip.Prefix{prefix("10.0.0.8/31")}, Max: 1}}
@@ -181,6 +192,8 @@ func TestGuardsHold(t *testing.T) {
 	cfg.Shared = []netip.Prefix{prefix("10.0.0.3/32")}
 	cfg.Groups = []Group{{Name: "few", Addresses: []netip.Prefix{prefix("10.0.0.4/30")}, Max: 1}}
 	cfg.MaxQuarantines, cfg.MaxActions = 4, 100
+	cfg.Actions[detector.KindWorm] = ActionReroute
+	cfg.Honeypot = host(12)
 	rapid.Check(t, func(t *rapid.T) {
 		r, ctx, now := newRig(t, cfg), context.Background(), time.Now()
 		r.log.(*logrus.Logger).SetLevel(logrus.PanicLevel)
@@ -220,11 +233,13 @@ func (r *rig) checkGuards(t *rapid.T) {
 		d := r.all[owner]
 		h := d.Target.Host
 		switch {
+		case d.State == StateExpired: // and so have they, on a switch
+			continue
 		case h == host(1) || h == host(2):
 			t.Fatalf("%s was touched: %+v", h, in)
-		case h == host(3) && d.Action == ActionQuarantine && d.State != StateProbation:
+		case h == host(3) && d.Action.Isolates() && d.State != StateProbation:
 			t.Fatalf("a shared address was cut off: %+v", in)
-		case h.IsValid() && prefix("10.0.0.4/30").Contains(h) && d.Action == ActionQuarantine && d.State != StateProbation:
+		case h.IsValid() && prefix("10.0.0.4/30").Contains(h) && d.Action.Isolates() && d.State != StateProbation:
 			few++
 		}
 		for _, x := range in {

@@ -16,7 +16,7 @@ import (
 func (m *Manager) lower(ctx context.Context, d *Decision, l *life, now time.Time) {
 	p := &m.cfg.Probation
 	log := m.log.WithFields(logrus.Fields{"decision": d.ID, "target": d.Target.String()})
-	if p.Limited == 0 || d.Action != ActionQuarantine || !d.Target.Host.IsValid() || !d.Until.IsZero() {
+	if p.Limited == 0 || !d.Action.Isolates() || !d.Target.Host.IsValid() || !d.Until.IsZero() {
 		log.Info("the attack is over: releasing")
 		m.restore(ctx, d, l, now)
 		return
@@ -28,7 +28,7 @@ func (m *Manager) lower(ctx context.Context, d *Decision, l *life, now time.Time
 		m.restore(ctx, d, l, now)
 		return
 	}
-	log.Info("the attack is over: from quarantine to a rate limit")
+	log.Info("the attack is over: on probation, limited")
 	id, sw := d.ID, d.Target.Switch
 	l.busy = true
 	asked := m.on(ctx, sw, func(ctx context.Context) {

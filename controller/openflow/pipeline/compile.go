@@ -69,6 +69,8 @@ func compile(in segmentation.Intent, p Placement) (openflow.Flow, error) {
 		f.Actions = next
 	case segmentation.ActionRateLimit:
 		f.Meter, f.Actions = p.Meter, next
+	case segmentation.ActionReroute:
+		f.Actions = append([]openflow.Action{openflow.SetField{Field: openflow.EthDst(in.To)}}, next...)
 	}
 	var err error
 	if f.Match, err = compileMatch(in.Match, p.InPort); err != nil {
@@ -90,10 +92,12 @@ func checkIntent(in segmentation.Intent) error {
 		return fmt.Errorf("TTL %v is not whole seconds up to %v", in.TTL, maxTTL)
 	case in.Tier == segmentation.TierEmergency && in.TTL == 0:
 		return errors.New("emergency rules need a TTL")
-	case in.Action < segmentation.ActionAllow || in.Action > segmentation.ActionPass:
+	case in.Action < segmentation.ActionAllow || in.Action > segmentation.ActionReroute:
 		return fmt.Errorf("unknown action %d", in.Action)
 	case in.Action == segmentation.ActionRateLimit && in.Limit.PacketsPerSecond == 0:
 		return errors.New("rate limit of 0 packets/s; deny instead")
+	case in.Action == segmentation.ActionReroute && (in.Tier != segmentation.TierEmergency || in.To.IsZero()):
+		return errors.New("reroute is for the emergency tier, and needs a station")
 	case in.Tier.Policy():
 		return checkPolicy(in)
 	case in.Action == segmentation.ActionPass:
@@ -109,6 +113,7 @@ func checkIntent(in segmentation.Intent) error {
 func priority(in segmentation.Intent, slot uint8) uint16 {
 	strictness := map[segmentation.Action]uint16{
 		segmentation.ActionDeny: 0, segmentation.ActionRateLimit: 1, segmentation.ActionAllow: 2, segmentation.ActionPass: 3,
+		segmentation.ActionReroute: 3,
 	}
 	if in.Tier.Policy() {
 		return ruleTop - in.Rank*policyPrioritiesRank - strictness[in.Action]*policySlots - uint16(slot)

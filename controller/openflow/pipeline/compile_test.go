@@ -27,6 +27,8 @@ func intents() []segmentation.Intent {
 	sampled.Sample = 65
 	limited := em("limit/0", 2, segmentation.ActionRateLimit, segmentation.Match{EtherType: flow.EtherIPv6, Proto: flow.ProtoUDP, Dst: p("2001:db8::/64"), DstPort: 53})
 	limited.Limit = segmentation.Limit{PacketsPerSecond: 100, Burst: 10}
+	reroute := em("reroute/0", 260, segmentation.ActionReroute, segmentation.Match{InPort: "vm1", EtherType: flow.EtherIPv4, Src: p("10.0.0.7/32")})
+	reroute.To = flow.MAC{2, 0, 0, 0, 0, 9}
 	return append([]segmentation.Intent{
 		guard, sampled, limited,
 		em("deny/plain", 1, segmentation.ActionDeny, segmentation.Match{InPort: "vm1", SrcMAC: flow.MAC{2, 0, 0, 0, 0, 1}}),
@@ -35,6 +37,7 @@ func intents() []segmentation.Intent {
 		em("deny/arp", 4, segmentation.ActionDeny, segmentation.Match{InPort: "vm1", EtherType: flow.EtherARP, Src: p("10.0.0.7/32"), Dst: p("10.0.0.0/24"), ARPOp: 1}),
 		em("allow/icmp", 5, segmentation.ActionAllow, segmentation.Match{EtherType: flow.EtherIPv4, Proto: flow.ProtoICMP, ICMPType: 0, HasICMPType: true}),
 		em("allow/nd", 999, segmentation.ActionAllow, segmentation.Match{EtherType: flow.EtherIPv6, Proto: flow.ProtoICMPv6, ICMPType: 135, HasICMPType: true, NDTarget: netip.MustParseAddr("fe80::1")}),
+		reroute,
 	}, policies()...)
 }
 
@@ -101,8 +104,12 @@ func TestCompileGolden(t *testing.T) {
 func TestCompileRefuses(t *testing.T) {
 	good := intents()[1]
 	for want, edit := range map[string]func(*segmentation.Intent){
-		"no ID":                     func(in *segmentation.Intent) { in.ID = "" },
-		"unknown tier 5":            func(in *segmentation.Intent) { in.Tier = segmentation.TierBaseline + 1 },
+		"no ID":           func(in *segmentation.Intent) { in.ID = "" },
+		"unknown tier 5":  func(in *segmentation.Intent) { in.Tier = segmentation.TierBaseline + 1 },
+		"needs a station": func(in *segmentation.Intent) { in.Action = segmentation.ActionReroute },
+		"reroute is for": func(in *segmentation.Intent) {
+			in.Tier, in.Action, in.To = segmentation.TierAdmin, segmentation.ActionReroute, flow.MAC{2}
+		},
 		"pass leads":                func(in *segmentation.Intent) { in.Action = segmentation.ActionPass },
 		"direction and established": func(in *segmentation.Intent) { in.Direction = segmentation.DirectionEgress },
 		"rank 7500":                 func(in *segmentation.Intent) { in.Tier, in.Rank = segmentation.TierAdmin, 7500 },

@@ -166,7 +166,7 @@ const (
 	returnPriority = claimPriority + 1
 	ruleTop        = uint16(60000)
 	maxRank        = 999
-	prioritiesRank = 32 // per rank: 3 actions, 8 slots each
+	prioritiesRank = 32 // per rank: 4 actions, 8 slots each
 	slots          = 8
 	// In the policy tables ranks are finer, because a policy has a rank for
 	// each of its rules, and seldom would two rules want one flow.

@@ -82,7 +82,7 @@ func selects(m segmentation.Match, p oftest.Packet) bool {
 // strictest returns the rule of a tier that decides about a packet, nil for
 // none.
 func strictest(intents []segmentation.Intent, tier segmentation.Tier, p oftest.Packet) *segmentation.Intent {
-	order := []segmentation.Action{segmentation.ActionDeny, segmentation.ActionRateLimit, segmentation.ActionAllow}
+	order := []segmentation.Action{segmentation.ActionDeny, segmentation.ActionRateLimit, segmentation.ActionAllow, segmentation.ActionReroute}
 	rank := func(in *segmentation.Intent) int { return int(in.Rank)*len(order) + slices.Index(order, in.Action) }
 	var best *segmentation.Intent
 	for i := range intents {
@@ -92,6 +92,8 @@ func strictest(intents []segmentation.Intent, tier segmentation.Tier, p oftest.P
 	}
 	return best
 }
+
+var decoyMAC = flow.MAC{2, 0, 0, 0, 0, 0xdc}
 
 var hostMACs = []flow.MAC{{2, 0, 0, 0, 0, 1}, {2, 0, 0, 0, 0, 2}, {2, 0, 0, 0, 0, 3}}
 
@@ -187,6 +189,9 @@ func drawnContainment(t *rapid.T, i int, p oftest.Packet) segmentation.Intent {
 		Action: rapid.SampledFrom([]segmentation.Action{segmentation.ActionAllow, segmentation.ActionDeny, segmentation.ActionRateLimit}).Draw(t, "action"),
 		TTL:    time.Minute, Sample: uint16(rapid.SampledFrom([]int{0, 65}).Draw(t, "sample")),
 	}
+	if in.Tier == segmentation.TierEmergency && rapid.IntRange(0, 4).Draw(t, "reroute") == 0 {
+		in.Action, in.To = segmentation.ActionReroute, decoyMAC
+	}
 	if in.Action == segmentation.ActionRateLimit {
 		in.Limit = segmentation.Limit{PacketsPerSecond: 100, Burst: 1 << 20} // never reached here
 	}
@@ -235,6 +240,9 @@ func TestContainmentDecidesAsItReads(t *testing.T) {
 			if got := v.decides(&res); got != by && !sameRank(intents, got, by) {
 				t.Fatalf("%s: decided by %q, want %q\n%s\nrules:\n%s", p, got, by, &res, written(intents))
 			}
+			if rerouted(&res) != reroutes(intents, by) {
+				t.Fatalf("%s: by %q it went to the decoy: %v\n%s\nrules:\n%s", p, by, rerouted(&res), &res, written(intents))
+			}
 			if n := samples(&res); n > 1 {
 				t.Fatalf("%s: reported %d times\n%s", p, n, &res)
 			}
@@ -244,6 +252,20 @@ func TestContainmentDecidesAsItReads(t *testing.T) {
 	if denied == 0 {
 		t.Error("no rule ever denied anything")
 	}
+}
+
+// rerouted reports whether a packet left for the decoy's station.
+func rerouted(res *oftest.Result) bool {
+	for _, e := range res.Effects {
+		if n, ok := e.(oftest.ToNormal); ok && n.Packet.EthDst == [6]byte(decoyMAC) {
+			return true
+		}
+	}
+	return false
+}
+
+func reroutes(intents []segmentation.Intent, by string) bool {
+	return slices.ContainsFunc(intents, func(in segmentation.Intent) bool { return in.ID == by && in.Action == segmentation.ActionReroute })
 }
 
 // sameRank reports whether two intents are equally strict: which of them
