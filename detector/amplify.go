@@ -87,10 +87,28 @@ type reflection struct {
 	owed           float64 // packets of answers that questions asked for
 	bytes          float64 // of what is counted since the excursion began
 	forged         float64 // questions from elsewhere, of the excursion
-	// home is where answers leave to the victim, mac whom they are sent to.
-	home, entry uint32
-	mac, forger flow.MAC
-	fires       bool
+	// ways are those by which answers left to the victim lately: one per
+	// switch that they pass.
+	ways   [4]wayTo
+	next   uint8
+	entry  uint32 // where forged questions, or else answers, enter
+	forger flow.MAC
+	fires  bool
+}
+
+// wayTo is a port (0 if not told) and the station that is sent to there.
+type wayTo struct {
+	port uint32
+	mac  flow.MAC
+}
+
+// leaves notes by which way an answer left.
+func (x *reflection) leaves(to wayTo) {
+	if slices.Contains(x.ways[:], to) {
+		return
+	}
+	x.ways[x.next] = to
+	x.next = (x.next + 1) % uint8(len(x.ways))
 }
 
 // reflectWatch finds amplification: answers from services that amplify to a
@@ -205,6 +223,9 @@ func (w *reflectWatch) question(p *reflector, r *flow.Record, src address) role 
 		w.count(p, x, r, src, packets)
 		return forged
 	}
+	if x.forged > 0 && w.onItsWay(r, src) {
+		return ordinary // a forged one that passes another switch would pay for its answer
+	}
 	x.answers++
 	x.test.bin -= packets * p.credit
 	excess := x.test.s
@@ -217,25 +238,39 @@ func (w *reflectWatch) question(p *reflector, r *flow.Record, src address) role 
 // elsewhere reports whether a question does not come from where its sender is:
 // neither by the port that it proved to be real at or that its answers leave
 // by, nor by the station that they are sent to. Whoever moves takes one of
-// them along. Behind redundant routers the stations differ (RFC 5798).
+// them along. Behind redundant routers the stations differ (RFC 5798). What a
+// router passes on comes from elsewhere than on the host's own link; there only
+// the answers tell.
 func (w *reflectWatch) elsewhere(x *reflection, r *flow.Record, src address) bool {
-	if r.Source == flow.SourceLog || w.e.link(r.InPort) || virtual(x.mac) || virtual(r.SrcMAC) {
+	if r.Source == flow.SourceLog || w.e.link(r.InPort) || virtual(r.SrcMAC) || r.SrcMAC == (flow.MAC{}) {
 		return false
 	}
-	mac, home := x.mac, uint32(0)
-	if _, h := w.e.hosts.Find(src); h != nil {
-		home = h.home
-		if mac == (flow.MAC{}) {
-			mac = h.mac
+	told, placed := false, false // whom answers are sent to, by which port
+	for _, to := range x.ways {
+		switch {
+		case to == wayTo{}:
+			continue
+		case to.mac == r.SrcMAC || virtual(to.mac) || to.port != 0 && to.port == r.InPort:
+			return false
 		}
+		told, placed = told || to.mac != (flow.MAC{}), placed || to.port != 0
 	}
-	if mac == (flow.MAC{}) || r.SrcMAC == (flow.MAC{}) || mac == r.SrcMAC {
+	if _, h := w.e.hosts.Find(src); h != nil {
+		if h.home != 0 && h.home == r.InPort || !told && h.mac == r.SrcMAC {
+			return false
+		}
+		told, placed = told || h.mac != (flow.MAC{}), placed || h.home != 0
+	}
+	if !told || x.ways == [4]wayTo{} && w.e.links.passesOn(r) {
 		return false
 	}
-	if r.InPort == 0 {
-		return true
-	}
-	return (x.home != 0 || home != 0) && r.InPort != x.home && r.InPort != home
+	return r.InPort == 0 || placed
+}
+
+// onItsWay reports whether a packet is seen at another port than its sender's.
+func (w *reflectWatch) onItsWay(r *flow.Record, src address) bool {
+	_, h := w.e.hosts.Find(src)
+	return h != nil && h.home != 0 && r.InPort != 0 && h.home != r.InPort
 }
 
 // virtual reports whether an Ethernet address is shared by redundant routers
@@ -254,10 +289,7 @@ func (w *reflectWatch) answer(p *reflector, r *flow.Record, dst address) role {
 	if x == nil {
 		return ordinary
 	}
-	if r.OutPort != 0 {
-		x.home = r.OutPort
-	}
-	x.mac = r.DstMAC
+	x.leaves(wayTo{r.OutPort, r.DstMAC})
 	packets := max(r.ScaledPackets(), 1)
 	if r.Duration > 0 {
 		packets = max(packets-x.test.drift(&w.e.cfg.Amplification)*float64(r.Duration)/1e9, 0)

@@ -113,6 +113,40 @@ func TestForgedQuestions(t *testing.T) {
 	}
 }
 
+// Seen on two switches with a router in between, the questions are forged where
+// the forger is, not where the router passes them on.
+func TestForgedQuestionsPassedOn(t *testing.T) {
+	for seed := range uint64(10) {
+		rng := rand.New(rand.NewPCG(seed, 1))
+		passedOn(newSim(t).warm(), rng, 123, 10) // many answers to a question
+		passedOn(newSim(t).warm(), rng, 53, 1)
+	}
+}
+
+func passedOn(s *sim, rng *rand.Rand, port uint16, answers int64) {
+	router, reflector := stationAt(20), hostAddr(50)
+	s.speak(hostAddr(1)) // at port 1
+	for i := range 2000 {
+		at := sec + int64(i)*ms/2
+		q := asked(hostAddr(1), 6666, reflector, port, flow.SourceSFlow, 10)
+		q.InPort, q.SrcMAC = 7, macOf(hostAddr(7))
+		s.sampled(rng, at, q)
+		q.InPort, q.SrcMAC, q.OutPort = router.port, router.mac, 50
+		s.sampled(rng, at, q) // on the reflector's side of the router
+		for n := range answers {
+			b := back(q)
+			b.Bytes, b.InPort, b.OutPort, b.SrcMAC, b.DstMAC = 480, 50, router.port, macOf(reflector), router.mac
+			s.sampled(rng, at+ms+n*ms/100, b)
+			b.InPort, b.OutPort, b.SrcMAC, b.DstMAC = 21, 1, router.mac, macOf(hostAddr(1))
+			s.sampled(rng, at+ms+n*ms/100, b)
+		}
+	}
+	s.run(3 * sec)
+	if f := s.only(KindAmplification); f.InPort != 7 || f.HostMAC != macOf(hostAddr(7)) {
+		s.t.Errorf("enters at %d by %v", f.InPort, f.HostMAC)
+	}
+}
+
 // client scripts questions and their answers, so many per second and question.
 func (s *sim) client(rng *rand.Rand, from, to, perSecond int64, src, dst netip.Addr, port uint16, rate float64, answers int, size uint64) {
 	for now := from; now < to; now += sec/perSecond/2 + rng.Int64N(sec/perSecond) {

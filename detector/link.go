@@ -216,6 +216,12 @@ func (n *neighbour) routes(now int64) bool {
 	return n != nil && n.routed != 0 && (now-n.routed > routing || n.routed-n.first < settling && now-n.first > routing)
 }
 
+// passesOn reports whether a record comes from a station that is a router.
+func (w *linkWatch) passesOn(r *flow.Record) bool {
+	n := w.find(r.SrcMAC, w.e.exporters.number(r.Exporter))
+	return n != nil && n.routed != 0
+}
+
 // name is the address by which people know a station: its own, IPv4 first,
 // and not one of those that it claims.
 func (n *neighbour) name() address {

@@ -92,6 +92,7 @@ func TestJudge(t *testing.T) {
 		// Of an earlier attack, by one who took part in it and by one who did not.
 		{Type: Finding, Kind: "learned-threat", State: StateFiring, Host: "10.77.0.16", Time: at(1)[0], Began: at(-9000)[0]},
 		{Type: Finding, Kind: "learned-threat", State: StateFiring, Host: "10.77.0.12", Time: at(1)[0], Began: at(-9000)[0]},
+		{Type: Finding, Kind: "learned-threat", State: StateFiring, Host: "10.77.0.15", Time: at(1)[0], Began: at(-9000)[0]},
 		{Type: Finding, Kind: "beacon", State: StateFiring, Host: "10.77.0.16", Time: at(1)[0], Began: at(1)[0]},
 		{Type: Finding, Kind: "host-sweep", State: StateFiring, Host: "10.77.0.15", Time: at(1.2)[0]},
 		{Type: Finding, Kind: "port-scan", State: StateFiring, Host: "10.77.0.15", Time: at(1.5)[0]},
@@ -113,7 +114,7 @@ func TestJudge(t *testing.T) {
 		{Type: Decision, ID: "d-1", State: StateReleased, Time: at(4100)[0]},
 	}}
 	b := bench{attack: a, victims: []string{"10.77.0.11"}, culprits: []culprit{scanner, infected}, hold: time.Second}
-	b.former = []culprit{{node: "h6", addrs: []netip.Addr{netip.MustParseAddr("10.77.0.16")}}}
+	b.former = []culprit{{node: "h6", addrs: []netip.Addr{netip.MustParseAddr("10.77.0.16")}}, scanner}
 	out := b.judge(o)
 	if out.TTD != Took(1200*time.Microsecond) || out.Named != Took(1500*time.Microsecond) || out.TTC != Took(2*time.Millisecond) ||
 		out.Verified != Took(300*time.Millisecond) || out.Ended != Took(2100*time.Millisecond) {
@@ -145,7 +146,7 @@ func TestJudge(t *testing.T) {
 	if out := b.judge(o); out.Release != Took(2900*time.Millisecond) {
 		t.Errorf("released after %v", out.Release)
 	}
-	if len(out.Steps) != len(o.events)-4 || out.Steps[1].Ours || !out.Steps[5].Ours {
+	if len(out.Steps) != len(o.events)-4 || out.Steps[1].Ours || !out.Steps[6].Ours {
 		t.Errorf("steps %+v", out.Steps)
 	}
 }

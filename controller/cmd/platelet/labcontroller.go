@@ -250,7 +250,7 @@ func labEvent(line []byte) (measure.Event, error) {
 
 // forgetWithin is how long a reset waits for findings to resolve. Those of
 // slow attacks are kept for minutes; then a new start forgets them sooner.
-const forgetWithin = 15 * time.Second
+const forgetWithin = 8 * time.Second
 
 // Reset implements measure.Controller. The process goes on, as it would in
 // production, unless a finding outlives its attack for long; the next attack
