@@ -59,7 +59,7 @@ func (m *Manager) decide(ctx context.Context, f detector.Finding, now time.Time)
 		return
 	}
 	d.Created = now
-	pass := m.guardPlace(&d, f) && m.guardExempt(&d, now) && m.guardShared(&d, f) && m.guardHoneypot(&d, f)
+	pass := m.guardPlace(&d, f) && m.guardExempt(&d, now) && m.guardShared(&d) && m.guardHoneypot(&d)
 	if pass && m.sameTarget(&d) {
 		delete(m.refused, f.ID)
 		return // what is wanted stands already

@@ -194,6 +194,9 @@ type Decision struct {
 	Until time.Time
 	// Stage is set in probation.
 	Stage Stage
+	// Narrow is what the target would be one rung down, nil where that is
+	// not known.
+	Narrow *Target
 	// Impact is what a quarantine cuts off besides the attack.
 	Impact *Impact
 	// When each step was reached; zero when it was not. Lowered is the begin

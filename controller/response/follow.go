@@ -96,8 +96,7 @@ func (m *Manager) followed(ctx context.Context, d *Decision, l *life, counters [
 	}
 	m.measure(d, l, counters, now)
 	if now.Sub(d.Applied) < harmWatch && m.harmful(d, now) {
-		m.rollBack(ctx, d, d.Proof.Why)
-		m.log.WithField("decision", d.ID).Error("containment rolled back: it hurt others")
+		m.hurt(ctx, d, l)
 		return
 	}
 	if d.State == StateApplied {
@@ -161,7 +160,11 @@ func (m *Manager) judged(d *Decision) bool {
 // harmful compares how known-good conversations of others fare before and
 // after; the attack itself may hurt them too, which is no reason to let go.
 func (m *Manager) harmful(d *Decision, now time.Time) bool {
-	_, before := m.watch.success(d.Applied.Add(-harmWatch), d.Applied)
+	begun := d.Applied
+	if l := m.lives[d.ID]; l != nil && !l.begun.IsZero() { // harm is no norm
+		begun = l.begun
+	}
+	_, before := m.watch.success(begun.Add(-harmWatch), begun)
 	n, after := m.watch.success(d.Applied.Add(enforcementLag), now.Add(-enforcementLag))
 	m.mu.Lock()
 	defer m.mu.Unlock()

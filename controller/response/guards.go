@@ -129,12 +129,12 @@ func (m *Manager) guardExempt(d *Decision, now time.Time) bool {
 
 // guardShared keeps an address that stands for many from being cut off: what it
 // abuses is closed to it, where that is known.
-func (m *Manager) guardShared(d *Decision, f detector.Finding) bool {
+func (m *Manager) guardShared(d *Decision) bool {
 	p, shared := covering(m.cfg.Shared, d.Target.Host)
 	if !shared || !d.Action.Isolates() {
 		return true
 	}
-	if !d.milder(f) {
+	if !d.milder() {
 		return d.guard("shared", false, "%s stands for many (%s), and what it abuses is not known more narrowly", d.Target.Host, p)
 	}
 	return d.guard("shared", true, "%s stands for many (%s): it is only kept from %s", d.Target.Host, p, d.Target.abused())
@@ -142,12 +142,13 @@ func (m *Manager) guardShared(d *Decision, f detector.Finding) bool {
 
 // milder turns a decision that isolates a host into one that keeps it from what
 // it abuses, where that is known.
-func (d *Decision) milder(f detector.Finding) bool {
-	narrow := d.Target
-	if narrow.MAC = (flow.MAC{}); !narrow.narrow(f) {
+func (d *Decision) milder() bool {
+	if d.Narrow == nil || !d.Action.Isolates() {
 		return false
 	}
-	d.Action, d.Target = ActionSegment, narrow
+	at := d.Target
+	d.Action, d.Target = ActionSegment, *d.Narrow
+	d.Target.Switch, d.Target.Port = at.Switch, at.Port
 	return true
 }
 
@@ -159,7 +160,7 @@ func (m *Manager) honeypot(sw string) (topology.Host, bool) {
 
 // guardHoneypot reroutes only to a honeypot that is there; never harder than what
 // was asked for, a host is kept from what it abuses where it is not.
-func (m *Manager) guardHoneypot(d *Decision, f detector.Finding) bool {
+func (m *Manager) guardHoneypot(d *Decision) bool {
 	if d.Action != ActionReroute {
 		return true
 	}
@@ -169,7 +170,7 @@ func (m *Manager) guardHoneypot(d *Decision, f detector.Finding) bool {
 	if _, ok := m.honeypot(d.Target.Switch); ok && d.Target.Host.IsValid() {
 		return d.guard("honeypot", true, "%s is known on %s", m.cfg.Honeypot, d.Target.Switch)
 	}
-	if !d.milder(f) {
+	if !d.milder() {
 		return d.guard("honeypot", false, "no honeypot is known on %s, and what is abused is not known more narrowly", d.Target.Switch)
 	}
 	return d.guard("honeypot", true, "no honeypot is known on %s: it is only kept from %s", d.Target.Switch, d.Target.abused())

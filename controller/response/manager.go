@@ -97,6 +97,7 @@ type life struct {
 	activity time.Time // last sign of the attack
 	polled   time.Time
 	applied  time.Time // installed last; a second attempt moves it
+	begun    time.Time // of the containment, where a milder one has taken its place
 	retried  bool
 	busy     bool // the switch has been asked something about it
 	ending   bool // its rules are being taken off

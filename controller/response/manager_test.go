@@ -475,7 +475,17 @@ func TestHarmRollsBack(t *testing.T) {
 		talk(d.Applied.Add(time.Duration(i+1)*100*time.Millisecond), false)
 	}
 	r.led.drop(d.ID, 10)
-	r.tick(ctx, d.Applied.Add(3200*time.Millisecond))
+	now := d.Applied.Add(3200 * time.Millisecond)
+	r.tick(ctx, now)
+	if d = r.only(t); d.State != StateApplied || d.Action != ActionSegment || d.Target.Peer != host(200) || len(r.led.rules[d.ID]) != 1 {
+		t.Fatalf("harm did not lead one rung down: %s %s, %+v", d.State, d.Action, r.led.rules)
+	}
+	// The rung below is too much as well.
+	r.all[d.ID].Applied = now
+	for i := range 30 {
+		talk(now.Add(time.Duration(i+1)*100*time.Millisecond), false)
+	}
+	r.tick(ctx, now.Add(3200*time.Millisecond))
 	if d = r.only(t); d.State != StateRolledBack || len(r.led.rules) != 0 || d.Proof.Harmless {
 		t.Fatalf("harm was not undone: %s, %+v", d.State, d.Proof)
 	}

@@ -135,7 +135,7 @@ func (m *Manager) Quarantine(ctx context.Context, host netip.Addr, who string, t
 			ID: decisionID(host.String(), who, now.String()), Action: ActionQuarantine, State: StateProposed, Who: who,
 			Why: "asked for by " + who, Target: Target{Host: host, MAC: h.MAC}, TTL: m.cfg.TTL, Created: now, Until: now.Add(ttl),
 		}
-		pass := m.guardPlaceOf(d) && !m.sameTarget(d) && m.guardShared(d, detector.Finding{}) && m.guardCompile(d, detector.Finding{}) && m.guardLimits(d, now)
+		pass := m.guardPlaceOf(d) && !m.sameTarget(d) && m.guardShared(d) && m.guardCompile(d, detector.Finding{}) && m.guardLimits(d, now)
 		if !pass {
 			return fmt.Errorf("quarantine %s: %s: %w", host, d.lastVerdict(), ErrState)
 		}

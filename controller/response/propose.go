@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/platelet-sdn/platelet/detector"
+	"github.com/platelet-sdn/platelet/flowcollector/flow"
 	"github.com/platelet-sdn/platelet/segmentation"
 )
 
@@ -48,6 +49,10 @@ func Propose(cfg Config, f detector.Finding, at Circumstances) (d Decision, ok b
 		if f.Kind == detector.KindAmplification {
 			d.Target.Reflector, d.Target.Asking = f.DstPort, !f.HostMAC.IsZero()
 		}
+	}
+	if narrow := d.Target; d.Action.Isolates() && narrow.narrow(f) {
+		narrow.MAC = flow.MAC{}
+		d.Narrow = &narrow
 	}
 	if d.Mode == ModeAdvise {
 		d.People = max(d.People, 1)
