@@ -58,6 +58,7 @@ type Controller struct {
 	fleet     *fleet
 	hub       *api.Hub
 	learning  *learning.Site // nil when the classifier is off
+	audit     *auditor
 	collector *flowcollector.Collector
 
 	engineMu   sync.Mutex // the engine belongs to one thread at a time
@@ -91,6 +92,7 @@ func New(cfg config.File, opts Options) (*Controller, error) {
 		return nil, err
 	}
 	c.telemetry = telemetry.NewManager(c.db, opts.Log)
+	c.audit = newAuditor(&cfg, opts.Log)
 	dc := cfg.DetectorConfig()
 	c.honeypot.addr = cfg.Response.Honeypot
 	dc.Emit = c.finding
@@ -99,6 +101,7 @@ func New(cfg config.File, opts Options) (*Controller, error) {
 	dc.Anomaly.Announce = (&notices{log: opts.Log, publish: c.publish}).tell
 	if cfg.Detection.Learned && cfg.State.Dir != "" {
 		c.learning = learning.NewSite(cfg.State.Dir, c.replaceModels, opts.Log)
+		c.learning.OnChange(c.audit.model)
 		dc.Model.Scored = c.learning.Window
 	}
 	if c.engine, err = detector.New(dc); err != nil {
@@ -130,17 +133,21 @@ func (c *Controller) Run(ctx context.Context) error {
 		return err
 	}
 	defer state.Close()
-	// The database client outlives the rest: what we configured is put back
-	// through it.
-	dbCtx, stopDB := context.WithCancel(context.WithoutCancel(ctx))
-	var db errgroup.Group
-	db.Go(func() error { return c.db.Run(dbCtx) })
+	// The database client and the audit log outlive the rest: what we
+	// configured is put back through the one, and that is told to the other.
+	lastCtx, stopLast := context.WithCancel(context.WithoutCancel(ctx))
+	var last errgroup.Group
+	last.Go(func() error { return c.db.Run(lastCtx) })
 	if !c.opts.ReadOnly {
-		db.Go(func() error { return c.locks.Run(dbCtx) })
+		last.Go(func() error { return c.locks.Run(lastCtx) })
+	}
+	if c.audit.log != nil {
+		last.Go(func() error { return c.audit.log.Run(lastCtx) })
 	}
 	err = c.runParts(ctx, state)
-	stopDB()
-	return errors.Join(err, db.Wait())
+	c.audit.stopped(err)
+	stopLast()
+	return errors.Join(err, last.Wait())
 }
 
 func (c *Controller) runParts(ctx context.Context, state *bus.Bus) error {
@@ -188,6 +195,7 @@ func (c *Controller) open(ctx context.Context, state *bus.Bus) error {
 			return err
 		}
 	}
+	c.audit.started(c)
 	c.collector, err = c.newCollector(ctx, templateStore{templates})
 	if err != nil {
 		return err
@@ -275,6 +283,7 @@ func (c *Controller) advance(now int64) {
 
 // finding takes a finding's change of state from the engine.
 func (c *Controller) finding(f detector.Finding) {
+	c.audit.finding(&f)
 	c.manager.Handle(f)
 	if c.learning != nil {
 		c.learning.Finding(f)
@@ -315,7 +324,10 @@ func (c *Controller) offerAgain(ctx context.Context) error {
 	}
 }
 
-func (c *Controller) decision(d response.Decision) { c.publish(d) }
+func (c *Controller) decision(d response.Decision) {
+	c.audit.decision(&d)
+	c.publish(d)
+}
 
 func (c *Controller) publish(event any) {
 	if err := c.hub.Publish(event); err != nil {

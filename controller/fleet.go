@@ -133,7 +133,10 @@ func (f *fleet) add(name string) error {
 		Name: name, Layout: pipeline.Layout{Base: f.cfg.OVS.BaseTable, Zone: zone}, ZoneLimit: f.cfg.OVS.ZoneLimit,
 		Log: f.c.log, Expired: f.c.manager.Expired,
 		Instance: f.instance, TakeOver: f.c.opts.TakeOver, Lease: f.lease(name),
-		Changed: func(pipeline.Status) { f.c.telemetry.Look() }, Copied: f.c.copied(name),
+		Changed: func(s pipeline.Status) {
+			f.c.audit.bridge(s)
+			f.c.telemetry.Look()
+		}, Copied: f.c.copied(name),
 	}
 	if err := f.reach.configure(&cfg, mgmt); err != nil {
 		return err
@@ -219,6 +222,7 @@ func (f *fleet) Apply(ctx context.Context, sw, owner string, intents []segmentat
 		return response.Receipt{}, err
 	}
 	r, err := b.Apply(ctx, owner, intents)
+	f.c.audit.installed(sw, owner, b.Placed(owner), r, err)
 	return response.Receipt{At: time.Now(), ReadBack: r.ReadBack}, pending(err)
 }
 
@@ -239,6 +243,7 @@ func (f *fleet) Remove(ctx context.Context, sw, owner string) error {
 		return err
 	}
 	_, err = b.Remove(ctx, owner)
+	f.c.audit.removed(sw, owner, err)
 	return pending(err)
 }
 

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/platelet-sdn/platelet/controller/audit"
 	"github.com/platelet-sdn/platelet/controller/learning"
 	"github.com/platelet-sdn/platelet/controller/openflow/pipeline"
 	"github.com/platelet-sdn/platelet/controller/ovsdb"
@@ -33,6 +34,7 @@ type Status struct {
 	Tracker   topology.TrackerStats        `json:"tracker"`
 	Decisions map[response.State]int       `json:"decisions"`
 	Learning  *learning.Status             `json:"learning,omitempty"`
+	Audit     *audit.Status                `json:"audit,omitempty"`
 	Lost      Lost                         `json:"lost"`
 }
 
@@ -51,6 +53,7 @@ func (c *Controller) Status() any {
 		Tracker: c.tracker.Stats(), Decisions: map[response.State]int{},
 		Lost: Lost{Findings: c.manager.Overruns(), Events: c.hub.Lost(), Copies: c.malformedCopies.Load()},
 	}
+	s.Audit = c.audit.status()
 	if c.learning != nil {
 		l := c.learning.Status()
 		s.Learning = &l
@@ -92,7 +95,13 @@ func (c *Controller) Feedback(id string, actual bool, who, why string) (int, err
 	if c.learning == nil {
 		return 0, fmt.Errorf("%w: detection.learned is off, or there is no state directory", response.ErrState)
 	}
-	return c.learning.Feedback(id, actual, who, why)
+	n := 0
+	e := audit.Event{Who: who, Why: why, Finding: id, After: fmt.Sprint(actual)}
+	err := c.audit.operator(e, "feedback", func() (err error) {
+		n, err = c.learning.Feedback(id, actual, who, why)
+		return err
+	})
+	return n, err
 }
 
 // Decisions implements api.Controller.
@@ -177,25 +186,38 @@ func (c *Controller) Drift(ctx context.Context) (any, error) { return c.fleet.dr
 
 // Approve implements api.Controller.
 func (c *Controller) Approve(ctx context.Context, id, who string) error {
-	return c.manager.Approve(ctx, id, who)
+	return c.audit.operator(audit.Event{Who: who, Decision: id}, "approve", func() error { return c.manager.Approve(ctx, id, who) })
 }
 
 // Reject implements api.Controller.
 func (c *Controller) Reject(ctx context.Context, id, who string) error {
-	return c.manager.Reject(ctx, id, who)
+	return c.audit.operator(audit.Event{Who: who, Decision: id}, "reject", func() error { return c.manager.Reject(ctx, id, who) })
 }
 
 // Release implements api.Controller.
 func (c *Controller) Release(ctx context.Context, id, who string) error {
-	return c.manager.Release(ctx, id, who)
+	return c.audit.operator(audit.Event{Who: who, Decision: id}, "release", func() error { return c.manager.Release(ctx, id, who) })
 }
 
 // Quarantine implements api.Controller.
 func (c *Controller) Quarantine(ctx context.Context, host netip.Addr, who string, ttl time.Duration) (string, error) {
-	return c.manager.Quarantine(ctx, host, who, ttl)
+	id := ""
+	e := audit.Event{Who: who, Action: response.ActionQuarantine, At: &response.Target{Host: host}, Detail: map[string]string{"for": ttl.String()}}
+	err := c.audit.operator(e, "quarantine", func() (err error) {
+		id, err = c.manager.Quarantine(ctx, host, who, ttl)
+		return err
+	})
+	return id, err
 }
 
 // SetBrake implements api.Controller.
 func (c *Controller) SetBrake(ctx context.Context, on, release bool, who string) error {
-	return c.manager.SetBrake(ctx, on, release, who)
+	act := "brake-off"
+	switch {
+	case release:
+		act = "brake-release"
+	case on:
+		act = "brake-on"
+	}
+	return c.audit.operator(audit.Event{Who: who}, act, func() error { return c.manager.SetBrake(ctx, on, release, who) })
 }

@@ -2,25 +2,33 @@ package controller
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
 	"time"
 
+	"github.com/platelet-sdn/platelet/controller/audit"
 	"github.com/platelet-sdn/platelet/controller/response"
 )
 
 // Extend implements api.Controller.
 func (c *Controller) Extend(ctx context.Context, id, who string, by time.Duration) error {
-	return c.manager.Extend(ctx, id, who, by)
+	e := audit.Event{Who: who, Decision: id, Detail: map[string]string{"by": by.String()}}
+	return c.audit.operator(e, "extend", func() error { return c.manager.Extend(ctx, id, who, by) })
 }
 
 // Exempt implements api.Controller.
 func (c *Controller) Exempt(ctx context.Context, x response.Exemption) error {
-	return c.manager.Exempt(ctx, x)
+	detail := map[string]string{"hosts": fmt.Sprint(x.Hosts), "until": x.Until.UTC().Format(time.RFC3339)}
+	if len(x.Kinds) > 0 {
+		detail["kinds"] = fmt.Sprint(x.Kinds)
+	}
+	return c.audit.operator(audit.Event{Who: x.Who, Why: x.Why, Detail: detail}, "exempt", func() error { return c.manager.Exempt(ctx, x) })
 }
 
 // Unexempt implements api.Controller.
 func (c *Controller) Unexempt(ctx context.Context, host netip.Addr, who string) error {
-	return c.manager.Unexempt(ctx, host, who)
+	e := audit.Event{Who: who, Detail: map[string]string{"hosts": host.String()}}
+	return c.audit.operator(e, "unexempt", func() error { return c.manager.Unexempt(ctx, host, who) })
 }
 
 // Exemptions implements api.Controller.

@@ -111,7 +111,7 @@ func TestTornLineIsPutAside(t *testing.T) {
 		var story []string
 		r := verify(t, cfg.Dir, Options{Each: func(e Entry) error { story = append(story, e.What+" "+e.Detail["aside"]); return nil }})
 		aside := fmt.Sprintf("%s.torn-%d", fileName(0), len(whole))
-		if !r.OK() || len(story) != 8 || story[6] != EventCut+" "+aside {
+		if !r.OK() || len(story) != 10 || story[7] != EventCut+" "+aside {
 			t.Fatalf("%d bytes of a line: %+v, %v", n, r, story)
 		}
 		if kept, err := os.ReadFile(filepath.Join(cfg.Dir, aside)); err != nil || !bytes.Equal(kept, half[:n]) {

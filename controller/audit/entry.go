@@ -17,7 +17,8 @@ import (
 // those of decisions are named by DecisionPrefix and the state that was
 // reached, the others where they are made.
 const (
-	// EventBegun is the first line of each file.
+	// EventBegun is the first line of each file; Before is what the entry
+	// before it says.
 	EventBegun = "log.begun"
 	// EventLost says how many events did not fit into the queue.
 	EventLost = "log.lost"
@@ -27,7 +28,13 @@ const (
 	EventDamaged = "log.damaged"
 	// EventKey says that another key signs from here on.
 	EventKey = "log.key"
+	// EventStarted, EventStopped and EventCrashed are about the controller; the
+	// log itself finds that a run did not end in order.
+	EventStarted = "controller.started"
+	EventStopped = "controller.stopped"
+	EventCrashed = "controller.crashed"
 
+	logPrefix      = "log."
 	DecisionPrefix = "decision."
 	FindingPrefix  = "finding."
 	OperatorPrefix = "operator."

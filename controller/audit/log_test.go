@@ -78,13 +78,14 @@ func numbered(n int) Event {
 	}
 }
 
-// written is a log of n events, closed in order.
+// written is a log of n events and the controller's end.
 func written(t testing.TB, cfg Config, n int) {
 	t.Helper()
 	l, stop := running(t, cfg)
 	for i := range n {
 		l.Record(numbered(i))
 	}
+	l.Record(Event{What: EventStopped, Who: "platelet"})
 	if err := stop(); err != nil {
 		t.Fatal(err)
 	}
@@ -105,10 +106,10 @@ func TestWhatIsWrittenIsWhole(t *testing.T) {
 	written(t, cfg, 100) // a second run goes on
 	var events []string
 	r := verify(t, cfg.Dir, Options{Each: func(e Entry) error { events = append(events, e.What); return nil }})
-	if !r.OK() || r.Entries != 201 || r.Proven != 201 || r.Files != 1 || len(r.Keys) != 1 {
+	if !r.OK() || r.Entries != 203 || r.Proven != 203 || r.Files != 1 || len(r.Keys) != 1 {
 		t.Errorf("%+v", r)
 	}
-	if len(events) != 201 || events[0] != EventBegun {
+	if len(events) != 203 || events[0] != EventBegun {
 		t.Errorf("%d events, the first %s", len(events), events[0])
 	}
 	info, err := os.Stat(cfg.Key)
@@ -124,7 +125,7 @@ func TestFilesRotateAndTheChainGoesOn(t *testing.T) {
 		written(t, cfg, 700) // in batches of up to 256
 	}
 	r := verify(t, cfg.Dir, Options{})
-	if !r.OK() || r.Files < 5 || r.Proven != r.Entries || r.Entries != int64(2100+r.Files) {
+	if !r.OK() || r.Files < 5 || r.Proven != r.Entries || r.Entries != int64(2103+r.Files) {
 		t.Fatalf("%+v", r)
 	}
 	files, err := listFiles(cfg.Dir)

@@ -3,6 +3,7 @@ package audit
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 
 	"golang.org/x/mod/sumdb/tlog"
 )
@@ -134,6 +136,7 @@ type walker struct {
 	prev tlog.Hash // of the line before
 	next int64     // number of the next entry
 	last Entry     // that could be read
+	deed string    // what the last entry says that is not about the log itself
 
 	fault func(Fault) *Fault // takes a fault and returns it, to be amended
 	entry func(e Entry, file string, line int) error
@@ -195,6 +198,12 @@ func (w *walker) line(f logFile, number int, line []byte, fault error) error {
 		return nil
 	}
 	w.last = e
+	switch {
+	case e.What == EventBegun:
+		w.deed = cmp.Or(e.Before, w.deed)
+	case !strings.HasPrefix(e.What, logPrefix):
+		w.deed = e.What
+	}
 	if w.entry == nil {
 		return nil
 	}

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/mod/sumdb/note"
@@ -26,6 +27,7 @@ type store struct {
 	tree tree
 	prev tlog.Hash // of the last line
 	next int64     // number of the next entry
+	deed string    // what the last entry says that is not about the log itself
 
 	points   *os.File
 	proven   int64 // by the last checkpoint
@@ -152,6 +154,9 @@ func (s *store) recover(stamp func(pending) Entry) error {
 	if found.aside != "" {
 		note(EventCut, "a crash left half a line; it was put aside", map[string]string{"file": s.name, "bytes": strconv.Itoa(found.torn), "aside": found.aside})
 	}
+	if known.size == 0 && s.deed != "" && s.deed != EventStopped {
+		note(EventCrashed, fmt.Sprintf("the run before, %s, did not end in order; its last entry is of %s", found.last.Run, found.last.Time.Format(time.RFC3339Nano)), nil)
+	}
 	for _, f := range found.faults {
 		note(EventDamaged, f.String(), nil)
 		s.cfg.Log.Error("the audit log was changed: " + f.String())
@@ -176,6 +181,7 @@ func (s *store) recover(stamp func(pending) Entry) error {
 type scanned struct {
 	faults []Fault
 	was    tlog.Hash // root over as many entries as asked for
+	last   Entry
 	torn   int
 	aside  string // file that holds a torn end
 }
@@ -212,8 +218,8 @@ func (s *store) scan(known int64) (scanned, error) {
 			return found, fmt.Errorf("read the audit log: %s: %w", files[i].name(), err)
 		}
 	}
-	s.tree, s.prev, s.next = w.tree, w.prev, w.next
-	found.was = w.roots[known]
+	s.tree, s.prev, s.next, s.deed = w.tree, w.prev, w.next, w.deed
+	found.was, found.last = w.roots[known], w.last
 	if root := w.roots[last.Size]; last.Size > s.tree.size {
 		found.faults = append(found.faults, Fault{File: checkpointFile, What: fmt.Sprintf("%d entries were signed, but only %d are here: the log was cut at its end", last.Size, s.tree.size)})
 	} else if (root != tlog.Hash{}) && root != last.Root {
@@ -320,7 +326,7 @@ func (s *store) begin(stamp func(pending) Entry) error {
 			return err
 		}
 	}
-	e := Event{What: EventBegun, Who: "platelet", Edge: s.tree.edge(), Detail: map[string]string{"key": s.key.public}}
+	e := Event{What: EventBegun, Who: "platelet", Before: s.deed, Edge: s.tree.edge(), Detail: map[string]string{"key": s.key.public}}
 	return s.write([]pending{{event: e}}, stamp)
 }
 
@@ -351,7 +357,7 @@ func (s *store) append(list []pending, stamp func(pending) Entry) error {
 // write appends lines in one go and flushes them. On an error nothing of them
 // counts.
 func (s *store) write(list []pending, stamp func(pending) Entry) error {
-	t, prev, next := s.tree, s.prev, s.next
+	t, prev, next, deed := s.tree, s.prev, s.next, s.deed
 	var text []byte
 	for _, p := range list {
 		e := stamp(p)
@@ -367,6 +373,9 @@ func (s *store) write(list []pending, stamp func(pending) Entry) error {
 		prev = hashLine(line)
 		t.add(prev)
 		next++
+		if !strings.HasPrefix(e.What, logPrefix) {
+			deed = e.What
+		}
 	}
 	if _, err := s.f.Write(text); err != nil {
 		return fmt.Errorf("write the audit log: %w", err)
@@ -374,7 +383,7 @@ func (s *store) write(list []pending, stamp func(pending) Entry) error {
 	if err := s.f.Sync(); err != nil {
 		return fmt.Errorf("flush the audit log: %w", err)
 	}
-	s.tree, s.prev, s.next = t, prev, next
+	s.tree, s.prev, s.next, s.deed = t, prev, next, deed
 	s.size += int64(len(text))
 	return nil
 }

@@ -30,6 +30,7 @@ type File struct {
 	OVS       OVS       `yaml:"ovs"`
 	State     State     `yaml:"state"`
 	API       API       `yaml:"api"`
+	Audit     Audit     `yaml:"audit"`
 	Telemetry Telemetry `yaml:"telemetry"`
 	Detection Detection `yaml:"detection"`
 	Response  Response  `yaml:"response"`
@@ -70,6 +71,16 @@ type State struct {
 	Dir string `yaml:"dir"`
 	// URL of an external NATS cluster with JetStream, instead of the embedded server
 	NATS string `yaml:"nats"`
+}
+
+// Audit says where and how the log of what was done is kept; see package audit.
+type Audit struct {
+	// directory of the log; empty means audit in the state directory
+	Dir string `yaml:"dir"`
+	// size at which a file of the log is complete and the next one begins, MiB
+	FileSize int `yaml:"file_size"`
+	// longest time until a signed checkpoint is over what was written
+	Checkpoint time.Duration `yaml:"checkpoint"`
 }
 
 // API says where the command line finds the controller.
@@ -178,6 +189,7 @@ func Default() File {
 		OVS:   OVS{DB: "unix:/var/run/openvswitch/db.sock", BaseTable: 200, BaseZone: 61440, ZoneLimit: 200000},
 		State: State{Dir: "/var/lib/platelet"},
 		API:   API{Socket: "/run/platelet/platelet.sock"},
+		Audit: Audit{FileSize: 64, Checkpoint: time.Minute},
 		Telemetry: Telemetry{
 			SFlow: netip.MustParseAddrPort("127.0.0.1:6343"), IPFIX: netip.MustParseAddrPort("127.0.0.1:4739"),
 			Sampling: 10, Polling: 5, CollectorSet: 20556,
@@ -250,6 +262,8 @@ func (f *File) check(want func(ok bool, path, format string, args ...any)) {
 	f.checkRemote(want)
 	want(f.State.Dir != "" || f.State.NATS != "", "state.dir", "is empty")
 	want(f.API.Socket != "" && len(f.API.Socket) < 108, "api.socket", "needs 1 to 107 bytes")
+	want(f.Audit.FileSize >= 1 && f.Audit.FileSize <= 4096, "audit.file_size", "%d is outside 1 to 4096 MiB", f.Audit.FileSize)
+	want(f.Audit.Checkpoint >= time.Second && f.Audit.Checkpoint <= 24*time.Hour, "audit.checkpoint", "%s is outside 1s to 24h", f.Audit.Checkpoint)
 	for name, s := range f.Detection.Segments {
 		want(len(s.Addresses) > 0, "detection.segments."+name, "names no addresses")
 	}

@@ -42,6 +42,8 @@ type Site struct {
 
 	windows chan scoredWindow
 	lost    atomic.Uint64
+	changed func(Change) // nil when nobody wants to know
+	told    time.Time    // of the last change that was told
 
 	mu                sync.Mutex
 	active, candidate *model.Model
@@ -190,6 +192,7 @@ func (s *Site) Run(ctx context.Context) error {
 	look, save := time.NewTicker(lookEvery), time.NewTicker(saveEvery)
 	defer look.Stop()
 	defer save.Stop()
+	s.told = time.Now()
 	s.follow()
 	for {
 		select {
@@ -231,6 +234,22 @@ func (s *Site) take(w scoredWindow) {
 	s.report("keep history", s.history.Add(past{Host: w.host, Start: w.start, Schema: s.schema.Hash, Values: w.values}))
 }
 
+// OnChange has f called, before Run, with each change of the registry from then
+// on, whoever makes it. f must not block.
+func (s *Site) OnChange(f func(Change)) { s.changed = f }
+
+// tell passes on what was changed since it was last called.
+func (s *Site) tell(state State) {
+	for _, c := range state.Changes {
+		if c.Time.After(s.told) {
+			s.told = c.Time
+			if s.changed != nil {
+				s.changed(c)
+			}
+		}
+	}
+}
+
 // follow loads what the registry says is in use, when that has changed.
 func (s *Site) follow() {
 	state, err := s.registry.State()
@@ -238,6 +257,7 @@ func (s *Site) follow() {
 		s.report("follow the registry", err)
 		return
 	}
+	s.tell(state)
 	s.mu.Lock()
 	same := state.Active == s.state.Active && state.Candidate == s.state.Candidate
 	s.mu.Unlock()

@@ -26,6 +26,29 @@ type InstalledRule struct {
 	Bytes   uint64 `json:"bytes"`
 }
 
+// PlacedRule is a rule that an owner has on the switch, as far as we know.
+type PlacedRule struct {
+	Intent string
+	Cookie uint64
+}
+
+// Placed lists an owner's rules with the cookies of their flows, without asking
+// the switch.
+func (b *Bridge) Placed(owner string) []PlacedRule {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var list []PlacedRule
+	for _, r := range b.rules.owners[owner] {
+		if r.placed != nil {
+			list = append(list, PlacedRule{r.intent.ID, r.placed.Cookie})
+		}
+	}
+	slices.SortFunc(list, func(x, y PlacedRule) int {
+		return cmp.Or(cmp.Compare(x.Intent, y.Intent), cmp.Compare(x.Cookie, y.Cookie))
+	})
+	return list
+}
+
 // InstalledPart is a meter or group on the switch that flows of ours name.
 type InstalledPart struct {
 	// Text is what add-meter or add-group of ovs-ofctl takes.
