@@ -368,6 +368,7 @@ func (w *reflectWatch) report(p *reflector, x *reflection, r *flow.Record, victi
 			{Feature: "reflected_port", Value: float64(p.port)},
 			{Feature: "forged_questions", Value: math.Round(x.forged)},
 		},
+		limits: []Limit{{"unsolicited_answers_per_second", math.Round(t.drift(&w.e.cfg.Amplification))}},
 	}
 	if r.Rate > 1 {
 		rep.confidence = 1 - min(0.5, 0.98/math.Sqrt(float64(max(t.samples, 1))))

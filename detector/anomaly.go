@@ -416,8 +416,25 @@ func (w *anomalyWatch) report(win *Window, b *baseline, p *[numModels]float64, c
 		key: findingKey{kind: KindAnomaly, host: win.addr}, state: StateFiring, owner: w,
 		first: w.e.clock.now - windowLength, host: win.addr, severity: severity,
 		score: conformal.Posterior(combined, c.Odds), confidence: float64(known) / vectorSize,
-		evidence: evidence, records: int64(win.Records),
+		evidence: evidence, limits: w.limits(b), records: int64(win.Records),
 	})
+}
+
+// limits are the values up to which features are of no interest, of all that
+// exceed theirs: with all of them within, nothing would have been found. Nil when
+// there are more than can be told.
+func (w *anomalyWatch) limits(b *baseline) (list []Limit) {
+	for i, z := range w.z {
+		if z < materialDeviation {
+			continue
+		}
+		if len(list) == maxEvidence {
+			return nil
+		}
+		y := b.expect(i, &w.usual) + materialDeviation*float64(b.spread[i])
+		list = append(list, Limit{w.infos[i].Name, justBelow(w.natural(i, y))})
+	}
+	return list
 }
 
 // reasons are the features above normal that carry most of the score, in their

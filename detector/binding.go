@@ -213,6 +213,10 @@ func (w *linkWatch) judge(b *binding, k bindingKey) {
 			{"claims_nobody_asked_for", float64(b.unsolicited), 0, 0.1},
 		},
 	}
+	rep.limits = []Limit{{"claims_while_the_holder_lives", conflictRounds - 1}}
+	if stranger {
+		rep.limits[0].Value = strangerRounds - 1
+	}
 	if rep.host == k.addr {
 		rep.host = address{}
 	}

@@ -184,6 +184,9 @@ func (w *linkWatch) raiseDHCP(r *flow.Record, n *neighbour, s *server, seg *lan,
 	if score < corroborating {
 		rep.severity = SeverityMedium
 	}
+	for _, ev := range why {
+		rep.limits = append(rep.limits, Limit{ev.Feature, 0})
+	}
 	if len(why) == 0 {
 		named := 0.0
 		if r.Claim.Flags&flow.ClaimSelf != 0 {
@@ -197,6 +200,14 @@ func (w *linkWatch) raiseDHCP(r *flow.Record, n *neighbour, s *server, seg *lan,
 			{"names_itself_though_another_routes", named, 0, 0.5},
 			{"answers_nobody_asked_for", s.excess, 0, 0.4},
 			{"other_servers", incumbents, 0, 0.1},
+		}
+		switch {
+		case s.excess >= answersTooMany:
+			rep.limits = []Limit{{"answers_nobody_asked_for", answersTooMany - 1}}
+		case named > 0:
+			rep.limits = []Limit{{"names_itself_though_another_routes", 0}}
+		default:
+			rep.limits = []Limit{{"other_servers", 0}}
 		}
 	}
 	s.firing = true

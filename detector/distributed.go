@@ -111,6 +111,7 @@ func (w *crowdWatch) report(k contactKey, c *crowd) {
 		proto: k.proto(), score: 0.9, confidence: 0.9, severity: SeverityMedium, records: int64(c.distinct),
 		rate:     ports / max(float64(now-c.since)/1e9, 0.01),
 		evidence: []Evidence{{"closed_ports_asked_for", ports, crowdPorts / 4, 1}, {"sources_at_least", float64(c.filled), 1, 0}},
+		limits:   []Limit{{"closed_ports_asked_for", crowdPorts - 1}, {"sources_at_least", crowdSources - 1}},
 	}
 	w.e.ledger.report(&r)
 	for _, s := range c.sources[:c.filled] {
@@ -119,6 +120,7 @@ func (w *crowdWatch) report(k contactKey, c *crowd) {
 		}
 		r.key.host, r.host, r.score = s.addr, s.addr, 0.8
 		r.evidence = []Evidence{{"closed_ports_asked_for", float64(s.ports), 0, 0.5}, {"closed_ports_asked_for_by_all", ports, crowdPorts / 4, 0.5}}
+		r.limits = []Limit{{"closed_ports_asked_for", crowdPart - 1}, {"closed_ports_asked_for_by_all", crowdPorts - 1}}
 		w.e.ledger.report(&r)
 	}
 	*c = crowd{since: now, last: now}

@@ -121,6 +121,12 @@ func (w *linkWatch) raiseIPSpoof(r *flow.Record, n *neighbour) {
 			{"addresses_of_nobody_here", distinct, 0, share(distinct, x.others)},
 		},
 	}
+	if x.others >= spoofedOthers {
+		rep.limits = append(rep.limits, Limit{"packets_from_addresses_of_others", spoofedOthers - 1})
+	}
+	if distinct >= spoofedDistinct {
+		rep.limits = append(rep.limits, Limit{"addresses_of_nobody_here", spoofedDistinct - 1})
+	}
 	if x.victim != (address{}) {
 		rep.victims = []address{x.victim}
 	}

@@ -134,6 +134,7 @@ func (w *knockWatch) decide(ev *edgeEvent, n *knocker) {
 		key: key, state: StateFiring, first: n.first, owner: w, host: ev.key.src, victims: []address{ev.key.dst},
 		proto: ev.key.proto(), port: ev.key.port(), score: 0.9, confidence: 0.8, severity: SeverityLow, technique: "T1595.001",
 		records: int64(n.tries + n.open), evidence: []Evidence{{"unanswered_attempts", tries, 0, 1}},
+		limits: []Limit{{"unanswered_attempts", float64(enough) - 1}},
 	})
 }
 

@@ -369,7 +369,9 @@ func (w *lateralWatch) decide(ev *edgeEvent, m *mover, normal float64) {
 		{"further_ways_into_a_host", float64(m.several), 0, 0.3},
 		{"admin_targets", float64(m.filled), 1, 0.1},
 		{"accepted_sessions", float64(m.accepted), 0, 0},
+		{"movement_statistic", m.s, 0, 0},
 	}
+	r.limits = []Limit{{"movement_statistic", justBelow(c.Threshold)}}
 	if m.continued {
 		r.evidence = append(r.evidence, Evidence{"hosts_in_a_chain", float64(m.depth) + 1, 1, 0})
 	}

@@ -217,5 +217,6 @@ func (w *learnedWatch) report(win *Window, known float64) {
 		severity: severity,
 		key:      findingKey{kind: KindLearnedThreat, host: win.addr}, state: StateFiring, first: now - windowLength, owner: w,
 		host: win.addr, score: score, confidence: known, evidence: evidence, records: int64(win.Records),
+		limits: []Limit{{"model_probability", justBelow(w.e.cfg.Model.Threshold())}},
 	})
 }

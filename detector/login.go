@@ -456,6 +456,7 @@ func (w *loginWatch) raise(ev *edgeEvent, g *guesser, state State, threshold flo
 	per := float64(g.sessions) / max(float64(ev.now-g.first)/float64(time.Minute), 1)
 	if told {
 		r.evidence = []Evidence{{"refused_logins", g.refusals, 0, 1}}
+		r.limits = []Limit{{"refused_logins", justBelow(w.e.cfg.Login.Sessions)}}
 		w.e.ledger.report(&r)
 		return
 	}
@@ -464,7 +465,9 @@ func (w *loginWatch) raise(ev *edgeEvent, g *guesser, state State, threshold flo
 		{"login_sessions_per_minute", per, w.e.cfg.Login.Drain, 0.1},
 		{"equal_answers", float64(g.alike), float64(g.sessions) / 4, 0.2 * known},
 		{"login_targets", targets, 1, 0},
+		{"login_sessions_above_normal", g.net, 0, 0},
 	}
+	r.limits = []Limit{{"login_sessions_above_normal", justBelow(threshold)}}
 	if g.grown > 0 {
 		r.evidence = append(r.evidence, Evidence{"session_after_guesses_bytes", float64(g.grown), w.e.cfg.Login.Bytes, 0})
 	}
@@ -497,6 +500,7 @@ func (w *loginWatch) knock(ev *edgeEvent, d door) {
 		proto: ev.key.proto(), port: ev.key.port(), records: int64(tries), severity: SeverityLow,
 		score: 0.9 * (1 - math.Exp(-3*n/float64(w.e.cfg.Login.Knocks))), confidence: 0.7,
 		evidence: []Evidence{{"failed_login_contacts", n, 0, 1}},
+		limits:   []Limit{{"failed_login_contacts", float64(w.e.cfg.Login.Knocks) - 1}},
 	})
 }
 

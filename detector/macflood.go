@@ -122,6 +122,12 @@ func (w *linkWatch) raiseMACFlood(p *portStations, r *flow.Record, exporter uint
 			{"new_stations_that_speak_to_nobody", p.astray, 0, share(astrayShare*p.astray/w.e.cfg.Link.NewStations, p.s/limit)},
 		},
 	}
+	if p.s >= limit { // the last s - limit of them were too many
+		rep.limits = append(rep.limits, Limit{"new_stations", max(float64(p.total)-1-math.Floor(p.s-limit), 0)})
+	}
+	if least := w.e.cfg.Link.NewStations / astrayShare; p.astray >= least {
+		rep.limits = append(rep.limits, Limit{"new_stations_that_speak_to_nobody", least - 1})
+	}
 	if !p.several {
 		rep.host, rep.mac = p.resident, p.residentMAC
 	}

@@ -65,5 +65,6 @@ func (w *pingWatch) edge(ev *edgeEvent) {
 		score: 0.9, confidence: 0.9, severity: SeverityMedium, technique: "T1018",
 		records: int64(p.count), rate: n / max(float64(ev.now-p.since)/1e9, 0.01),
 		evidence: []Evidence{{"empty_echo_requests_to_new_hosts", n, 0, 1}},
+		limits:   []Limit{{"empty_echo_requests_to_new_hosts", pingTargets - 1}},
 	})
 }

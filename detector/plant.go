@@ -346,6 +346,13 @@ const (
 	lossDoubt             = 9.2
 )
 
+// tolerableLoss is the share of requests without answer up to which the test does
+// not drift towards a decision.
+func tolerableLoss() float64 {
+	miss, hit := math.Log(lossFound/lossNormal), math.Log((1-lossNormal)/(1-lossFound))
+	return hit / (miss + hit)
+}
+
 // lose tests whether the request before was answered. Where none is, the device
 // is silent and nothing is asymmetric.
 func (w *plantWatch) lose(ev *edgeEvent, b *beat) {
@@ -374,6 +381,7 @@ func (w *plantWatch) lose(ev *edgeEvent, b *beat) {
 		proto: ev.key.proto(), port: ev.key.port(), records: b.records, exporter: b.exporter,
 		score: 1 - math.Exp(-3*b.loss/lossDoubt), confidence: 0.8,
 		evidence: []Evidence{{"requests_without_answer", lost, lossNormal, 1}},
+		limits:   []Limit{{"requests_without_answer", tolerableLoss()}},
 	})
 }
 

@@ -108,6 +108,7 @@ func (w *pressWatch) report(ev *edgeEvent, x *press) {
 			{Feature: "accepted_connections_per_second", Value: math.Round(rate), Baseline: math.Round(t.drift(&w.e.cfg.Press)), Contribution: 1},
 			{Feature: "largest_source_share", Value: math.Round(n/t.packets*100) / 100},
 		},
+		limits: []Limit{{"accepted_connections_per_second", t.drift(&w.e.cfg.Press)}, {"largest_source_share", majority}},
 	})
 	x.fires = x.fires || a != nil
 }

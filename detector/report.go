@@ -1,6 +1,10 @@
 package detector
 
-import "github.com/platelet-sdn/platelet/flowcollector/flow"
+import (
+	"math"
+
+	"github.com/platelet-sdn/platelet/flowcollector/flow"
+)
 
 // A finding is a vote when its score is at least corroborating and sampling
 // leaves that score a confidence of at least confident: two votes of different
@@ -41,6 +45,9 @@ type report struct {
 	rate       float64 // packets per second
 	baseline   float64 // normal packets per second
 }
+
+// justBelow is the limit where a finding takes at least x.
+func justBelow(x float64) float64 { return (math.Ceil(x*1000) - 1) / 1000 }
 
 // report makes or refreshes a finding, and emits it when its state is new or
 // when it comes to be corroborated. It returns nil when it must not be made.

@@ -157,12 +157,27 @@ func (p *udpPair) scanning() bool {
 	if 8*p.answers > p.sent {
 		return false
 	}
-	refused, silent := uint32(udpRefused), uint32(udpSilent)
-	if 2*p.high > p.distinct {
-		refused, silent = udpHigh*refused, udpHigh*silent
-	}
+	refused, silent := p.thresholds()
 	return p.distinct >= silent && repeats <= 1+p.distinct/16 ||
 		p.distinct >= refused && p.errors >= udpErrors && repeats <= 2+p.distinct/8
+}
+
+// thresholds are how many distinct ports decide where some were refused, and where
+// none was.
+func (p *udpPair) thresholds() (refused, silent uint32) {
+	if 2*p.high > p.distinct {
+		return udpHigh * udpRefused, udpHigh * udpSilent
+	}
+	return udpRefused, udpSilent
+}
+
+// fewest is how many distinct ports decide.
+func (p *udpPair) fewest() float64 {
+	refused, silent := p.thresholds()
+	if p.errors >= udpErrors {
+		return float64(refused)
+	}
+	return float64(silent)
 }
 
 // decide reports a pair that looks like a scan. While its finding lives, every
@@ -185,6 +200,7 @@ func (w *udpWatch) decide(k pairKey, p *udpPair) {
 			{"port_unreachables", float64(p.errors), 0, errors / (ports + errors)},
 			{"answers", float64(p.answers), float64(p.sent) / 2, 0},
 		},
+		limits: []Limit{{"distinct_ports", p.fewest() - 1}},
 	})
 	*p = udpPair{since: w.e.clock.now, last: p.last, tapped: p.tapped, sampled: p.sampled, measured: p.measured}
 }

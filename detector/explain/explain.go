@@ -161,8 +161,12 @@ func carried(f detector.Finding) []string {
 
 func notFiring(f detector.Finding) []string {
 	list := make([]string, 0, len(f.Limits)+1)
+	rest := "all else equal"
+	if f.Kind == detector.KindAnomaly && len(f.Limits) > 1 {
+		rest = "if the others in this list were within theirs too"
+	}
 	for _, l := range f.Limits {
-		list = append(list, fmt.Sprintf("%s of at most %s, all else equal.", words(l.Feature), number(l.Value)))
+		list = append(list, fmt.Sprintf("%s of at most %s, %s.", words(l.Feature), number(down(l.Value)), rest))
 	}
 	if advice := honest(f.Kind); advice != "" {
 		list = append(list, advice)
@@ -223,6 +227,15 @@ func number(x float64) string {
 		return strconv.FormatFloat(x, 'g', 3, 64)
 	}
 	return strconv.FormatFloat(x, 'g', 2, 64)
+}
+
+// down rounds to three digits or a whole number, never upwards.
+func down(x float64) float64 {
+	if x == math.Trunc(x) || x <= 0 {
+		return x
+	}
+	unit := math.Pow(10, min(math.Floor(math.Log10(x))-2, 0))
+	return math.Floor(x/unit) * unit
 }
 
 func grouped(n int64) string {
