@@ -49,12 +49,35 @@ func Markdown(w io.Writer, r measure.Report) error {
 			fmt.Fprintf(&b, "| %s |\n", strings.Join([]string{a.Name, a.Technique, share(s.Detected), share(s.Named), pair(s.TTD, ms), ttc,
 				through(s), harm(s.Benign), fmt.Sprint(s.False), release}, " | "))
 		}
+		if sum := inAll(l); sum != "" {
+			fmt.Fprintf(&b, "\n%s\n", sum)
+		}
 		if len(unseen) > 0 {
 			fmt.Fprintf(&b, "\nThere is no detector yet for %s.\n", strings.Join(unseen, ", "))
 		}
 	}
 	_, err := w.Write(b.Bytes())
 	return err
+}
+
+// inAll sums up what was found on a lab, of attacks that there is a detector for.
+func inAll(l measure.Lab) string {
+	runs, found, named, accused, contained := 0, 0, 0, 0, 0
+	for _, a := range l.Attacks {
+		accused, contained = accused+a.Summary.Strange, contained+a.Summary.False
+		if a.Blind {
+			continue
+		}
+		runs += a.Summary.Detected.N
+		found += a.Summary.Detected.K
+		named += a.Summary.Named.K
+	}
+	if runs == 0 {
+		return ""
+	}
+	of := func(n int) string { return fmt.Sprintf("%d (%s)", n, percent(float64(n)/float64(runs))) }
+	return fmt.Sprintf("Of %d attacks run, %s were found and %s named right; %d accused and %d contained without cause.",
+		runs, of(found), of(named), accused, contained)
 }
 
 // UpdateMarkdown puts the scoreboard between the markers of a file.
