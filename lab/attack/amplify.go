@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gopacket/gopacket"
@@ -61,7 +62,8 @@ func (amp amplification) play(ctx context.Context, s *Scene) error {
 			}
 		})
 	}
-	err = amp.ask(ctx, s, reflectors)
+	asked, err := amp.ask(ctx, s, reflectors)
+	settle(ctx, asked, reflectors)
 	select {
 	case failure := <-failed:
 		return failure
@@ -100,6 +102,20 @@ func (amp amplification) open(s *Scene) ([]*reflector, error) {
 	return out, nil
 }
 
+// settle lets the last questions be answered, unless the attack is to stop.
+func settle(ctx context.Context, asked uint64, reflectors []*reflector) {
+	deadline := time.Now().Add(time.Second)
+	for time.Now().Before(deadline) {
+		heard := uint64(0)
+		for _, r := range reflectors {
+			heard += r.heard.Load()
+		}
+		if heard >= asked || agent.Wait(ctx, 2*time.Millisecond) != nil {
+			return
+		}
+	}
+}
+
 func closeAll(all []*reflector) error {
 	var errs []error
 	for _, r := range all {
@@ -108,36 +124,37 @@ func closeAll(all []*reflector) error {
 	return errors.Join(errs...)
 }
 
-// ask sends the forged queries, to one reflector after the other.
-func (amp amplification) ask(ctx context.Context, s *Scene, reflectors []*reflector) error {
+// ask sends the forged queries, to one reflector after the other, and returns
+// how many.
+func (amp amplification) ask(ctx context.Context, s *Scene, reflectors []*reflector) (asked uint64, err error) {
 	pace, err := s.pace(amp.rate)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	payload, err := amp.query()
 	if err != nil {
-		return err
+		return 0, err
 	}
 	var targets []*wire.Template
 	for _, r := range reflectors {
 		p, err := s.path(ctx, 0, r.addr)
 		if err != nil {
-			return err
+			return 0, err
 		}
 		p.Src = s.VictimAddr
 		frame, err := p.UDP(amplifyPort, amp.port, payload)
 		if err != nil {
-			return err
+			return 0, err
 		}
 		t, err := wire.NewTemplate(frame)
 		if err != nil {
-			return err
+			return 0, err
 		}
 		targets = append(targets, t)
 	}
 	w, err := s.sender(0)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	book := &ledger{scene: s, action: agent.Action{
 		Agent: s.From[0].Node, Action: "query", From: s.VictimAddr, Proto: "udp", Port: amp.port,
@@ -146,15 +163,16 @@ func (amp amplification) ask(ctx context.Context, s *Scene, reflectors []*reflec
 	defer book.close()
 	for n := 0; ; n++ {
 		if _, err := pace.Wait(ctx, 1); err != nil {
-			return err
+			return asked, err
 		}
 		t := targets[n%len(targets)]
 		t.SetID(uint16(s.Rand.Uint32()))
 		at := time.Now()
 		sent, err := w.Send(t.Frame())
 		if err != nil {
-			return err
+			return asked, err
 		}
+		asked += uint64(sent)
 		book.add(at, sent, len(t.Frame()))
 	}
 }
@@ -167,6 +185,7 @@ type reflector struct {
 	conn   *agent.UDPConn
 	budget *agent.Budget
 	amp    amplification
+	heard  atomic.Uint64 // questions that were dealt with
 }
 
 // serve answers until the end of the context or of its budget.
@@ -200,6 +219,7 @@ func (r *reflector) serve(ctx context.Context) error {
 				return err
 			}
 		}
+		r.heard.Add(1)
 	}
 }
 
