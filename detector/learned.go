@@ -19,7 +19,8 @@ type ModelConfig struct {
 	// Nil ones are not there; Replace changes both in a running engine.
 	Active, Candidate *model.Model
 	// Scored receives every window with the probabilities that the models
-	// gave it, NaN where there is no model. It is called on the engine's
+	// gave it, NaN where there is no model or too little to judge by. It is
+	// called on the engine's
 	// goroutine, must not keep the window, and may be nil.
 	Scored func(w *Window, active, candidate float64)
 }
@@ -94,10 +95,11 @@ func (w *learnedWatch) window(win *Window) {
 	}
 	known := w.prepare(win)
 	active, candidate := math.NaN(), math.NaN()
-	if c.Active != nil {
+	judge := w.enough(win)
+	if c.Active != nil && judge {
 		active = c.Active.Score(w.values[:], &w.scratch)
 	}
-	if c.Candidate != nil {
+	if c.Candidate != nil && judge {
 		candidate = c.Candidate.Score(w.values[:], &w.scratch)
 	}
 	if c.Scored != nil {
@@ -106,6 +108,18 @@ func (w *learnedWatch) window(win *Window) {
 	if active >= c.Threshold() {
 		w.report(win, known)
 	}
+}
+
+// fewConversations is how many a host inside must have begun in a minute to be
+// judged by it: as many as the random walk needs. A single one that fails is all
+// that a stranger who knocks shows, and what every honest client shows now and
+// then.
+const fewConversations = 4
+
+// enough reports whether a host did enough in a window to be judged by it.
+func (w *learnedWatch) enough(win *Window) bool {
+	v := &win.Values
+	return max(v[FeatureOpens], v[FeatureServices]) >= fewConversations-0.5 || !w.e.inside(win.addr)
 }
 
 // Threshold is the probability from which windows are reported; above 1, so

@@ -97,6 +97,26 @@ func TestLearnedThreat(t *testing.T) {
 	}
 }
 
+// One conversation that fails is what a stranger who knocks shows, and what an
+// honest client inside shows now and then.
+func TestSingleFailureInside(t *testing.T) {
+	for client, want := range map[string]int{"10.0.0.77": 0, "203.0.113.77": 1} {
+		e, found := learnedEngine(t, ModelConfig{Active: siteModel(t)})
+		for i := range 5 {
+			at := int64(1e18) + int64(i)*120*sec
+			up := flow.Record{Time: at, Source: flow.SourceLog, Signal: flow.SignalAttempt, Rate: 1, Proto: flow.ProtoTCP,
+				Src: netip.MustParseAddr(client), Dst: netip.MustParseAddr("10.0.0.1"), SrcPort: uint16(2000 + i), DstPort: 80, Packets: 3, Bytes: 300}
+			down := up
+			down.Src, down.Dst, down.SrcPort, down.DstPort, down.Signal = up.Dst, up.Src, up.DstPort, up.SrcPort, flow.SignalRefuse
+			e.Observe([]flow.Record{up, down})
+			e.Advance(at + 100*sec)
+		}
+		if len(*found) != want {
+			t.Errorf("%s: %d findings, want %d", client, len(*found), want)
+		}
+	}
+}
+
 // A candidate is scored and has no effect.
 func TestCandidateHasNoEffect(t *testing.T) {
 	n := 0
