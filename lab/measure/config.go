@@ -169,17 +169,21 @@ func (c Config) pace(a attack.Attack) pace {
 		p.runs, p.patience = c.BlindRuns, c.BlindPatience
 	} else if gap, slow := slowest()[a.Name]; slow {
 		p.hold, p.patience = max(p.hold, 2*gap), max(p.patience, 14*gap)
-		p.runs = (p.runs + 4) / 5 // each takes a minute
+		if gap >= time.Second {
+			p.runs = (p.runs + 4) / 5 // each takes up to a minute
+		}
 	}
 	return p
 }
 
 // slowest is how far apart the packets of slow attacks are, or what they do
 // regularly: an interval shows only when it comes again. One password for every
-// account of every host shows only when there have been some.
+// account of every host shows only when there have been some; of guesses and
+// uploads, one packet in ten is seen.
 func slowest() map[string]time.Duration {
 	return map[string]time.Duration{
 		"slow-scan": 5 * time.Second, "beacon": time.Second, "beacon-tls": time.Second, "exfiltration-slow": time.Second,
-		"password-spray": time.Second,
+		"password-spray": time.Second, "ssh-brute-force": 500 * time.Millisecond, "http-brute-force": 600 * time.Millisecond,
+		"exfiltration-fast": 500 * time.Millisecond,
 	}
 }
