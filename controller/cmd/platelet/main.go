@@ -64,7 +64,7 @@ the containment holds and hurts nobody else, and lets go when it is over.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	cmd.AddCommand(runCommand(), checkCommand(), replayCommand(), evaluateCommand(), trainCommand(), modelCommand(), labCommand())
+	cmd.AddCommand(runCommand(), checkCommand(), replayCommand(), evaluateCommand(), trainCommand(), modelCommand(), auditCommand(), labCommand())
 	addClientCommands(cmd)
 	return cmd
 }
