@@ -13,7 +13,7 @@ import (
 
 // AnomalyConfig tunes the unsupervised ensemble.
 type AnomalyConfig struct {
-	// Hosts is how many hosts inside have a baseline, 540 bytes each.
+	// Hosts is how many hosts inside have a baseline, 490 bytes each.
 	Hosts int
 	// AlertRate is how many false findings of kind anomaly there are at most
 	// per host and hour, on average, as long as hours are exchangeable. The

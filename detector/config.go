@@ -138,18 +138,18 @@ type SYNConfig struct {
 
 // LimitConfig bounds every table, in entries. Capacities are rounded up to
 // powers of two and allocated at once, but memory that was never written to
-// costs address space only.
+// costs address space only. Sizes are those of BenchmarkMemory.
 type LimitConfig struct {
-	Hosts    int // source hosts, 128 bytes each
-	Contacts int // first contacts, 64 bytes each
+	Hosts    int // source hosts, 170 bytes each
+	Contacts int // first contacts, 82 bytes each
 	Pending  int // of each kind of contact waiting for an answer, 16 bytes each
-	Suspects int // hosts with failures, 528 bytes each
+	Suspects int // hosts with failures, 1.6 kB each with what scans, worms and pings need
 	MACs     int // stations that ask for addresses, 1.9 kB each
-	Edges    int // client, server and service, 160 bytes each
-	Windows  int // hosts active within a minute, 480 bytes each
-	Cells    int // victim, port, protocol and telemetry, 480 bytes each; 400 more for those who
-	// are answered by services that amplify, 330 for each service of TCP.
-	Sessions int // TCP connections, 72 bytes each
+	Edges    int // client, server and service, 452 bytes each
+	Windows  int // hosts active within a minute, 390 bytes each
+	Cells    int // victim, port, protocol and telemetry, 554 bytes each; 378 more for those who
+	// are answered by services that amplify, 290 for each service of TCP.
+	Sessions int // TCP connections, 82 bytes each
 	Findings int // findings at once
 }
 

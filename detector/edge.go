@@ -112,17 +112,15 @@ func (w *edgeWatch) observe(r *flow.Record, src, dst address) {
 		return
 	}
 	what, up, sure := phaseOf(r)
-	k := contactKeyOf(src, dst, r.DstPort, r.Proto)
-	if !up {
-		k = contactKeyOf(dst, src, r.SrcPort, r.Proto)
+	k, other := contactKeyOf(src, dst, r.DstPort, r.Proto), contactKeyOf(dst, src, r.SrcPort, r.Proto)
+	if !up || !sure && clientSide(r) < 0 { // the likelier one first
+		k, other, up = other, k, false
 	}
 	_, x := w.table.Find(k)
 	if x == nil && !sure {
-		other := contactKeyOf(dst, src, r.SrcPort, r.Proto)
-		if _, x = w.table.Find(other); x != nil || clientSide(r) < 0 {
-			k, up = other, false
-		}
-		if x == nil && clientSide(r) == 0 {
+		if _, x = w.table.Find(other); x != nil {
+			k, up = other, !up
+		} else if clientSide(r) == 0 {
 			return
 		}
 	}

@@ -213,3 +213,34 @@ func TestPrivateAddresses(t *testing.T) {
 		}
 	}
 }
+
+// Whoever resets a conversation ends it: its client, or its server once it had
+// accepted. A server that had not has refused it.
+func TestResetsEndConversations(t *testing.T) {
+	r := syn(hostAddr(1), hostAddr(2), 443)
+	reset := r
+	reset.Signal, reset.TCPFlags = flow.SignalRefuse, flow.RST
+	for name, c := range map[string]struct {
+		records []flow.Record
+		want    []edgePhase
+		up      bool
+	}{
+		"by the client":       {[]flow.Record{r, answer(r, flow.SignalAccept), reset}, []edgePhase{edgeOpened, edgeAccepted, edgeClosed}, true},
+		"by the server":       {[]flow.Record{r, answer(r, flow.SignalAccept), answer(r, flow.SignalRefuse)}, []edgePhase{edgeOpened, edgeAccepted, edgeClosed}, false},
+		"refused":             {[]flow.Record{r, answer(r, flow.SignalRefuse)}, []edgePhase{edgeOpened, edgeFailed}, false},
+		"of nothing we know":  {[]flow.Record{reset}, nil, false},
+		"answers nothing too": {[]flow.Record{answer(r, flow.SignalRefuse)}, nil, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, x := recording(t)
+			for i, r := range c.records {
+				s.at(int64(i)*ms, r)
+			}
+			s.run(sec)
+			expectPhases(t, x, c.want...)
+			if n := len(x.events); n > 0 && x.events[n-1].up != c.up {
+				t.Errorf("up is %v", x.events[n-1].up)
+			}
+		})
+	}
+}

@@ -34,7 +34,7 @@ type LateralConfig struct {
 	Entered time.Duration
 	// Ports are services of administration besides the usual ones.
 	Ports []uint16
-	// Hosts bounds the hosts that are followed, 352 bytes each.
+	// Hosts bounds the hosts that are followed, 530 bytes each.
 	Hosts int
 }
 

@@ -23,9 +23,9 @@ type LinkConfig struct {
 	// normal.
 	NewStations, StationRate float64
 	// Limits of tables, in entries.
-	Stations int // 144 bytes each
-	Bindings int // addresses of links, 160 bytes each
-	Ports    int // 112 bytes each
+	Stations int // 170 bytes each
+	Bindings int // addresses of links, 154 bytes each
+	Ports    int // 122 bytes each
 	Servers  int // those that configure hosts, and segments that have some, 112 bytes each
 }
 

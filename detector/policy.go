@@ -22,7 +22,7 @@ type PolicyConfig struct {
 	// Attempts are how many denied conversations of a host make a finding;
 	// one that is answered does at once.
 	Attempts uint32
-	// Hosts bounds the hosts that are followed at once, 128 bytes each.
+	// Hosts bounds the hosts that are followed at once, 98 bytes each.
 	Hosts int
 }
 

@@ -11,6 +11,7 @@ import (
 	"hash/maphash"
 	"iter"
 	"math/bits"
+	"unsafe"
 )
 
 // ways is the number of entries that share a hash and compete for room. Eight
@@ -213,6 +214,11 @@ func (t *Table[K, V]) Len() int { return t.length }
 
 // Cap is the most entries that the table can hold.
 func (t *Table[K, V]) Cap() int { return len(t.slots) }
+
+// Bytes is what the table takes when it is full.
+func (t *Table[K, V]) Bytes() int {
+	return len(t.slots)*int(unsafe.Sizeof(slot[K, V]{})) + len(t.sets)*int(unsafe.Sizeof(set{}))
+}
 
 // Evicted counts entries that made room for worthier ones.
 func (t *Table[K, V]) Evicted() uint64 { return t.evicted }
