@@ -199,17 +199,6 @@ func (c *Controller) Release(ctx context.Context, id, who string) error {
 	return c.audit.operator(audit.Event{Who: who, Decision: id}, "release", func() error { return c.manager.Release(ctx, id, who) })
 }
 
-// Quarantine implements api.Controller.
-func (c *Controller) Quarantine(ctx context.Context, host netip.Addr, who string, ttl time.Duration) (string, error) {
-	id := ""
-	e := audit.Event{Who: who, Action: response.ActionQuarantine, At: &response.Target{Host: host}, Detail: map[string]string{"for": ttl.String()}}
-	err := c.audit.operator(e, "quarantine", func() (err error) {
-		id, err = c.manager.Quarantine(ctx, host, who, ttl)
-		return err
-	})
-	return id, err
-}
-
 // SetBrake implements api.Controller.
 func (c *Controller) SetBrake(ctx context.Context, on, release bool, who string) error {
 	act := "brake-off"

@@ -33,3 +33,18 @@ func (c *Controller) Unexempt(ctx context.Context, host netip.Addr, who string) 
 
 // Exemptions implements api.Controller.
 func (c *Controller) Exemptions() []response.Exemption { return c.manager.Exemptions() }
+
+// Contain implements api.Controller.
+func (c *Controller) Contain(ctx context.Context, o response.Order) (id string, err error) {
+	action := response.ActionQuarantine
+	if o.Peer.IsValid() || o.Proto != 0 {
+		action = response.ActionSegment
+	}
+	at := response.Target{Host: o.Host, Peer: o.Peer, Proto: o.Proto, Service: o.Service}
+	e := audit.Event{Who: o.Who, Action: action, At: &at, Detail: map[string]string{"for": o.For.String()}}
+	err = c.audit.operator(e, string(action), func() (err error) {
+		id, err = c.manager.Contain(ctx, o)
+		return err
+	})
+	return id, err
+}

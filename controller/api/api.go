@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"net/netip"
 	"os"
 	"os/user"
 	"path/filepath"
@@ -45,7 +44,8 @@ type Controller interface {
 	Approve(ctx context.Context, id, who string) error
 	Reject(ctx context.Context, id, who string) error
 	Release(ctx context.Context, id, who string) error
-	Quarantine(ctx context.Context, host netip.Addr, who string, ttl time.Duration) (id string, err error)
+	// Contain does what somebody asks for by name; see response.Order.
+	Contain(ctx context.Context, o response.Order) (id string, err error)
 	SetBrake(ctx context.Context, on, release bool, who string) error
 	Steering
 	// Feedback keeps an operator's verdict on a finding, and tells how many
@@ -163,7 +163,7 @@ func (s *Server) routes() http.Handler {
 	act("approve", s.ctl.Approve)
 	act("reject", s.ctl.Reject)
 	act("release", s.ctl.Release)
-	post("/v1/quarantine", s.quarantine)
+	post("/v1/quarantine", s.contain)
 	post("/v1/brake", s.brake)
 	post("/v1/decisions/{id}/extend", s.extend)
 	get("/v1/exemptions", func(*http.Request) (any, error) { return s.ctl.Exemptions(), nil })
@@ -176,23 +176,6 @@ func (s *Server) routes() http.Handler {
 func who(r *http.Request) string {
 	w, _ := r.Context().Value(peerKey{}).(string)
 	return w
-}
-
-type quarantineRequest struct {
-	Host    netip.Addr `json:"host"`
-	Seconds int64      `json:"seconds"`
-}
-
-func (s *Server) quarantine(r *http.Request) (any, error) {
-	var q quarantineRequest
-	if err := decode(r, &q); err != nil {
-		return nil, err
-	}
-	if !q.Host.IsValid() || q.Seconds < 0 || q.Seconds > 7*24*3600 {
-		return nil, &requestError{"host must be an address, seconds 0 to 604800"}
-	}
-	id, err := s.ctl.Quarantine(r.Context(), q.Host, who(r), time.Duration(q.Seconds)*time.Second)
-	return map[string]string{"id": id}, err
 }
 
 type brakeRequest struct {

@@ -70,8 +70,8 @@ func (d *desk) Unexempt(_ context.Context, host netip.Addr, who string) error {
 
 func (d *desk) Exemptions() []response.Exemption { return []response.Exemption{{Why: "a licence"}} }
 
-func (d *desk) Quarantine(_ context.Context, host netip.Addr, who string, ttl time.Duration) (string, error) {
-	return "d-9", d.note("quarantine %s for %s by %s", host, ttl, who)
+func (d *desk) Contain(_ context.Context, o response.Order) (string, error) {
+	return "d-9", d.note("quarantine %s for %s by %s", o.Host, o.For, o.Who)
 }
 func (d *desk) SetBrake(_ context.Context, on, release bool, _ string) error {
 	return d.note("brake %v %v", on, release)
@@ -120,7 +120,7 @@ func TestWhoIsTakenFromTheKernel(t *testing.T) {
 	if err := c.Act(t.Context(), "approve", "d-1"); err != nil {
 		t.Fatal(err)
 	}
-	id, err := c.Quarantine(t.Context(), netip.MustParseAddr("10.0.0.7"), time.Minute)
+	id, err := c.Contain(t.Context(), response.Order{Host: netip.MustParseAddr("10.0.0.7"), For: time.Minute, Who: "somebody else"})
 	if err != nil || id != "d-9" {
 		t.Errorf("%q, %v", id, err)
 	}

@@ -9,9 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/netip"
 	"net/url"
-	"time"
 )
 
 // Client talks to a running controller.
@@ -46,15 +44,6 @@ func (c *Client) Feedback(ctx context.Context, id string, actual bool, why strin
 	var out feedbackReply
 	err = c.call(ctx, http.MethodPost, "findings/"+url.PathEscape(id)+"/feedback", feedbackRequest{Real: actual, Why: why}, &out)
 	return out.Windows, err
-}
-
-// Quarantine contains a host; the answer is the decision's ID.
-func (c *Client) Quarantine(ctx context.Context, host netip.Addr, d time.Duration) (string, error) {
-	var out struct {
-		ID string `json:"id"`
-	}
-	err := c.call(ctx, http.MethodPost, "quarantine", quarantineRequest{Host: host, Seconds: int64(d / time.Second)}, &out)
-	return out.ID, err
 }
 
 // Brake sets the global brake.

@@ -3,6 +3,7 @@ package response
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"net/netip"
 	"strings"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/platelet-sdn/platelet/detector"
 	"github.com/platelet-sdn/platelet/flowcollector/flow"
+	"github.com/platelet-sdn/platelet/topology"
 )
 
 func prefix(s string) netip.Prefix { return netip.MustParsePrefix(s) }
@@ -253,5 +255,46 @@ func (r *rig) checkGuards(t *rapid.T) {
 	}
 	if few > 1 {
 		t.Fatalf("%d hosts of a group are in quarantine, at most 1 may be", few)
+	}
+}
+
+// What people ask for goes through the same guards.
+func TestOrders(t *testing.T) {
+	cfg := testConfig()
+	cfg.Shared = []netip.Prefix{prefix("10.0.0.3/32")}
+	r, p := newRig(t, cfg), testPlace()
+	p.s.Hosts = map[netip.Addr]topology.Host{}
+	for _, n := range []byte{1, 3, 9} {
+		p.s.Hosts[host(n)] = topology.Host{Addr: host(n), MAC: flow.MAC{2, 0, 0, 0, 0, n}, Bound: true,
+			Port: topology.PortID{Switch: "s1", Port: fmt.Sprintf("p%d", n)}}
+	}
+	r.where = p
+	run, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- r.Run(run) }()
+	defer func() { cancel(); <-done }()
+	for _, c := range []struct {
+		name string
+		o    Order
+		want string // of the error
+	}{
+		{"protected", Order{Host: host(1)}, "protected asset"},
+		{"shared", Order{Host: host(3)}, "stands for many"},
+		{"unseen", Order{Host: host(77)}, "has not been seen"},
+		{"segment", Order{Host: host(3), Proto: flow.ProtoTCP, Service: 22}, ""},
+		{"the same again", Order{Host: host(3), Proto: flow.ProtoTCP, Service: 22}, "stands already"},
+		{"quarantine", Order{Host: host(9)}, ""},
+	} {
+		c.o.Who, c.o.For = "op", time.Minute
+		id, err := r.Contain(t.Context(), c.o)
+		switch {
+		case c.want == "" && (err != nil || id == ""):
+			t.Errorf("%s: %v", c.name, err)
+		case c.want != "" && (!errors.Is(err, ErrState) || !strings.Contains(err.Error(), c.want)):
+			t.Errorf("%s: %v, want %q", c.name, err, c.want)
+		}
+	}
+	if len(r.led.rules) != 2 {
+		t.Errorf("rules of %d orders", len(r.led.rules))
 	}
 }

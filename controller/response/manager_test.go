@@ -331,7 +331,7 @@ func TestBrake(t *testing.T) {
 	if err := r.SetBrake(ctx, true, false, "op"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := r.Quarantine(ctx, host(50), "op", time.Minute); !errors.Is(err, ErrState) {
+	if _, err := r.Contain(ctx, Order{Host: host(50), Who: "op", For: time.Minute}); !errors.Is(err, ErrState) {
 		t.Errorf("quarantine of an unseen host: %v", err)
 	}
 	r.Handle(scanBy(9, 9, 1))

@@ -119,25 +119,42 @@ func (m *Manager) Release(ctx context.Context, id, who string) error {
 	})
 }
 
-// Quarantine contains a host at an operator's word, within the same guards,
-// for the given time. The host must have been seen.
-func (m *Manager) Quarantine(ctx context.Context, host netip.Addr, who string, ttl time.Duration) (id string, err error) {
+// Order is what somebody asks for by name.
+type Order struct {
+	Host netip.Addr
+	// Peer and Proto with Service narrow it, as those of a Target; without
+	// them the host is put in quarantine.
+	Peer    netip.Addr
+	Proto   uint8
+	Service uint16
+	// For is how long; the configuration's least hold if it is zero.
+	For time.Duration
+	Who string
+}
+
+// Contain contains a host at somebody's word, within the same guards as everything
+// else. The host must have been seen. It returns the decision's ID.
+func (m *Manager) Contain(ctx context.Context, o Order) (id string, err error) {
 	err = m.do(ctx, func(ctx context.Context, answer func()) error {
 		now := time.Now()
-		h, ok := m.where.Snapshot().Host(host)
+		h, ok := m.where.Snapshot().Host(o.Host)
 		if !ok {
-			return fmt.Errorf("quarantine %s: the host has not been seen: %w", host, ErrState)
+			return fmt.Errorf("contain %s: the host has not been seen: %w", o.Host, ErrState)
 		}
-		if ttl <= 0 {
-			ttl = m.cfg.MinHold
+		if o.For <= 0 {
+			o.For = m.cfg.MinHold
 		}
 		d := &Decision{
-			ID: decisionID(host.String(), who, now.String()), Action: ActionQuarantine, State: StateProposed, Who: who,
-			Why: "asked for by " + who, Target: Target{Host: host, MAC: h.MAC}, TTL: m.cfg.TTL, Created: now, Until: now.Add(ttl),
+			ID: decisionID(o.Host.String(), o.Who, now.String()), Action: ActionQuarantine, State: StateProposed, Who: o.Who,
+			Why: "asked for by " + o.Who, Target: Target{Host: o.Host, MAC: h.MAC}, TTL: m.cfg.TTL, Created: now, Until: now.Add(o.For),
 		}
-		pass := m.guardPlaceOf(d) && !m.sameTarget(d) && m.guardShared(d) && m.guardCompile(d, detector.Finding{}) && m.guardLimits(d, now)
-		if !pass {
-			return fmt.Errorf("quarantine %s: %s: %w", host, d.lastVerdict(), ErrState)
+		if o.Peer.IsValid() || o.Proto != 0 {
+			d.Action, d.Target = ActionSegment, Target{Host: o.Host, Peer: o.Peer, Proto: o.Proto, Service: o.Service}
+		}
+		if pass := m.guardPlaceOf(d) && m.guardShared(d); pass && m.sameTarget(d) {
+			return fmt.Errorf("contain %s: what is asked for stands already: %w", o.Host, ErrState)
+		} else if !pass || !m.guardCompile(d, detector.Finding{}) || !m.guardLimits(d, now) {
+			return fmt.Errorf("contain %s: %s: %w", o.Host, d.lastVerdict(), ErrState)
 		}
 		id = d.ID
 		m.apply(ctx, d, now, answer)

@@ -20,6 +20,7 @@ import (
 
 	"github.com/platelet-sdn/platelet/controller/api"
 	"github.com/platelet-sdn/platelet/controller/config"
+	"github.com/platelet-sdn/platelet/controller/response"
 	"github.com/platelet-sdn/platelet/detector/explain"
 )
 
@@ -50,7 +51,7 @@ func addClientCommands(parent *cobra.Command) {
 	} {
 		parent.AddCommand(actCommand(a.name, a.short))
 	}
-	parent.AddCommand(feedbackCommand(), rulesCommand(), explainCommand(), quarantineCommand(), extendCommand(), exemptCommand(), brakeCommand(), watchCommand())
+	parent.AddCommand(feedbackCommand(), rulesCommand(), explainCommand(), quarantineCommand(), segmentCommand(), extendCommand(), exemptCommand(), brakeCommand(), watchCommand())
 }
 
 type clientFlags struct{ socket, output string }
@@ -106,7 +107,7 @@ func quarantineCommand() *cobra.Command {
 		if err != nil {
 			return usage("quarantine: %v", err)
 		}
-		id, err := c.client().Quarantine(cmd.Context(), host, d)
+		id, err := c.client().Contain(cmd.Context(), response.Order{Host: host, For: d})
 		if err == nil {
 			fmt.Fprintln(cmd.OutOrStdout(), id)
 		}

@@ -28,6 +28,27 @@ type Steering interface {
 // longest is how far ahead an operator may order something.
 const longest = 30 * 24 * time.Hour
 
+type containRequest struct {
+	Host    netip.Addr `json:"host"`
+	Peer    netip.Addr `json:"peer,omitzero"`
+	Proto   uint8      `json:"proto,omitempty"`
+	Service uint16     `json:"service,omitempty"`
+	Seconds int64      `json:"seconds"`
+}
+
+func (s *Server) contain(r *http.Request) (any, error) {
+	var q containRequest
+	if err := decode(r, &q); err != nil {
+		return nil, err
+	}
+	if !q.Host.IsValid() || q.Seconds < 0 || q.Seconds > int64(longest/time.Second) {
+		return nil, &requestError{fmt.Sprintf("host must be an address, seconds 0 to %d", int64(longest/time.Second))}
+	}
+	id, err := s.ctl.Contain(r.Context(), response.Order{Host: q.Host.Unmap(), Peer: q.Peer.Unmap(), Proto: q.Proto, Service: q.Service,
+		For: time.Duration(q.Seconds) * time.Second, Who: who(r)})
+	return map[string]string{"id": id}, err
+}
+
 type extendRequest struct {
 	Seconds int64 `json:"seconds"`
 }
@@ -74,6 +95,18 @@ func (s *Server) unexempt(r *http.Request) (any, error) {
 		return nil, &requestError{err.Error()}
 	}
 	return nil, s.ctl.Unexempt(r.Context(), host, who(r))
+}
+
+// Contain contains a host: in quarantine, or kept from a peer or a service where
+// the order names one. The answer is the decision's ID; who asks is who owns the
+// other end of the socket.
+func (c *Client) Contain(ctx context.Context, o response.Order) (string, error) {
+	var out struct {
+		ID string `json:"id"`
+	}
+	err := c.call(ctx, http.MethodPost, "quarantine",
+		containRequest{Host: o.Host, Peer: o.Peer, Proto: o.Proto, Service: o.Service, Seconds: int64(o.For / time.Second)}, &out)
+	return out.ID, err
 }
 
 // Extend holds a containment for at least this much longer.

@@ -1,13 +1,69 @@
 package main
 
 import (
+	"errors"
+	"fmt"
 	"net/netip"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/platelet-sdn/platelet/controller/response"
 	"github.com/platelet-sdn/platelet/detector"
+	"github.com/platelet-sdn/platelet/flowcollector/flow"
 )
+
+func segmentCommand() *cobra.Command {
+	var c clientFlags
+	var d time.Duration
+	var peer, service string
+	cmd := &cobra.Command{Use: "segment HOST", Short: "Keep a host from a peer or a service, and from nothing else",
+		Args: cobra.ExactArgs(1), RunE: func(cmd *cobra.Command, args []string) error {
+			o, err := segmentOrder(args[0], peer, service)
+			if err != nil {
+				return usage("segment: %v", err)
+			}
+			o.For = d
+			id, err := c.client().Contain(cmd.Context(), o)
+			if err == nil {
+				fmt.Fprintln(cmd.OutOrStdout(), id)
+			}
+			return err
+		}}
+	cmd.Flags().StringVar(&peer, "from", "", "address of the peer")
+	cmd.Flags().StringVar(&service, "service", "", "tcp/PORT, udp/PORT or sctp/PORT")
+	cmd.Flags().DurationVar(&d, "for", 10*time.Minute, "how long")
+	c.add(cmd, false)
+	return cmd
+}
+
+// segmentOrder reads what a host is to be kept from.
+func segmentOrder(host, peer, service string) (o response.Order, err error) {
+	if o.Host, err = netip.ParseAddr(host); err != nil {
+		return o, err
+	}
+	if peer == "" && service == "" {
+		return o, errors.New("needs --from, --service, or both")
+	}
+	if peer != "" {
+		if o.Peer, err = netip.ParseAddr(peer); err != nil {
+			return o, err
+		}
+	}
+	if service == "" {
+		return o, nil
+	}
+	name, number, _ := strings.Cut(service, "/")
+	o.Proto = map[string]uint8{"tcp": flow.ProtoTCP, "udp": flow.ProtoUDP, "sctp": flow.ProtoSCTP}[name]
+	port, err := strconv.ParseUint(number, 10, 16)
+	if err != nil || o.Proto == 0 || port == 0 {
+		return o, fmt.Errorf("service %q is not tcp/PORT, udp/PORT or sctp/PORT", service)
+	}
+	o.Service = uint16(port)
+	return o, nil
+}
 
 func extendCommand() *cobra.Command {
 	var c clientFlags
