@@ -216,6 +216,7 @@ func (c *Controller) parts() []func(context.Context) error {
 		c.followTopology,
 		c.offerAgain,
 		c.followHoneypot,
+		c.takeCommands,
 		c.experience.run,
 	}
 	if c.learning != nil {

@@ -33,6 +33,8 @@ func TestReadmeCommands(t *testing.T) {
 				args[i] = d.ID
 			case strings.HasPrefix(a, "f-"):
 				args[i] = d.Finding
+			case a == "10.0.0.8":
+				args[i] = r.addr("h4").String()
 			case a == "10.0.0.7":
 				args[i] = r.addr("h6").String()
 			}
@@ -46,9 +48,10 @@ func TestReadmeCommands(t *testing.T) {
 				t.Errorf("%v: %v: %s", args, err, out)
 			}
 			continue
-		case "quarantine":
-			r.await("h6 known", func() bool {
-				_ = r.fetch("h6", netip.AddrPortFrom(r.addr("h1"), 81).String()) // has to be seen first
+		case "quarantine", "segment":
+			node := map[string]string{"quarantine": "h6", "segment": "h4"}[args[0]]
+			r.await(node+" known", func() bool {
+				_ = r.fetch(node, netip.AddrPortFrom(r.addr("h1"), 81).String()) // has to be seen first
 				out, err := r.run(args...)
 				return err == nil && strings.HasPrefix(out, "d-")
 			})

@@ -209,9 +209,9 @@ func (r *rig) get(what string, out any) error {
 }
 
 type decision struct {
-	ID, Finding, Kind, Action, Target, State, Why, Stage string
-	At                                                   struct{ Switch, Port string }
-	Guards                                               []struct {
+	ID, Finding, Kind, Action, Target, State, Why, Who, Stage string
+	At                                                        struct{ Switch, Port string }
+	Guards                                                    []struct {
 		Guard, Why string
 		Pass       bool
 	}

@@ -34,6 +34,7 @@ type File struct {
 	Telemetry Telemetry `yaml:"telemetry"`
 	Detection Detection `yaml:"detection"`
 	Response  Response  `yaml:"response"`
+	OpenC2    OpenC2    `yaml:"openc2"`
 }
 
 // OVS says how to reach Open vSwitch.
@@ -259,6 +260,7 @@ func (f *File) check(want func(ok bool, path, format string, args ...any)) {
 	want(f.OVS.BaseTable >= 1 && f.OVS.BaseTable <= 240, "ovs.base_table", "%d is outside 1 to 240 (fourteen tables, below 254)", f.OVS.BaseTable)
 	want(f.OVS.BaseZone >= 1 && f.OVS.BaseZone <= 64511, "ovs.base_zone", "%d is outside 1 to 64511 (1,024 zones)", f.OVS.BaseZone)
 	f.OVS.check(want)
+	f.OpenC2.check(want)
 	f.checkRemote(want)
 	want(f.State.Dir != "" || f.State.NATS != "", "state.dir", "is empty")
 	want(f.API.Socket != "" && len(f.API.Socket) < 108, "api.socket", "needs 1 to 107 bytes")

@@ -58,6 +58,9 @@ func TestFaultsHaveAPlace(t *testing.T) {
 	for _, c := range []struct{ in, want string }{
 		{"mode: automatic\n", "c.yaml:1:7: "},
 		{"response:\n  exempt: [{days: [someday]}]\n", "c.yaml:2:12: "},
+		{"openc2:\n  listen: 10.0.0.2:8443\n  tokens: t\n", "c.yaml:2:3: "},
+		{"openc2: {listen: \"127.0.0.1:8443\"}\n", "c.yaml:1:9: "},
+		{"openc2: {tokens: t}\n", "c.yaml:1:9: "},
 		{"response:\n  exempt: [{hours: 22-04}]\n", "c.yaml:2:12: "},
 		{"response:\n  exempt: [{zone: Nowhere/At_All}]\n", "c.yaml:2:12: "},
 		{"response:\n  exempt: [{kinds: [noise]}]\n", "c.yaml:2:12: "},
@@ -297,7 +300,7 @@ func inline(v any) any {
 func comments(t *testing.T) map[string]string {
 	t.Helper()
 	docs := map[string]string{}
-	for _, name := range []string{"config.go", "response.go"} {
+	for _, name := range []string{"config.go", "response.go", "remote.go"} {
 		file, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ParseComments)
 		if err != nil {
 			t.Fatal(err)

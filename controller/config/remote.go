@@ -71,3 +71,27 @@ func (f *File) checkRemote(want func(ok bool, path, format string, args ...any))
 			"%s is not where the switch of %s can send to: give an address of this machine that it reaches", to.addr, f.OVS.DB)
 	}
 }
+
+// OpenC2 says where other machines may ask for containment; see package openc2.
+type OpenC2 struct {
+	// address and port that commands are taken at, as 10.0.0.2:8443; empty takes none
+	Listen string `yaml:"listen"`
+	// our certificate, in PEM; may be left out on a loopback address, where HTTP without TLS will do
+	Certificate string `yaml:"certificate"`
+	// its private key, in PEM
+	Key string `yaml:"key"`
+	// file with a line for each who may ask: a name and a bearer token of 20 characters or more
+	Tokens string `yaml:"tokens"`
+}
+
+func (o *OpenC2) check(want func(ok bool, path, format string, args ...any)) {
+	if o.Listen == "" {
+		want(o.Certificate == "" && o.Key == "" && o.Tokens == "", "openc2.listen", "is missing")
+		return
+	}
+	at, err := netip.ParseAddrPort(o.Listen)
+	want(err == nil, "openc2.listen", "%v", err)
+	want(o.Tokens != "", "openc2.tokens", "is missing: nobody could be let in")
+	want((o.Certificate == "") == (o.Key == ""), "openc2.key", "certificate and key belong together")
+	want(err != nil || o.Certificate != "" || at.Addr().IsLoopback(), "openc2.certificate", "is missing, and %s is no loopback address", o.Listen)
+}
