@@ -1,6 +1,7 @@
 package detector
 
 import (
+	"net/netip"
 	"testing"
 
 	"github.com/platelet-sdn/platelet/flowcollector/flow"
@@ -92,6 +93,31 @@ func TestOneWayStream(t *testing.T) {
 // A tool that fetches pages as fast as it can, from one host, in a log of web
 // traffic; a proxy that always did as much is no such tool, nor are many
 // clients that come at once.
+// Ten machines under one command: none has most of the connections, each makes
+// more than all used to.
+func TestServiceExhaustionTogether(t *testing.T) {
+	t.Parallel()
+	const rate, clients = 50, 10 // connections per second of each
+	s, rng := newSim(t), random(t)
+	for at := int64(0); at < 1200*sec; at += int64(rng.ExpFloat64() * float64(sec) / 2) {
+		s.probe(at, clientAddr(1000+rng.IntN(100)), hostAddr(2), 80, ms, flow.SignalAccept)
+	}
+	for i := range rate * clients * 40 {
+		s.probe(1200*sec+int64(i)*sec/(rate*clients), clientAddr(1+i%clients), hostAddr(2), 80, ms, flow.SignalAccept)
+	}
+	s.run(1241 * sec)
+	found := map[netip.Addr]bool{}
+	for _, f := range s.fired() {
+		if f.Kind != KindSYNFlood || f.MayContain() || f.Severity != SeverityMedium || f.Victims[0] != hostAddr(2) || f.Time-t0 > 1235*sec {
+			t.Errorf("%s of %v against %v, %s", f.Kind, f.Host, f.Victims, f.Severity)
+		}
+		found[f.Host] = true
+	}
+	if len(found) != clients {
+		t.Errorf("%d of %d found", len(found), clients)
+	}
+}
+
 func TestServiceExhaustion(t *testing.T) {
 	t.Parallel()
 	visit := func(s *sim, at int64, src, n int) {

@@ -29,7 +29,7 @@ type press struct {
 	fires           bool
 }
 
-// pressWatch finds one client that occupies a service with connections that are
+// pressWatch finds clients that occupy a service with connections that are
 // all accepted, such as the tools that ask a web server for pages as fast as it
 // can make them do (ATT&CK T1499.002, Service Exhaustion Flood). No test of
 // packets sees that: a hundred connections a second are little for a network.
@@ -37,8 +37,9 @@ type press struct {
 // alerts. Page's CUSUM (Biometrika 41, 1954), over connections per service,
 // against what the service is used to.
 type pressWatch struct {
-	e     *Engine
-	table *bounded.Table[pressKey, press]
+	e       *Engine
+	table   *bounded.Table[pressKey, press]
+	clients *bounded.Table[contactKey, presser] // while a service is pressed
 }
 
 func newPressWatch(e *Engine) sensor {
@@ -52,6 +53,7 @@ func newPressWatch(e *Engine) sensor {
 		}
 		return rank(0, x.last)
 	})
+	w.clients = bounded.New[contactKey](e.cfg.Limit.Suspects, func(p *presser) int64 { return rank(int64(min(p.n/64, 7)), p.last) })
 	return w
 }
 
@@ -86,17 +88,58 @@ func (w *pressWatch) edge(ev *edgeEvent) {
 	t.s = min(t.s, overshoot*cfg.Threshold)
 	t.bin += n
 	t.tense = t.tense || t.s > cfg.Threshold/4
-	if t.s > cfg.Threshold && now-t.began > pressLasts && now-x.born > pressKnown {
+	if t.s < cfg.Threshold/4 || now-x.born < pressKnown || w.e.flood.raging(ev.r, ev.key.dst) {
+		return
+	}
+	if _, most := t.sources.top(); most <= majority*t.packets {
+		w.share(ev, x, n)
+	} else if t.s > cfg.Threshold && now-t.began > pressLasts {
 		w.report(ev, x)
 	}
+}
+
+// presser is a client's part in what presses a service.
+type presser struct {
+	began, last int64
+	s, n        float64 // the statistic, and the connections behind it
+}
+
+// share looks for clients of which each alone makes more connections than all
+// together used to: several machines under one command, as no crowd does.
+func (w *pressWatch) share(ev *edgeEvent, x *press, n float64) {
+	cfg, now := &w.e.cfg.Press, ev.now
+	_, p, fresh := w.clients.Put(ev.key, rank(0, now))
+	if p == nil {
+		return
+	}
+	drift := x.test.drift(cfg)
+	if !fresh {
+		p.s -= drift * float64(now-p.last) / 1e9
+	}
+	if fresh || p.s <= 0 {
+		*p = presser{began: now}
+	}
+	p.last = now
+	p.s, p.n = min(p.s+n, overshoot*cfg.Threshold), p.n+n
+	if p.s < cfg.Threshold || now-p.began < pressLasts {
+		return
+	}
+	rate := p.n / (float64(now-p.began) / 1e9)
+	a := w.e.ledger.report(&report{
+		key:   findingKey{kind: KindSYNFlood, host: ev.key.dst, peer: ev.key.src, service: ev.key.service},
+		state: StateFiring, first: p.began, owner: w, host: ev.key.src, victims: []address{ev.key.dst},
+		proto: flow.ProtoTCP, port: ev.key.port(),
+		score: 0.9, confidence: 0.9, severity: SeverityMedium, technique: "T1499.002",
+		records: int64(p.n), rate: rate, baseline: x.test.base,
+		evidence: []Evidence{{Feature: "accepted_connections_per_second", Value: math.Round(rate), Baseline: math.Round(drift), Contribution: 1}},
+		limits:   []Limit{{"accepted_connections_per_second", drift}},
+	})
+	x.fires = x.fires || a != nil
 }
 
 func (w *pressWatch) report(ev *edgeEvent, x *press) {
 	t, now := &x.test, w.e.clock.now
 	client, n := t.sources.top()
-	if n <= majority*t.packets || w.e.flood.raging(ev.r, ev.key.dst) {
-		return
-	}
 	rate := t.packets / max(float64(now-t.began)/1e9, 1)
 	a := w.e.ledger.report(&report{
 		key:   findingKey{kind: KindSYNFlood, host: ev.key.dst, peer: client, service: ev.key.service},
@@ -116,6 +159,9 @@ func (w *pressWatch) report(ev *edgeEvent, x *press) {
 func (w *pressWatch) resolved(k findingKey) {
 	if _, x := w.table.Find(pressKey{k.host, k.service}); x != nil {
 		x.fires = false
+	}
+	if i, p := w.clients.Find(contactKey{k.peer, k.host, k.service}); p != nil {
+		w.clients.Delete(i)
 	}
 }
 
