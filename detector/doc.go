@@ -84,7 +84,7 @@
 //	addresses chosen to collide in a sketch      counted within 20 %, whatever the key
 //	a million addresses                          evicted by worth; suspects and real hosts stay
 //
-// Memory: with tables for a million hosts and twice as many edges the heap is
+// Memory: with tables for a million hosts and half as many edges the heap is
 // below 1 GB (budget_test.go measures it). Bytes per entry of every
 // table: BenchmarkMemory. Cost per record: BenchmarkDetectors plays a network of
 // 2,000 hosts to all detectors, to none but those for scans, floods and addresses,

@@ -78,9 +78,11 @@ func explainCommand() *cobra.Command {
 	var c clientFlags
 	cmd := &cobra.Command{
 		Use: "explain ID", Short: "Say why a finding fired", Args: cobra.ExactArgs(1),
-		Long: `Say in words and numbers what happened, what would have been normal, what
-carried the score, what would have kept the finding from firing, what is not
-known, and show the latest records behind it.`,
+		Long: `Say in words and numbers what happened, what would have been normal (for
+this host, where it is known for long enough), what carried the score, what would
+have kept the finding from firing, what is not known, and show the latest records
+behind it. There is no capture of packets: telemetry carries headers of samples,
+which are read and not kept.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var raw json.RawMessage
 			if err := c.client().Get(cmd.Context(), "findings/"+url.PathEscape(args[0])+"/explanation", &raw); err != nil {
