@@ -7,6 +7,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 	"github.com/platelet-sdn/platelet/controller/learning"
 	"github.com/platelet-sdn/platelet/controller/openflow/pipeline"
 	"github.com/platelet-sdn/platelet/controller/response"
+	"github.com/platelet-sdn/platelet/controller/response/run"
 	"github.com/platelet-sdn/platelet/detector"
 )
 
@@ -216,6 +218,17 @@ func (a *auditor) bridge(s pipeline.Status) {
 		return
 	}
 	a.record(e)
+}
+
+// run takes a change of a run of a playbook.
+func (a *auditor) run(r *run.Record) {
+	detail := map[string]string{"run": r.ID}
+	for prefix, steps := range map[string]map[string]*run.StepRecord{"step ": r.Steps, "undo ": r.Undo} {
+		for name, s := range steps {
+			detail[prefix+name] = strings.TrimSpace(string(s.State) + " " + s.Result + s.Why)
+		}
+	}
+	a.record(audit.Event{What: "run." + string(r.State), Who: "playbook", Why: r.Why, Decision: r.Decision, Finding: r.Finding, Playbook: r.Playbook, Detail: detail})
 }
 
 // model takes a change of the registry of models.

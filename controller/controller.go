@@ -23,6 +23,8 @@ import (
 	"github.com/platelet-sdn/platelet/controller/ovsdb"
 	"github.com/platelet-sdn/platelet/controller/ovsdb/telemetry"
 	"github.com/platelet-sdn/platelet/controller/response"
+	"github.com/platelet-sdn/platelet/controller/response/playbook"
+	"github.com/platelet-sdn/platelet/controller/response/run"
 	"github.com/platelet-sdn/platelet/detector"
 	"github.com/platelet-sdn/platelet/detector/model"
 	"github.com/platelet-sdn/platelet/flowcollector"
@@ -55,6 +57,8 @@ type Controller struct {
 	honeypot  honeypot
 	watch     *response.Watch
 	manager   *response.Manager
+	playbooks *playbook.Set
+	runs      *run.Executor
 	fleet     *fleet
 	hub       *api.Hub
 	learning  *learning.Site // nil when the classifier is off
@@ -84,6 +88,9 @@ func New(cfg config.File, opts Options) (*Controller, error) {
 	}
 	c := &Controller{cfg: cfg, opts: opts, log: opts.Log, tracker: topology.NewTracker(0), watch: response.NewWatch(), hub: api.NewHub()}
 	var err error
+	if c.playbooks, err = cfg.LoadPlaybooks(); err != nil {
+		return nil, err
+	}
 	db := database(cfg.OVS, opts.Log)
 	if c.db, err = ovsdb.New(db); err != nil {
 		return nil, err
@@ -189,9 +196,17 @@ func (c *Controller) open(ctx context.Context, state *bus.Bus) error {
 	if c.fleet.instance, err = identify(ctx, state); err != nil {
 		return err
 	}
-	c.manager = response.New(c.cfg.ResponseConfig(), c.fleet, c.tracker, decisions, c.watch, c.log, c.decision)
+	if err := c.newRuns(ctx, state); err != nil {
+		return err
+	}
+	rc := c.cfg.ResponseConfig()
+	rc.Playbooks = c.playbooks
+	c.manager = response.New(rc, c.fleet, c.tracker, decisions, c.watch, c.log, c.decision)
 	if !c.opts.ReadOnly {
 		if err := c.manager.Load(ctx, time.Now()); err != nil {
+			return err
+		}
+		if err := c.loadRuns(ctx); err != nil {
 			return err
 		}
 	}
@@ -212,6 +227,7 @@ func (c *Controller) parts() []func(context.Context) error {
 		c.collector.Run,
 		c.tracker.Run,
 		c.manager.Run,
+		c.runs.Run,
 		api.NewServer(c.cfg.API.Socket, c, c.hub).Run,
 		c.followTopology,
 		c.offerAgain,
@@ -286,6 +302,7 @@ func (c *Controller) advance(now int64) {
 func (c *Controller) finding(f detector.Finding) {
 	c.audit.finding(&f)
 	c.manager.Handle(f)
+	c.runs.Finding(f)
 	if c.learning != nil {
 		c.learning.Finding(f)
 	}
@@ -320,6 +337,7 @@ func (c *Controller) offerAgain(ctx context.Context) error {
 		for _, f := range active {
 			if f.State == detector.StateFiring {
 				c.manager.Handle(f)
+				c.runs.Finding(f)
 			}
 		}
 	}
@@ -327,6 +345,7 @@ func (c *Controller) offerAgain(ctx context.Context) error {
 
 func (c *Controller) decision(d response.Decision) {
 	c.audit.decision(&d)
+	c.runs.Decision(d)
 	c.publish(d)
 }
 

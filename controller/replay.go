@@ -49,7 +49,13 @@ func Replay(ctx context.Context, cfg config.File, inputs []string, stdin io.Read
 		return sum, nil, err
 	}
 	defer r.Close()
-	run := &replayRun{cfg: cfg.ResponseConfig(), out: out, text: format != "json", reasons: format == "explain", hosts: map[netip.Addr]struct{}{},
+	rc := cfg.ResponseConfig()
+	set, err := cfg.LoadPlaybooks()
+	if err != nil {
+		return sum, nil, err
+	}
+	rc.Playbooks = set
+	run := &replayRun{cfg: rc, out: out, text: format != "json", reasons: format == "explain", hosts: map[netip.Addr]struct{}{},
 		told: map[string]struct{}{}, decided: map[string]struct{}{}}
 	dc := cfg.DetectorConfig()
 	dc.Emit = run.finding

@@ -14,6 +14,7 @@ import (
 	"github.com/platelet-sdn/platelet/controller/ovsdb"
 	"github.com/platelet-sdn/platelet/controller/ovsdb/telemetry"
 	"github.com/platelet-sdn/platelet/controller/response"
+	"github.com/platelet-sdn/platelet/controller/response/run"
 	"github.com/platelet-sdn/platelet/detector"
 	"github.com/platelet-sdn/platelet/detector/explain"
 	"github.com/platelet-sdn/platelet/flowcollector"
@@ -41,6 +42,7 @@ type Status struct {
 // Lost counts what did not fit into a bounded queue.
 type Lost struct {
 	Findings uint64 `json:"findings"` // changes of findings; they are looked at again
+	Runs     uint64 `json:"runs"`     // of playbooks, also for want of a budget
 	Events   uint64 `json:"events"`   // events that slow watchers missed
 	Copies   uint64 `json:"copies"`   // packets that the switch copied and that could not be read
 }
@@ -51,7 +53,7 @@ func (c *Controller) Status() any {
 		Mode: c.cfg.Mode, ReadOnly: c.opts.ReadOnly, Brake: c.manager.Braked(), Started: c.started.UTC(),
 		OVSDB: c.db.Status(), Switches: c.fleet.status(), Telemetry: c.telemetry.Applied(), Collector: c.collector.Stats(),
 		Tracker: c.tracker.Stats(), Decisions: map[response.State]int{},
-		Lost: Lost{Findings: c.manager.Overruns(), Events: c.hub.Lost(), Copies: c.malformedCopies.Load()},
+		Lost: Lost{Findings: c.manager.Overruns(), Runs: c.runs.Lost(), Events: c.hub.Lost(), Copies: c.malformedCopies.Load()},
 	}
 	s.Audit = c.audit.status()
 	if c.learning != nil {
@@ -186,12 +188,22 @@ func (c *Controller) Drift(ctx context.Context) (any, error) { return c.fleet.dr
 
 // Approve implements api.Controller.
 func (c *Controller) Approve(ctx context.Context, id, who string) error {
-	return c.audit.operator(audit.Event{Who: who, Decision: id}, "approve", func() error { return c.manager.Approve(ctx, id, who) })
+	return c.audit.operator(audit.Event{Who: who, Decision: id}, "approve", func() error {
+		if run.Owns(id) {
+			return c.runs.Approve(ctx, id, who)
+		}
+		return c.manager.Approve(ctx, id, who)
+	})
 }
 
 // Reject implements api.Controller.
 func (c *Controller) Reject(ctx context.Context, id, who string) error {
-	return c.audit.operator(audit.Event{Who: who, Decision: id}, "reject", func() error { return c.manager.Reject(ctx, id, who) })
+	return c.audit.operator(audit.Event{Who: who, Decision: id}, "reject", func() error {
+		if run.Owns(id) {
+			return c.runs.Reject(ctx, id, who)
+		}
+		return c.manager.Reject(ctx, id, who)
+	})
 }
 
 // Release implements api.Controller.

@@ -5,6 +5,7 @@ package actions
 import (
 	"context"
 	"fmt"
+	"runtime/debug"
 	"strings"
 
 	"github.com/platelet-sdn/platelet/controller/response/playbook"
@@ -23,9 +24,12 @@ type Actions struct {
 	version  string
 }
 
-// New returns the actions with the commands that exec may run, by name. The
-// version is what messages say of us.
-func New(commands map[string]Command, version string) *Actions {
+// New returns the actions with the commands that exec may run, by name.
+func New(commands map[string]Command) *Actions {
+	version := "devel"
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		version = info.Main.Version
+	}
 	return &Actions{commands: commands, version: version}
 }
 

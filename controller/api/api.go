@@ -31,6 +31,8 @@ type Controller interface {
 	// Explain puts a finding into words and numbers.
 	Explain(id string) (explain.Explanation, error)
 	Decisions() []response.Decision
+	// Runs are those of playbooks.
+	Runs() any
 	Hosts() any
 	Topology() any
 	// Rules reads what is installed on the switches.
@@ -149,6 +151,7 @@ func (s *Server) routes() http.Handler {
 	get("/v1/findings", func(*http.Request) (any, error) { return s.ctl.Findings(), nil })
 	get("/v1/findings/{id}/explanation", func(r *http.Request) (any, error) { return s.ctl.Explain(r.PathValue("id")) })
 	get("/v1/decisions", func(*http.Request) (any, error) { return s.ctl.Decisions(), nil })
+	get("/v1/runs", func(*http.Request) (any, error) { return s.ctl.Runs(), nil })
 	get("/v1/hosts", func(*http.Request) (any, error) { return s.ctl.Hosts(), nil })
 	get("/v1/topology", func(*http.Request) (any, error) { return s.ctl.Topology(), nil })
 	get("/v1/rules", func(r *http.Request) (any, error) { return s.ctl.Rules(r.Context()) })

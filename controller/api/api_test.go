@@ -42,6 +42,7 @@ func (d *desk) Rules(context.Context) (any, error) { return nil, errors.New("no 
 func (d *desk) Installed(context.Context) (any, error) {
 	return []string{"installed"}, nil
 }
+func (d *desk) Runs() any                          { return []string{"run"} }
 func (d *desk) Drift(context.Context) (any, error) { return []string{"drift"}, nil }
 func (d *desk) note(format string, args ...any) error {
 	d.asked = append(d.asked, fmt.Sprintf(format, args...))

@@ -26,15 +26,19 @@ type File struct {
 	// bridges to watch; empty means every bridge that OVN does not own
 	Bridges []string `yaml:"bridges"`
 	// addresses and prefixes that are never contained
-	Protected []Prefix  `yaml:"protected"`
-	OVS       OVS       `yaml:"ovs"`
-	State     State     `yaml:"state"`
-	API       API       `yaml:"api"`
-	Audit     Audit     `yaml:"audit"`
-	Telemetry Telemetry `yaml:"telemetry"`
-	Detection Detection `yaml:"detection"`
-	Response  Response  `yaml:"response"`
-	OpenC2    OpenC2    `yaml:"openc2"`
+	Protected []Prefix `yaml:"protected"`
+	OVS       OVS      `yaml:"ovs"`
+	State     State    `yaml:"state"`
+	API       API      `yaml:"api"`
+	Audit     Audit    `yaml:"audit"`
+	// files of playbooks, also as patterns such as playbooks/*.yaml, relative to this file; they are tried in this order, before those that the program brings along
+	Playbooks []string `yaml:"playbooks"`
+	// commands that playbooks may run, by the name that they call them by
+	PlaybookExec map[string]Command `yaml:"playbook_exec"`
+	Telemetry    Telemetry          `yaml:"telemetry"`
+	Detection    Detection          `yaml:"detection"`
+	Response     Response           `yaml:"response"`
+	OpenC2       OpenC2             `yaml:"openc2"`
 }
 
 // OVS says how to reach Open vSwitch.
@@ -217,7 +221,11 @@ func Load(path string) (File, error) {
 	if err != nil {
 		return File{}, fmt.Errorf("read configuration: %w", err)
 	}
-	return Parse(path, raw)
+	f, err := Parse(path, raw)
+	if err != nil {
+		return File{}, err
+	}
+	return *f.Beside(path), nil
 }
 
 // Parse is Load for bytes; name stands in the errors.
@@ -263,6 +271,7 @@ func (f *File) check(want func(ok bool, path, format string, args ...any)) {
 	f.OpenC2.check(want)
 	f.checkRemote(want)
 	want(f.State.Dir != "" || f.State.NATS != "", "state.dir", "is empty")
+	f.checkPlaybooks(want)
 	want(f.API.Socket != "" && len(f.API.Socket) < 108, "api.socket", "needs 1 to 107 bytes")
 	want(f.Audit.FileSize >= 1 && f.Audit.FileSize <= 4096, "audit.file_size", "%d is outside 1 to 4096 MiB", f.Audit.FileSize)
 	want(f.Audit.Checkpoint >= time.Second && f.Audit.Checkpoint <= 24*time.Hour, "audit.checkpoint", "%s is outside 1s to 24h", f.Audit.Checkpoint)

@@ -7,11 +7,13 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"gopkg.in/yaml.v3"
 
 	"github.com/platelet-sdn/platelet/controller/config"
+	"github.com/platelet-sdn/platelet/controller/response/playbook"
 	"github.com/platelet-sdn/platelet/lab/clab"
 	"github.com/platelet-sdn/platelet/lab/runner"
 	"github.com/platelet-sdn/platelet/segmentation/strictyaml"
@@ -20,7 +22,7 @@ import (
 // checkReport is what is known of one file.
 type checkReport struct {
 	File string `json:"file"`
-	Kind string `json:"kind"` // configuration or topology
+	Kind string `json:"kind"` // configuration, playbooks or topology
 	Good bool   `json:"good"` // for a topology: the embedded runner can bring it up
 	// Lab, Nodes and Links describe a topology that could be read.
 	Lab    string       `json:"lab,omitempty"`
@@ -40,7 +42,7 @@ type checkFault struct {
 }
 
 func checkCommand() *cobra.Command {
-	return checkFiles("check FILE...", "Check configurations and topologies; errors as file:line:column, exit code 2")
+	return checkFiles("check FILE...", "Check configurations, playbooks and topologies; errors as file:line:column, exit code 2")
 }
 
 func labCheck() *cobra.Command {
@@ -104,11 +106,17 @@ func checkFile(name string) (checkReport, error) {
 		if _, ok := top["topology"]; ok {
 			r.Kind = "topology"
 		}
+		if version := top["apiVersion"]; strings.HasPrefix(version.Value, "playbook/") {
+			r.Kind = "playbooks"
+		}
 	}
-	if r.Kind == "topology" {
+	switch r.Kind {
+	case "topology":
 		err = r.topology(raw)
-	} else {
-		_, err = config.Parse(name, raw)
+	case "playbooks":
+		err = r.playbooks(raw)
+	default:
+		err = r.configuration(raw)
 	}
 	var one *strictyaml.Error
 	switch {
@@ -124,6 +132,30 @@ func checkFile(name string) (checkReport, error) {
 	}
 	r.Good = len(r.faults) == 0
 	return r, nil
+}
+
+// configuration also looks into the files of playbooks that it names.
+func (r *checkReport) configuration(raw []byte) error {
+	f, err := config.Parse(r.File, raw)
+	if err != nil {
+		return err
+	}
+	_, err = f.Beside(r.File).LoadPlaybooks()
+	return err
+}
+
+// playbooks are held against each other here, against the commands that they
+// may run where the configuration is checked.
+func (r *checkReport) playbooks(raw []byte) error {
+	books, err := playbook.Parse(r.File, raw)
+	if err != nil {
+		return err
+	}
+	commands := playbook.Commands(books)
+	if len(commands) > 0 {
+		r.Notes = append(r.Notes, fmt.Sprintf("runs %s: checking the configuration tells whether it may", strings.Join(commands, ", ")))
+	}
+	return playbook.Check(books, commands)
 }
 
 func (r *checkReport) topology(raw []byte) error {

@@ -9,6 +9,7 @@ import (
 	"os/signal"
 	"syscall"
 	_ "time/tzdata" // of maintenance windows, on machines without
+	_ "time/tzdata" // playbooks and exemptions name time zones, also where none are installed
 
 	"github.com/spf13/cobra"
 
@@ -64,7 +65,7 @@ the containment holds and hurts nobody else, and lets go when it is over.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	cmd.AddCommand(runCommand(), checkCommand(), replayCommand(), evaluateCommand(), trainCommand(), modelCommand(), auditCommand(), labCommand())
+	cmd.AddCommand(runCommand(), checkCommand(), replayCommand(), playbookCommand(), evaluateCommand(), trainCommand(), modelCommand(), auditCommand(), labCommand())
 	addClientCommands(cmd)
 	return cmd
 }

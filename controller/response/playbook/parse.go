@@ -91,6 +91,19 @@ func hidden(before []Playbook, p *Playbook) []string {
 	return by
 }
 
+// Commands lists the names of the commands that playbooks run.
+func Commands(books []Playbook) []string {
+	var out []string
+	for i := range books {
+		for _, name := range books[i].commands() {
+			if !slices.Contains(out, name) {
+				out = append(out, name)
+			}
+		}
+	}
+	return out
+}
+
 // commands lists the names of the commands that the playbook runs.
 func (p *Playbook) commands() []string {
 	var out []string

@@ -9,6 +9,7 @@
 package playbook
 
 import (
+	"fmt"
 	"net/netip"
 	"time"
 
@@ -199,8 +200,15 @@ const (
 func (p *Playbook) Origin() strictyaml.Position { return p.origin }
 
 // YAML is a file of this playbook alone; reading it gives the same playbook.
-func (p *Playbook) YAML() ([]byte, error) {
-	return yaml.Marshal(File{APIVersion: APIVersion, Playbooks: []Playbook{*p}})
+func (p *Playbook) YAML() ([]byte, error) { return Write([]Playbook{*p}) }
+
+// Write makes a file of playbooks; reading it gives the same ones.
+func Write(books []Playbook) ([]byte, error) {
+	raw, err := yaml.Marshal(File{APIVersion: APIVersion, Playbooks: books})
+	if err != nil {
+		return nil, fmt.Errorf("write playbooks: %w", err)
+	}
+	return raw, nil
 }
 
 // Rung is the rung of the ladder that the playbook begins with; without one it

@@ -1,0 +1,144 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/platelet-sdn/platelet/controller/response"
+	"github.com/platelet-sdn/platelet/controller/response/playbook"
+	"github.com/platelet-sdn/platelet/detector"
+	"github.com/platelet-sdn/platelet/segmentation/strictyaml"
+)
+
+// Command is one that playbooks may run.
+type Command struct {
+	// absolute path, of a file that only its owner can write
+	Path string `yaml:"path"`
+	// user that it runs as; empty means that of the controller
+	User string `yaml:"user"`
+}
+
+func (f *File) checkPlaybooks(want func(ok bool, path, format string, args ...any)) {
+	for i, pattern := range f.Playbooks {
+		_, err := filepath.Match(pattern, "")
+		want(pattern != "" && err == nil, fmt.Sprintf("playbooks[%d]", i), "%q is neither a file nor a pattern", pattern)
+	}
+	for _, name := range slices.Sorted(maps.Keys(f.PlaybookExec)) {
+		want(filepath.IsAbs(f.PlaybookExec[name].Path), "playbook_exec."+name+".path", "%q is not an absolute path", f.PlaybookExec[name].Path)
+	}
+}
+
+// Beside is the configuration with the files that it names relative to itself
+// found from anywhere.
+func (f *File) Beside(path string) *File {
+	out := *f
+	out.Playbooks = slices.Clone(f.Playbooks)
+	for i, pattern := range out.Playbooks {
+		if !filepath.IsAbs(pattern) {
+			out.Playbooks[i] = filepath.Join(filepath.Dir(path), pattern)
+		}
+	}
+	return &out
+}
+
+// maxPlaybookFile bounds a file of playbooks, in bytes.
+const maxPlaybookFile = 4 << 20
+
+// LoadPlaybooks reads the files of playbooks and puts what holds in order: those
+// of the files, the actions of the configuration where they differ from the
+// defaults, and what the program brings along. Faults of the files are
+// strictyaml.Errors.
+func (f *File) LoadPlaybooks() (*playbook.Set, error) {
+	names, err := f.playbookFiles()
+	if err != nil {
+		return nil, err
+	}
+	var books []playbook.Playbook
+	var faults strictyaml.Errors
+	for _, name := range names {
+		list, err := ReadPlaybooks(name)
+		var bad strictyaml.Errors
+		switch {
+		case errors.As(err, &bad):
+			faults = append(faults, bad...)
+		case err != nil:
+			return nil, err
+		}
+		books = append(books, list...)
+	}
+	if len(faults) > 0 {
+		return nil, faults.Err()
+	}
+	if err := playbook.Check(books, slices.Sorted(maps.Keys(f.PlaybookExec))); err != nil {
+		return nil, err
+	}
+	if err := f.checkHoneypot(books); err != nil {
+		return nil, err
+	}
+	defaults, err := playbook.Default()
+	if err != nil {
+		return nil, err
+	}
+	changed := map[detector.Kind]response.Action{}
+	for kind, action := range Default().Response.Actions {
+		if own := f.Response.Actions[kind]; own != action {
+			changed[kind] = own
+		}
+	}
+	return playbook.NewSet(books, playbook.OfActions(changed), defaults), nil
+}
+
+// checkHoneypot refuses to send somebody to a honeypot that there is none of.
+func (f *File) checkHoneypot(books []playbook.Playbook) error {
+	var faults strictyaml.Errors
+	for i := range books {
+		if p := &books[i]; p.Rung() == response.ActionReroute && !f.Response.Honeypot.IsValid() {
+			at := p.Origin()
+			faults = append(faults, &strictyaml.Error{File: at.File, Line: at.Line, Column: at.Column,
+				Msg: fmt.Sprintf("playbook %s: %s needs response.honeypot in the configuration", p.Name, p.Rung())})
+		}
+	}
+	return faults.Err()
+}
+
+// playbookFiles lists the files, each once. A pattern may match nothing, a file
+// that is named must be there.
+func (f *File) playbookFiles() ([]string, error) {
+	var names []string
+	for _, pattern := range f.Playbooks {
+		found, err := filepath.Glob(pattern)
+		if err != nil {
+			return nil, fmt.Errorf("playbooks %s: %w", pattern, err)
+		}
+		if len(found) == 0 && !strings.ContainsAny(pattern, "*?[") {
+			return nil, fmt.Errorf("playbooks %s: %w", pattern, os.ErrNotExist)
+		}
+		for _, name := range found {
+			if !slices.Contains(names, name) {
+				names = append(names, name)
+			}
+		}
+	}
+	return names, nil
+}
+
+// ReadPlaybooks reads one file of playbooks.
+func ReadPlaybooks(name string) ([]playbook.Playbook, error) {
+	info, err := os.Stat(name)
+	if err == nil && info.Size() > maxPlaybookFile {
+		err = fmt.Errorf("has more than %d bytes", maxPlaybookFile)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read playbooks: %w", err)
+	}
+	raw, err := os.ReadFile(name)
+	if err != nil {
+		return nil, fmt.Errorf("read playbooks: %w", err)
+	}
+	return playbook.Parse(name, raw)
+}
