@@ -14,27 +14,27 @@ import (
 func intrusions() []Attack {
 	return slices.Concat(guessing(), spreading(), []Attack{
 		{
-			Name: "beacon", Finding: "beacon", Action: "quarantine", Technique: "T1071.001", traffic: "tcp dst port 8000",
+			Name: "beacon", Finding: "beacon", Action: "segment", Technique: "T1071.001", traffic: "tcp dst port 8000",
 			about: "calls home by HTTP every second, give or take a fifth",
 			play:  staged(intrusion.Beacon, 1),
 		},
 		{
-			Name: "beacon-tls", Finding: "beacon", Action: "quarantine", Technique: "T1573.002", traffic: "tcp dst port 8443",
+			Name: "beacon-tls", Finding: "beacon", Action: "segment", Technique: "T1573.002", traffic: "tcp dst port 8443",
 			about: "calls home by HTTPS every second, give or take a fifth",
 			play:  staged(intrusion.BeaconTLS, 1),
 		},
 		{
-			Name: "exfiltration-fast", Finding: "exfiltration", Action: "quarantine", Technique: "T1048.002", traffic: "tcp dst port 443",
+			Name: "exfiltration-fast", Finding: "exfiltration", Action: "segment", Technique: "T1048.002", traffic: "tcp dst port 443",
 			about: "uploads files over TLS at 11 Mbit/s",
 			play:  staged(intrusion.ExfiltrateFast, 1000),
 		},
 		{
-			Name: "exfiltration-slow", Finding: "exfiltration", Action: "quarantine", Technique: "T1030", traffic: "tcp dst port 443",
+			Name: "exfiltration-slow", Finding: "exfiltration", Action: "segment", Technique: "T1030", traffic: "tcp dst port 443",
 			about: "uploads 2 KiB over TLS every second",
 			play:  staged(intrusion.ExfiltrateSlow, 1),
 		},
 		{
-			Name: "dns-tunnel", Finding: "dns-tunnel", Action: "quarantine", Technique: "T1071.004", traffic: "udp dst port 53", swept: true,
+			Name: "dns-tunnel", Finding: "dns-tunnel", Action: "segment", Technique: "T1071.004", traffic: "udp dst port 53", swept: true,
 			about: "50 DNS queries/s with long names of random octets to the lab's resolver",
 			play:  staged(intrusion.DNSTunnel, 50),
 		},
@@ -51,17 +51,17 @@ func intrusions() []Attack {
 func guessing() []Attack {
 	return []Attack{
 		{
-			Name: "ssh-brute-force", Finding: "brute-force", Action: "quarantine", Technique: "T1110.001", traffic: "tcp dst port 22",
+			Name: "ssh-brute-force", Finding: "brute-force", Action: "segment", Technique: "T1110.001", traffic: "tcp dst port 22",
 			about: "10 SSH logins/s on one account, the right password last",
 			play:  staged(intrusion.SSHBruteForce, 10),
 		},
 		{
-			Name: "http-brute-force", Finding: "brute-force", Action: "quarantine", Technique: "T1110.001", traffic: "tcp dst port 8080",
+			Name: "http-brute-force", Finding: "brute-force", Action: "segment", Technique: "T1110.001", traffic: "tcp dst port 8080",
 			about: "20 login forms/s on one account, the right password last",
 			play:  staged(intrusion.HTTPBruteForce, 20),
 		},
 		{
-			Name: "password-spray", Finding: "brute-force", Action: "quarantine", Technique: "T1110.003", traffic: "tcp dst port 22", swept: true,
+			Name: "password-spray", Finding: "brute-force", Action: "segment", Technique: "T1110.003", traffic: "tcp dst port 22", swept: true,
 			about: "5 SSH logins/s, a few passwords on every account of every host",
 			play:  staged(intrusion.PasswordSpray, 5),
 		},
