@@ -3,6 +3,7 @@ package controller_test
 import (
 	"net/netip"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -39,7 +40,11 @@ func TestReadmeCommands(t *testing.T) {
 				args[i] = r.addr("h6").String()
 			}
 		}
-		args = append(args, "--socket", r.socket)
+		if args[0] == "audit" {
+			args = append(args, "--dir", filepath.Join(r.dir, "state", "audit"))
+		} else {
+			args = append(args, "--socket", r.socket)
+		}
 		switch args[0] {
 		case "watch": // never ends by itself
 			continue

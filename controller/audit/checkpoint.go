@@ -104,20 +104,19 @@ func findNotes(raw []byte) []foundNote {
 	return notes
 }
 
-// quotedNote finds a note in a line of a log: checkpoint="..." in text, or
-// "checkpoint":"..." in JSON.
-func quotedNote(line string) (string, bool) {
-	if _, rest, ok := strings.Cut(line, `checkpoint="`); ok {
-		q, err := strconv.QuotedPrefix(`"` + rest)
+// quotedNote finds a note in a line of a log, whatever stands before it:
+// checkpoint="..." in text, "checkpoint":"..." in JSON.
+func quotedNote(line string) (text string, ok bool) {
+	if _, rest, found := strings.Cut(line, `checkpoint="`); found {
+		quoted, err := strconv.QuotedPrefix(`"` + rest)
 		if err != nil {
 			return "", false
 		}
-		text, err := strconv.Unquote(q)
+		text, err = strconv.Unquote(quoted)
 		return text, err == nil
 	}
-	var entry struct{ Checkpoint string }
-	if !strings.Contains(line, `"checkpoint":`) || json.Unmarshal([]byte(line), &entry) != nil {
-		return "", false
+	if _, rest, found := strings.Cut(line, `"checkpoint":`); found {
+		ok = json.NewDecoder(strings.NewReader(rest)).Decode(&text) == nil && text != ""
 	}
-	return entry.Checkpoint, entry.Checkpoint != ""
+	return text, ok
 }

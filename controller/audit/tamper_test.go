@@ -300,7 +300,7 @@ func TestForgery(t *testing.T) {
 	for name, kept := range map[string]string{
 		"note": last, "file": string(outside),
 		"text log": fmt.Sprintf("time=\"12:00:00\" level=info msg=\"audit checkpoint\" checkpoint=%q\n", last),
-		"JSON log": fmt.Sprintf("x\n{\"checkpoint\":%q,\"level\":\"info\"}\n", last),
+		"JSON log": fmt.Sprintf("x\nNov 23 host platelet[1]: {\"checkpoint\":%q,\"level\":\"info\"}\n", last),
 	} {
 		if r := verify(t, dir, Options{Outside: map[string][]byte{name: []byte(kept)}}); r.OK() || !strings.Contains(r.Faults[0].What, "was cut at its end") {
 			t.Errorf("kept as %s: %v", name, r.Faults)
