@@ -106,4 +106,19 @@ func TestOneControllerAtATime(t *testing.T) {
 	if first.reaches("h5", web) {
 		t.Error("the quarantined host reaches its victim")
 	}
+
+	// Each one's audit log tells its part.
+	entries := second.audited()
+	after(t, &entries, "bridge.refused", "")
+	if e := after(t, &entries, "bridge.held", ""); !strings.Contains(e.Why, "taken over: ") || e.Detail["inherited_rules"] == "" {
+		t.Errorf("the take-over is told as %s", e.Sentence())
+	}
+	after(t, &entries, "bridge.lost", "")
+	first.stop()
+	entries = first.audited()
+	after(t, &entries, "controller.crashed", "")
+	if e := after(t, &entries, "controller.started", ""); e.Detail["take_over"] != "true" {
+		t.Errorf("the start is told as %s", e.Sentence())
+	}
+	after(t, &entries, "bridge.held", "")
 }

@@ -278,3 +278,66 @@ func appendTo(path, text string) error {
 	_, err = f.WriteString(text)
 	return err
 }
+
+// Two controllers do not write to one directory.
+func TestOneWriterAtATime(t *testing.T) {
+	cfg := configIn(t.TempDir())
+	first, stop := running(t, cfg)
+	first.Record(numbered(1))
+	within(t, "the first one's entry", func() bool { return first.Status().Entries == 2 })
+	second, stopSecond := running(t, cfg)
+	within(t, "the second one to say so", func() bool { return strings.Contains(second.Status().Error, "another platelet") })
+	second.Record(numbered(2))
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	within(t, "the second one's entry", func() bool { return second.Status().Entries == 4 }) // and one about the first, which said no goodbye
+	if err := stopSecond(); err != nil {
+		t.Fatal(err)
+	}
+	if r := verify(t, cfg.Dir, Options{}); !r.OK() || r.Entries != 4 {
+		t.Errorf("%+v", r)
+	}
+}
+
+// A key that is lost is replaced; the old checkpoints still count, and the chain
+// says that another one signs.
+func TestLostKey(t *testing.T) {
+	cfg := configIn(t.TempDir())
+	written(t, cfg, 3)
+	if err := os.Remove(cfg.Key); err != nil {
+		t.Fatal(err)
+	}
+	written(t, cfg, 3)
+	said := false
+	r := verify(t, cfg.Dir, Options{Each: func(e Entry) error { said = said || e.What == EventKey; return nil }})
+	if !r.OK() || !said || len(r.Keys) != 2 || r.Proven != r.Entries {
+		t.Errorf("said %v: %+v", said, r)
+	}
+}
+
+// A log that was cut behind the controller's back, to where its chain and its
+// file end well, is found at the next start, by the checkpoints.
+func TestCutWhileStopped(t *testing.T) {
+	cfg := configIn(t.TempDir())
+	written(t, cfg, 5)
+	path := filepath.Join(cfg.Dir, fileName(0))
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, bytes.Join(lines(raw)[:4], nil), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	written(t, cfg, 5)
+	var why []string
+	r := verify(t, cfg.Dir, Options{Each: func(e Entry) error {
+		if e.What == EventDamaged {
+			why = append(why, e.Why)
+		}
+		return nil
+	}})
+	if r.OK() || len(why) != 1 || !strings.Contains(why[0], "7 entries were signed, but only 4 are here") {
+		t.Errorf("%v: %+v", why, r)
+	}
+}

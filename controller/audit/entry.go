@@ -135,6 +135,13 @@ func (e Event) bounded() Event {
 		e.Guards[i].Why = cut(e.Guards[i].Why)
 	}
 	e.Rules = first(e.Rules)
+	if len(e.Detail) > 0 {
+		detail := make(map[string]string, len(e.Detail))
+		for k, v := range e.Detail {
+			detail[k] = cut(v)
+		}
+		e.Detail = detail
+	}
 	if e.Proof != nil {
 		p := *e.Proof
 		p.Why = cut(p.Why)

@@ -36,6 +36,9 @@ func loadKey(path string) (key, error) {
 	if err != nil {
 		return key{}, fmt.Errorf("read the key of the audit log: %w", err)
 	}
+	if err := os.Chmod(path, 0o600); err != nil {
+		return key{}, fmt.Errorf("keep the key of the audit log to ourselves: %w", err)
+	}
 	k, err := parseKey(strings.TrimSpace(string(raw)))
 	if err != nil {
 		return key{}, fmt.Errorf("key of the audit log, %s: %w", path, err)

@@ -224,6 +224,7 @@ func (l *Log) close() error {
 		if err := l.write(); err != nil {
 			left := len(l.waiting) + len(l.queue)
 			l.report(err)
+			_ = l.store.close()
 			return fmt.Errorf("audit log: %d entries could not be written at the end: %w", left, err)
 		}
 		if len(l.queue) == 0 {

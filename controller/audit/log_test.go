@@ -151,3 +151,22 @@ func TestFilesRotateAndTheChainGoesOn(t *testing.T) {
 		t.Errorf("written behind an archived file: %+v", r)
 	}
 }
+
+// Verifying a log that is being written finds no fault in it.
+func TestVerifyWhileWriting(t *testing.T) {
+	cfg := configIn(t.TempDir())
+	cfg.FileSize, cfg.Checkpoint = 4<<10, time.Millisecond
+	l, stop := running(t, cfg)
+	for n := range 30 {
+		for i := range 20 {
+			l.Record(numbered(i))
+		}
+		within(t, "the log to grow", func() bool { return l.Status().Entries > int64(n*10) })
+		if r := verify(t, cfg.Dir, Options{}); !r.OK() {
+			t.Fatalf("look %d: %v", n, r.Faults)
+		}
+	}
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -189,9 +189,7 @@ func (w *walker) line(f logFile, number int, line []byte, fault error) error {
 	}
 	hash := tlog.RecordHash(line)
 	w.tree.add(hash)
-	if _, wanted := w.roots[w.tree.size]; wanted {
-		w.roots[w.tree.size] = w.tree.hash()
-	}
+	w.root()
 	w.prev, w.before = hash, at
 	w.next++
 	if err != nil {
@@ -210,10 +208,18 @@ func (w *walker) line(f logFile, number int, line []byte, fault error) error {
 	return w.entry(e, at.File, number)
 }
 
+// root keeps the root if somebody wants it.
+func (w *walker) root() {
+	if _, wanted := w.roots[w.tree.size]; wanted {
+		w.roots[w.tree.size] = w.tree.hash()
+	}
+}
+
 // start believes the first line of a file what was before it.
 func (w *walker) start(e Entry) {
 	if t, ok := e.Edge.tree(); ok && e.What == EventBegun {
 		w.tree, w.next, w.prev = t, e.Seq, e.Prev
+		w.root()
 		w.before = Fault{File: "the file before"}
 	}
 	w.adopt = false
@@ -274,6 +280,7 @@ func (w *walker) head(at Fault, f logFile, e Entry) {
 	}
 	if ok && !fits {
 		w.tree = t
+		w.root()
 	}
 }
 

@@ -13,12 +13,14 @@ import (
 
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
+	"golang.org/x/sys/unix"
 )
 
 // store is the log on the disk. It belongs to one goroutine.
 type store struct {
-	cfg Config
-	key key
+	cfg  Config
+	key  key
+	lock *os.File // the directory, which one process at a time writes to
 
 	f    *os.File // nil when not open
 	name string
@@ -125,6 +127,9 @@ func (s *store) recover(stamp func(pending) Entry) error {
 	if err := os.MkdirAll(s.cfg.Dir, 0o700); err != nil {
 		return fmt.Errorf("make the directory of the audit log: %w", err)
 	}
+	if err := s.claim(); err != nil {
+		return err
+	}
 	var err error
 	if s.key, err = loadKey(s.cfg.Key); err != nil {
 		return err
@@ -175,6 +180,24 @@ func (s *store) recover(stamp func(pending) Entry) error {
 		return nil
 	}
 	return s.append(list, stamp)
+}
+
+// claim locks the directory; the lock goes with the process.
+func (s *store) claim() error {
+	if s.lock != nil {
+		_ = s.lock.Close() // perhaps of a directory that is not there any more
+		s.lock = nil
+	}
+	dir, err := os.Open(s.cfg.Dir)
+	if err != nil {
+		return fmt.Errorf("audit log: %w", err)
+	}
+	if err := unix.Flock(int(dir.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		_ = dir.Close()
+		return fmt.Errorf("another platelet writes its audit log to %s: %w", s.cfg.Dir, err)
+	}
+	s.lock = dir
+	return nil
 }
 
 // scanned is what recover found.
@@ -339,9 +362,11 @@ func (s *store) append(list []pending, stamp func(pending) Entry) error {
 	if s.size < s.cfg.FileSize {
 		return nil
 	}
-	// What is in a file that is complete is proven by a checkpoint.
-	if err := s.checkpoint(0); err != nil {
-		return err
+	// What was asked for is written: what fails from here on is tried again
+	// with the next events.
+	if err := s.checkpoint(0); err != nil { // proves what is in a complete file
+		s.cfg.Log.WithError(err).Error("a file of the audit log could not be completed")
+		return nil
 	}
 	if err := s.f.Close(); err != nil {
 		s.cfg.Log.WithError(err).Warn("a file of the audit log did not close well")
@@ -351,7 +376,7 @@ func (s *store) append(list []pending, stamp func(pending) Entry) error {
 		s.cfg.Log.WithError(err).Error("a file of the audit log could not be begun")
 		s.fail()
 	}
-	return nil // what was asked for is written
+	return nil
 }
 
 // write appends lines in one go and flushes them. On an error nothing of them
@@ -427,10 +452,12 @@ func (s *store) checkpoint(age time.Duration) error {
 
 // close ends it.
 func (s *store) close() error {
-	if s.f == nil {
-		return nil
+	var err error
+	for _, f := range []*os.File{s.f, s.points, s.lock} {
+		if f != nil {
+			err = errors.Join(err, f.Close())
+		}
 	}
-	err := errors.Join(s.f.Close(), s.points.Close())
-	s.f, s.points = nil, nil
+	s.f, s.points, s.lock = nil, nil, nil
 	return err
 }

@@ -69,14 +69,22 @@ const (
 // can be compared. It changes nothing. An error says that the log could not be
 // read; what is wrong with it is in the report.
 func Verify(path string, opt Options) (*Report, error) {
-	v := &verifier{opt: opt}
+	v := &verifier{opt: opt, report: Report{Faults: []Fault{}, Keys: []string{}}}
 	v.walk = newWalker(v.fault)
-	if err := v.open(path); err != nil {
-		return nil, err
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, fmt.Errorf("audit log: %w", err)
+	}
+	v.dir = path
+	if !info.IsDir() {
+		v.dir = filepath.Dir(path)
 	}
 	// Checkpoints first: a controller that runs goes on writing, and none of
-	// what is read must be newer than the entries.
+	// them must be newer than the entries.
 	if err := v.checkpoints(); err != nil {
+		return nil, err
+	}
+	if err := v.open(path, info.IsDir()); err != nil {
 		return nil, err
 	}
 	if err := v.entries(); err != nil {
@@ -107,19 +115,11 @@ func (v *verifier) fault(f Fault) *Fault {
 }
 
 // open finds the files to look at.
-func (v *verifier) open(path string) error {
-	info, err := os.Stat(path)
-	if err != nil {
-		return fmt.Errorf("audit log: %w", err)
-	}
-	v.dir = path
-	if !info.IsDir() {
-		v.dir = filepath.Dir(path)
-	}
+func (v *verifier) open(path string, all bool) (err error) {
 	if v.files, err = listFiles(v.dir); err != nil {
 		return fmt.Errorf("audit log: %w", err)
 	}
-	if !info.IsDir() {
+	if !all {
 		i := slices.IndexFunc(v.files, func(f logFile) bool { return f.name() == filepath.Base(path) })
 		if i < 0 {
 			return fmt.Errorf("audit log: %s is no file of a log (audit-N.jsonl)", path)
@@ -129,7 +129,7 @@ func (v *verifier) open(path string) error {
 		v.walk.adopt = v.files[0].first > 0
 	}
 	v.walk.adopt = v.walk.adopt || v.opt.Archived
-	v.report = Report{Dir: v.dir, Files: len(v.files), Faults: []Fault{}, Keys: []string{}}
+	v.report.Dir, v.report.Files = v.dir, len(v.files)
 	return nil
 }
 
