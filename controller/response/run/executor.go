@@ -506,3 +506,9 @@ func (x *Executor) undoOf(ctx context.Context, d response.Decision) {
 }
 
 var errHalt = errors.New("the controller ends")
+
+// IsPermanent reports whether an error is one that Permanent made.
+func IsPermanent(err error) bool {
+	var p *permanentError
+	return errors.As(err, &p)
+}

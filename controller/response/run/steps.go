@@ -275,9 +275,8 @@ func (t *attempt) run(ctx context.Context) error {
 			rec.State, rec.Ended, rec.Result = StepDone, time.Now().UTC(), short(result)
 			return t.set(ctx, rec)
 		}
-		var permanent *permanentError
 		rec.State, rec.Why = StepRetrying, short(err.Error())
-		if errors.As(err, &permanent) || rec.Attempt > t.step.Retries.Count {
+		if IsPermanent(err) || rec.Attempt > t.step.Retries.Count {
 			rec.State, rec.Ended = StepFailed, time.Now().UTC()
 			t.x.cfg.Log.WithError(err).WithFields(logrus.Fields{"run": t.a.rec.ID, "step": t.step.Name, "attempts": rec.Attempt}).Error("step of a playbook failed")
 			return t.set(ctx, rec)
