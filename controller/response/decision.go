@@ -200,9 +200,9 @@ type Decision struct {
 	// Impact is what a quarantine cuts off besides the attack.
 	Impact *Impact
 	// When each step was reached; zero when it was not. Lowered is the begin
-	// of the present stage of probation, Restored when the last of its rules
-	// was taken off after the attack was over.
-	FirstSeen, Detected, Created, Applied, Verified, Lowered, Restored, Ended time.Time
+	// of the present stage of probation, Over when the last sign of the attack
+	// was seen, Restored when the last of its rules was taken off after that.
+	FirstSeen, Detected, Created, Applied, Verified, Over, Lowered, Restored, Ended time.Time
 	// Renewed is when the switch last took the TTL.
 	Renewed time.Time
 	Relapse int
@@ -248,13 +248,18 @@ type decisionJSON struct {
 	Applied   time.Time     `json:"applied,omitzero"`
 	Verified  time.Time     `json:"verified,omitzero"`
 	Stage     Stage         `json:"stage,omitempty"`
+	Over      time.Time     `json:"over,omitzero"`
 	Restored  time.Time     `json:"restored,omitzero"`
-	Ended     time.Time     `json:"ended,omitzero"`
-	Until     time.Time     `json:"until,omitzero"`
-	Relapse   int           `json:"relapse,omitempty"`
-	Limit     uint32        `json:"limit_pktps,omitempty"`
-	Rules     []string      `json:"rules,omitempty"`
-	Impact    *Impact       `json:"impact,omitempty"`
+	// Contained is how long rules stood, Recovery how long after the attack
+	// the target had everything back, in seconds.
+	Contained float64   `json:"contained_s,omitempty"`
+	Recovery  float64   `json:"recovery_s,omitempty"`
+	Ended     time.Time `json:"ended,omitzero"`
+	Until     time.Time `json:"until,omitzero"`
+	Relapse   int       `json:"relapse,omitempty"`
+	Limit     uint32    `json:"limit_pktps,omitempty"`
+	Rules     []string  `json:"rules,omitempty"`
+	Impact    *Impact   `json:"impact,omitempty"`
 }
 
 // Time is when the decision reached its present state.
@@ -280,9 +285,12 @@ func (d Decision) MarshalJSON() ([]byte, error) {
 		Target: d.Target.String(), At: d.Target, TTL: int64(d.TTL / time.Second), Why: d.Why, State: d.State, Who: d.Who,
 		Playbook: d.Playbook, People: d.People, Approvals: d.Approvals,
 		Guards: d.Guards, FirstSeen: utc(d.FirstSeen), Detected: utc(d.Detected), Applied: utc(d.Applied),
-		Verified: utc(d.Verified), Stage: d.Stage, Restored: utc(d.Restored), Ended: utc(d.Ended), Until: utc(d.Until), Relapse: d.Relapse,
+		Verified: utc(d.Verified), Stage: d.Stage, Over: utc(d.Over), Restored: utc(d.Restored), Ended: utc(d.Ended), Until: utc(d.Until), Relapse: d.Relapse,
 	}
 	out.Impact = d.Impact
+	if !d.Restored.IsZero() {
+		out.Contained, out.Recovery = d.Restored.Sub(d.Applied).Seconds(), d.Restored.Sub(d.Over).Seconds()
+	}
 	if !d.Applied.IsZero() {
 		out.Proof = &d.Proof
 	}

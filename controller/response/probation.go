@@ -18,6 +18,9 @@ import (
 // once, and watched.
 func (m *Manager) lower(ctx context.Context, d *Decision, l *life, now time.Time) {
 	p := &m.cfg.Probation
+	m.mu.Lock()
+	d.Over = l.activity
+	m.mu.Unlock()
 	log := m.log.WithFields(logrus.Fields{"decision": d.ID, "target": d.Target.String()})
 	if p.Limited == 0 || !d.Action.Isolates() || !d.Target.Host.IsValid() || !d.Until.IsZero() {
 		log.Info("the attack is over: releasing")

@@ -63,6 +63,14 @@ func TestWayBack(t *testing.T) {
 	if d := r.only(t); d.State != StateReleased || len(r.lives) != 0 {
 		t.Fatalf("in the end: %s", d.State)
 	}
+	d := r.only(t)
+	if d.Over.Before(d.Applied) || d.Restored.Sub(d.Over) < r.cfg.QuietFor+r.cfg.Probation.Limited {
+		t.Errorf("over at %v, restored at %v", d.Over, d.Restored)
+	}
+	raw, err := d.MarshalJSON()
+	if err != nil || !strings.Contains(string(raw), `"contained_s":`) || !strings.Contains(string(raw), `"recovery_s":`) {
+		t.Errorf("%s, %v", raw, err)
+	}
 	var story []string
 	for _, d := range r.seen {
 		if s := strings.TrimSpace(string(d.State) + " " + string(d.Stage)); len(story) == 0 || story[len(story)-1] != s {
