@@ -6,11 +6,14 @@ import (
 	"encoding/hex"
 	"fmt"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/sirupsen/logrus"
+
+	"github.com/platelet-sdn/platelet/controller/response"
 )
 
 // Config of a log.
@@ -29,11 +32,15 @@ type Config struct {
 }
 
 const (
-	// queueSize is how many events wait for the disk at most, and reserve how
-	// much of that is kept for decisions and people, so that findings, which
-	// an attacker can make, do not crowd them out.
+	// queueSize is how many events wait for the disk at most.
 	queueSize = 4096
-	reserve   = queueSize / 2
+	// Findings, and decisions that come to nothing, an attacker can make at
+	// will. They do not get more than half of the queue, and over time no more
+	// than cheapRate a second, after a burst: nobody fills the disk, or crowds
+	// out what was done. That is at most 2 GB a day.
+	cheapQueue = queueSize / 2
+	cheapRate  = 20.0
+	cheapBurst = 5000.0
 	// batchSize is how many entries are written and flushed at once.
 	batchSize = 256
 	// checkpointEntries is after how many entries a checkpoint is due.
@@ -50,15 +57,22 @@ type Log struct {
 	run     string
 	started time.Time
 	queue   chan pending
-	lost    atomic.Uint64
+	lost    atomic.Uint64 // no room in the queue
+	thinned atomic.Uint64 // cheap ones beyond their budget
 
 	// Of the goroutine in Run.
-	store   *store
-	waiting []pending // could not be written yet
-	told    uint64    // losses that are in the chain
+	store       *store
+	waiting     []pending // could not be written yet
+	toldLost    uint64    // that are in the chain
+	toldThinned uint64
+	toldAt      time.Time // of the latter
 
 	mu     sync.Mutex
 	status Status
+
+	budgetMu sync.Mutex
+	budget   float64       // of cheap events
+	spent    time.Duration // when it was last reckoned
 }
 
 // pending is an event and when it happened.
@@ -77,8 +91,10 @@ type Status struct {
 	Proven int64  `json:"proven"`
 	Key    string `json:"key,omitempty"` // public
 	Queued int    `json:"queued"`
-	// Lost counts events that did not fit into the queue.
-	Lost uint64 `json:"lost"`
+	// Lost counts events that did not fit into the queue, Thinned findings and
+	// refusals that came faster than is written down.
+	Lost    uint64 `json:"lost"`
+	Thinned uint64 `json:"thinned,omitempty"`
 	// Error says why nothing is written at the moment.
 	Error string `json:"error,omitempty"`
 }
@@ -89,7 +105,7 @@ func New(cfg Config) *Log {
 	_, _ = rand.Read(id[:]) // never fails
 	return &Log{
 		cfg: cfg, run: hex.EncodeToString(id[:]), started: time.Now(),
-		queue: make(chan pending, queueSize), store: newStore(cfg), status: Status{Dir: cfg.Dir},
+		queue: make(chan pending, queueSize), store: newStore(cfg), status: Status{Dir: cfg.Dir}, budget: cheapBurst,
 	}
 }
 
@@ -97,8 +113,8 @@ func New(cfg Config) *Log {
 // event's lists afterwards does not matter.
 func (l *Log) Record(e Event) {
 	now := time.Now()
-	if len(e.What) > len(FindingPrefix) && e.What[:len(FindingPrefix)] == FindingPrefix && len(l.queue) > queueSize-reserve {
-		l.lost.Add(1)
+	if e.cheap() && !l.afford(now.Sub(l.started)) {
+		l.thinned.Add(1)
 		return
 	}
 	select {
@@ -108,12 +124,30 @@ func (l *Log) Record(e Event) {
 	}
 }
 
+// cheap reports whether an attacker can have as many of these as he likes.
+func (e *Event) cheap() bool {
+	return strings.HasPrefix(e.What, FindingPrefix) || strings.HasPrefix(e.What, DecisionPrefix) && e.Before == "" && e.After == string(response.StateRefused)
+}
+
+// afford takes one cheap event from their budget.
+func (l *Log) afford(now time.Duration) bool {
+	l.budgetMu.Lock()
+	defer l.budgetMu.Unlock()
+	l.budget = min(cheapBurst, l.budget+cheapRate*max(0, now-l.spent).Seconds())
+	l.spent = max(now, l.spent)
+	if l.budget < 1 || len(l.queue) >= cheapQueue {
+		return false
+	}
+	l.budget--
+	return true
+}
+
 // Status returns how the log does.
 func (l *Log) Status() Status {
 	l.mu.Lock()
 	s := l.status
 	l.mu.Unlock()
-	s.Queued, s.Lost = len(l.queue), l.lost.Load()
+	s.Queued, s.Lost, s.Thinned = len(l.queue), l.lost.Load(), l.thinned.Load()
 	return s
 }
 
@@ -168,14 +202,16 @@ func (l *Log) flush() {
 }
 
 func (l *Log) write() error {
-	lost := l.lost.Load()
-	list := l.waiting
-	if lost > l.told {
-		now := time.Now()
-		list = append(list[:len(list):len(list)], pending{Event{
-			What: EventLost, Who: "platelet", Why: "the queue was full: the disk did not keep up",
-			Detail: map[string]string{"events": strconv.FormatUint(lost-l.told, 10)},
-		}, now.UTC().Round(0), now.Sub(l.started)})
+	lost, thinned := l.lost.Load(), l.thinned.Load()
+	list := l.waiting[:len(l.waiting):len(l.waiting)]
+	if lost > l.toldLost {
+		list = append(list, missing(lost-l.toldLost, "the queue was full: the disk did not keep up"))
+	}
+	if thinned > l.toldThinned && time.Since(l.toldAt) >= retryEvery { // a flood of these must not be one as well
+		list = append(list, missing(thinned-l.toldThinned, "findings and refusals came faster than is written down"))
+		l.toldAt = time.Now()
+	} else {
+		thinned = l.toldThinned
 	}
 	if err := l.store.open(l.stamp); err != nil {
 		return err
@@ -186,8 +222,12 @@ func (l *Log) write() error {
 	if err := l.store.append(list, l.stamp); err != nil {
 		return err
 	}
-	l.waiting, l.told = l.waiting[:0], lost
+	l.waiting, l.toldLost, l.toldThinned = l.waiting[:0], lost, thinned
 	return nil
+}
+
+func missing(n uint64, why string) pending {
+	return pending{event: Event{What: EventLost, Who: "platelet", Why: why, Detail: map[string]string{"events": strconv.FormatUint(n, 10)}}}
 }
 
 // stamp makes an entry of an event.
@@ -220,6 +260,7 @@ func (l *Log) report(err error) {
 // close writes what is left.
 func (l *Log) close() error {
 	for {
+		l.toldAt = time.Time{} // what is missing is told now or never
 		l.gather()
 		if err := l.write(); err != nil {
 			left := len(l.waiting) + len(l.queue)

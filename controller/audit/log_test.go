@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"testing"
 	"time"
 
@@ -168,5 +169,51 @@ func TestVerifyWhileWriting(t *testing.T) {
 	}
 	if err := stop(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// Whoever makes findings by the thousand fills no disk and crowds nothing out:
+// what was done is all there, and how much is not.
+func TestFloodOfFindings(t *testing.T) {
+	cfg := configIn(t.TempDir())
+	l := New(cfg)
+	flood := func(n int) {
+		for i := range n {
+			l.Record(Event{What: FindingPrefix + "firing", Who: "platelet", Finding: fmt.Sprint("f-", i)})
+			l.Record(Event{What: DecisionPrefix + "refused", Who: "playbook", After: "refused", Decision: fmt.Sprint("d-", i)})
+		}
+	}
+	flood(3 * queueSize)
+	if s := l.Status(); s.Queued != cheapQueue || s.Thinned != 6*queueSize-cheapQueue || s.Lost != 0 {
+		t.Fatalf("%+v", s)
+	}
+	for i := range 100 {
+		l.Record(numbered(i))
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- l.Run(ctx) }()
+	within(t, "the queue to be written", func() bool { s := l.Status(); return s.Queued == 0 && s.Entries > cheapQueue+100 })
+	flood(10000)
+	cancel()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	applied, cheap, thinned := 0, 0, uint64(0)
+	r := verify(t, cfg.Dir, Options{Each: func(e Entry) error {
+		switch {
+		case e.What == DecisionPrefix+"applied":
+			applied++
+		case e.cheap():
+			cheap++
+		case e.What == EventLost:
+			n, err := strconv.ParseUint(e.Detail["events"], 10, 64)
+			thinned += n
+			return err
+		}
+		return nil
+	}})
+	if !r.OK() || applied != 100 || float64(cheap) > cheapBurst+cheapRate*patience.Seconds() || thinned != l.Status().Thinned {
+		t.Errorf("%d applied, %d cheap: %+v", applied, cheap, r)
 	}
 }
