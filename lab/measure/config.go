@@ -179,11 +179,12 @@ func (c Config) pace(a attack.Attack) pace {
 // slowest is how far apart the packets of slow attacks are, or what they do
 // regularly: an interval shows only when it comes again. One password for every
 // account of every host shows only when there have been some; of guesses and
-// uploads, one packet in ten is seen.
+// uploads, one packet in ten is seen; and whose an address is shows when its
+// holder speaks again and again.
 func slowest() map[string]time.Duration {
 	return map[string]time.Duration{
 		"slow-scan": 5 * time.Second, "beacon": time.Second, "beacon-tls": time.Second, "exfiltration-slow": time.Second,
 		"password-spray": time.Second, "ssh-brute-force": 500 * time.Millisecond, "http-brute-force": 600 * time.Millisecond,
-		"exfiltration-fast": 500 * time.Millisecond,
+		"exfiltration-fast": 500 * time.Millisecond, "arp-spoof": time.Second,
 	}
 }

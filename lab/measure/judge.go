@@ -208,10 +208,11 @@ func (b bench) hits(e Event) bool {
 
 // finding takes a finding that fired in.
 func (b bench) finding(out *Outcome, e Event) {
-	if e.Kind != b.attack.Finding && b.late(e, out.First) {
+	about := b.about(e)
+	if b.late(e, out.First) && (!about || e.Kind != b.attack.Finding) {
 		return
 	}
-	if !b.about(e) {
+	if !about {
 		out.Strange = appendNew(out.Strange, strings.TrimSpace(e.Kind+" "+e.who()))
 		return
 	}

@@ -280,7 +280,15 @@ func (c *labController) Reset(ctx context.Context) error {
 	if err := os.RemoveAll(filepath.Join(c.dir, "state")); err != nil {
 		return err
 	}
-	return c.start(ctx)
+	if err := c.start(ctx); err != nil {
+		return err
+	}
+	select { // what is there before the attack is nothing new
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(warmUp):
+		return nil
+	}
 }
 
 // calm waits until no finding fires, or until a moment has come.
