@@ -66,7 +66,7 @@ func (m *Manager) decide(ctx context.Context, f detector.Finding, now time.Time)
 	}
 	d.Relapse = m.relapses(&d, now)
 	d.Hold = min(m.cfg.MinHold<<min(d.Relapse, 16), m.cfg.MaxHold)
-	pass = pass && m.guardCompile(&d, f) && m.guardLimits(&d, now) && m.guardImpact(&d)
+	pass = pass && m.guardCompile(&d, f) && m.guardLimits(&d, now) && m.guardCanary(&d, now) && m.guardImpact(&d)
 	if pass {
 		delete(m.refused, f.ID)
 	}

@@ -193,7 +193,8 @@ type Decision struct {
 	// Until ends an operator's containment; zero means when it has healed.
 	Until time.Time
 	// Stage is set in probation.
-	Stage Stage
+	Stage  Stage
+	Canary bool // see Plan
 	// Narrow is what the target would be one rung down, nil where that is
 	// not known.
 	Narrow *Target

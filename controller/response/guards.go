@@ -228,3 +228,25 @@ func (m *Manager) guardImpact(d *Decision) bool {
 	}
 	return d.guard("impact", true, "%d of %d known-good conversations would be cut off", i.Served+i.Used, i.Known)
 }
+
+// guardCanary lets one containment of a playbook be the test of the next.
+func (m *Manager) guardCanary(d *Decision, now time.Time) bool {
+	if !d.Canary {
+		return true
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, e := range m.all {
+		if e.Playbook != d.Playbook || e.ID == d.ID {
+			continue
+		}
+		switch {
+		case e.State == StateApplied || e.State == StateProposed && e.Committed:
+			return d.guard("canary", false, "%s of the same playbook is not proven yet", e.ID)
+		case e.State == StateRolledBack && now.Sub(e.Ended) < m.cfg.RelapseWindow:
+			d.People = max(d.People, 1)
+			return d.guard("canary", true, "%s of the same playbook had to be rolled back: somebody has to approve", e.ID)
+		}
+	}
+	return d.guard("canary", true, "no containment of the same playbook waits for its proof")
+}

@@ -298,3 +298,41 @@ func TestOrders(t *testing.T) {
 		t.Errorf("rules of %d orders", len(r.led.rules))
 	}
 }
+
+// Of a playbook that hits many the first is the test of the rest.
+func TestCanary(t *testing.T) {
+	cfg := testConfig()
+	cfg.Playbooks = fixed{plan: Plan{Playbook: "p", Action: ActionQuarantine, Canary: true}}
+	r, ctx := newRig(t, cfg), t.Context()
+	r.consider(ctx, scanBy(9, 9, 1))
+	r.consider(ctx, scanBy(8, 8, 1))
+	first, second := r.all[r.id(t, 9)], r.id(t, 8)
+	if first.State != StateApplied || r.all[second].State != StateRefused {
+		t.Fatalf("the first is %s, the second %s", first.State, r.all[second].State)
+	}
+	now := first.Applied.Add(settle + 100*time.Millisecond)
+	r.led.drop(first.ID, 100)
+	r.tick(ctx, now) // proves the first
+	r.tick(ctx, now.Add(2*time.Second))
+	if d := r.all[second]; !d.State.Holds() {
+		t.Fatalf("after the proof the second is %s: %s", d.State, d.lastVerdict())
+	}
+	r.rollBack(ctx, r.all[second], "it hurt")
+	r.tick(ctx, now.Add(4*time.Second))
+	r.consider(ctx, scanBy(7, 7, 1))
+	if d := r.all[r.id(t, 7)]; d.State != StateAwaitingApproval || d.People != 1 {
+		t.Errorf("after one was rolled back the next is %s: %+v", d.State, d.Guards)
+	}
+}
+
+// id is that of the only decision about a host.
+func (r *rig) id(t *testing.T, n byte) string {
+	t.Helper()
+	for id, d := range r.all {
+		if d.Target.Host == host(n) {
+			return id
+		}
+	}
+	t.Fatalf("no decision about %s", host(n))
+	return ""
+}

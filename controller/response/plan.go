@@ -14,6 +14,9 @@ type Plan struct {
 	// Mode is the playbook's own; empty for that of the configuration. The
 	// more careful of the two holds.
 	Mode Mode
+	// Canary holds further containments of the playbook back until the one
+	// before is proven, and asks a person when one had to be rolled back.
+	Canary bool
 	// People is how many have to approve, each another one, whatever the mode.
 	People int
 }
