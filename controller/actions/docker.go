@@ -84,7 +84,7 @@ func (e *engine) list(ctx context.Context, labels ...string) ([]summary, error) 
 func (e *engine) running(ctx context.Context, label, key string) ([]summary, error) {
 	all, err := e.list(ctx, label)
 	return slices.DeleteFunc(all, func(c summary) bool {
-		return c.Labels[labelStep] == key || c.State != "running" && c.State != "restarting" && c.State != "paused"
+		return key != "" && c.Labels[labelStep] == key || c.State != "running" && c.State != "restarting" && c.State != "paused"
 	}), err
 }
 
