@@ -36,7 +36,12 @@ func newSim(t testing.TB, change ...func(*Config)) *sim {
 		Suspects: 1 << 10, MACs: 1 << 8, Cells: 1 << 10, Sessions: 1 << 14, Edges: 1 << 13, Windows: 1 << 12, Findings: 64}
 	cfg.Link.Stations, cfg.Link.Bindings, cfg.Link.Ports, cfg.Link.Servers = 1<<10, 1<<10, 1<<8, 1<<8
 	cfg.Login.Clients, cfg.Lateral.Hosts, cfg.Policy.Hosts, cfg.Tunnel.Domains, cfg.Rhythm.Pairs = 1<<10, 1<<10, 1<<10, 1<<10, 1<<8
-	cfg.Emit = func(f Finding) { s.emitted = append(s.emitted, f) }
+	cfg.Emit = func(f Finding) {
+		s.emitted = append(s.emitted, f)
+		if f.State == StateFiring && len(f.Evidence) > 0 && len(f.Limits) == 0 {
+			t.Errorf("%s of %v does not say what would have kept it from firing", f.Kind, f.Host)
+		}
+	}
 	for _, c := range change {
 		c(&cfg)
 	}

@@ -215,8 +215,9 @@ func (w *wormWatch) report(who address, q *sought, from address, sure bool) {
 		score: 0.97, confidence: 0.95, sequential: true, records: int64(q.count),
 		evidence: []Evidence{{"new_targets_of_service", targets, 0, 0.5}, {"hops_from_first", float64(w.hops(from, q.service)), 0, 0.5}},
 	}
+	r.limits = []Limit{{"new_targets_of_service", 0}} // it would be a sweep, and no more
 	if from == (address{}) {
-		r.limits = []Limit{{"new_targets_of_service", wormTargets - 1}}
+		r.limits[0].Value = wormTargets - 1
 	}
 	if !sure {
 		r.score, r.severity, r.sequential = 0.9, SeverityMedium, false
