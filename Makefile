@@ -43,7 +43,7 @@ bench: deps
 # Half an hour on two cores, on which nothing else should run.
 TOOLS := nmap-port-scan,nmap-port-scan-silent,nmap-host-sweep,nmap-arp-sweep,hping3-syn-flood,hping3-syn-flood-direct,hping3-udp-flood,hping3-icmp-flood
 scoreboard: deps build
-	$(SUDO) $(BIN) lab measure --matrix --reconfigure --attack agents,$(TOOLS) --others port-scan,syn-flood --runs 5 --release 1 --patience 4s --seed 1 \
+	$(SUDO) $(BIN) lab measure --matrix --reconfigure --attack agents,$(TOOLS) --others port-scan,syn-flood --runs 4 --release 1 --patience 4s --seed 1 \
 	  --save lab/scoreboard --markdown README.md $(addprefix lab/,$(addsuffix .clab.yml,first branch fabric ot iot dc3tier))
 
 # Time to contain for every attack of the tools, 20 runs each, from packet captures.
