@@ -147,7 +147,7 @@ func (a *auditor) operator(e audit.Event, act string, do func() error) error {
 	a.record(e)
 	err := do()
 	a.mu.Lock()
-	if ends && err != nil {
+	if ends { // by now it is over, or goes on
 		delete(a.asked, e.Decision)
 	}
 	if everything {

@@ -33,6 +33,7 @@ func stages() []stage {
 		{dir: "controller/response", may: []string{"flowcollector/flow", "detector", "topology", "segmentation"}, pure: true},
 		{dir: "controller/response/playbook", may: []string{"flowcollector/flow", "detector", "segmentation", "controller/response"}, pure: true},
 		{dir: "controller/response/run", may: []string{"flowcollector/flow", "detector", "segmentation", "controller/response"}, pure: true},
+		{dir: "controller/audit", may: []string{"flowcollector/flow", "detector", "segmentation", "controller/response"}},
 		{dir: "controller/openflow", may: []string{"flowcollector/flow", "topology", "segmentation", "controller/openflow"}},
 		{dir: "controller/ovsdb", may: []string{"flowcollector/flow", "topology", "controller/ovsdb"}},
 		{dir: "controller/ovsdb/internal/ovstest", may: []string{"controller/ovsdb", "lab/ovs"}}, // serves tests alone

@@ -12,8 +12,14 @@ import (
 // Whatever stands in a log, reading it ends, and what passes for whole is in
 // the form in which it is written.
 func FuzzVerify(f *testing.F) {
-	_, files := small(f)
-	f.Add(files[fileName(0)], files[checkpointFile], files[publicFile])
+	seed := func(name string) []byte {
+		raw, err := os.ReadFile(filepath.Join("testdata/log", name))
+		if err != nil {
+			f.Fatal(err)
+		}
+		return raw
+	}
+	f.Add(seed(fileName(0)), seed(checkpointFile), seed(publicFile))
 	f.Add([]byte("{}\n"), []byte("x\n1\ny\n\n— x y\n\n"), []byte("x"))
 	f.Add([]byte(`{"edge":{"roots":[],"size":9223372036854775807},"event":"log.begun","prev":"`), []byte{}, []byte{})
 	dir := f.TempDir()
@@ -43,8 +49,11 @@ func FuzzVerify(f *testing.F) {
 
 // Signed notes are found in whatever somebody kept, and read.
 func FuzzCheckpoints(f *testing.F) {
-	_, files := small(f)
-	f.Add(files[checkpointFile])
+	seed, err := os.ReadFile(filepath.Join("testdata/log", checkpointFile))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(seed)
 	f.Add([]byte("checkpoint=\"x\\n1\\ny\\n\\n— x y\\n\"\n"))
 	f.Add([]byte(`{"checkpoint":"x"}`))
 	f.Fuzz(func(t *testing.T, raw []byte) {

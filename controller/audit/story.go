@@ -54,21 +54,21 @@ func readFile(f logFile, texts []string, do func(Entry) error) error {
 	})
 }
 
-// Story returns what the log says about a decision or a finding, in order: of a
-// decision also its finding, of a finding also the decisions about it. It
-// returns ErrNoEntry where there is nothing.
+// Story returns what the log says about a decision, a finding or a run of a
+// playbook, in order: of a decision also its finding, of a finding also the
+// decisions about it. It returns ErrNoEntry where there is nothing.
 func Story(dir, id string) ([]Entry, error) {
 	about := map[string]bool{id: true}
 	finding := ""
 	var own []Entry
 	err := Read(dir, []string{id}, func(e Entry) error {
-		if e.Decision != id && e.Finding != id {
+		if e.Decision != id && e.Finding != id && e.Detail["run"] != id {
 			return nil
 		}
 		own = append(own, e)
 		if e.Decision == id {
 			finding = cmp.Or(finding, e.Finding)
-		} else if e.Decision != "" {
+		} else if e.Finding == id && e.Decision != "" {
 			about[e.Decision] = true
 		}
 		return nil
