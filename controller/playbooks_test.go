@@ -1,0 +1,139 @@
+package controller_test
+
+import (
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// hooks remembers what is posted to it, by the last part of the path.
+type hooks struct {
+	*httptest.Server
+	mu  sync.Mutex
+	got map[string][]hook
+}
+
+type hook struct {
+	key, signature, body string
+	at                   time.Time
+}
+
+func newHooks(t *testing.T) *hooks {
+	h := &hooks{got: map[string][]hook{}}
+	h.Server = httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, req *http.Request) {
+		body, _ := io.ReadAll(req.Body)
+		one := hook{req.Header.Get("Idempotency-Key"), req.Header.Get("X-Platelet-Signature"), string(body), time.Now()}
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		name := req.URL.Path[strings.LastIndex(req.URL.Path, "/")+1:]
+		h.got[name] = append(h.got[name], one)
+	}))
+	t.Cleanup(h.Close)
+	return h
+}
+
+func (h *hooks) of(name string) []hook {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Clone(h.got[name])
+}
+
+type runOf struct{ ID, Playbook, Decision, State string }
+
+// withPlaybooks is a configuration with a file of playbooks.
+func (r *rig) withPlaybooks(books string) string {
+	r.t.Helper()
+	file := filepath.Join(r.t.TempDir(), "p.yaml")
+	if err := os.WriteFile(file, []byte("apiVersion: playbook/v1\nplaybooks:\n"+books), 0o600); err != nil {
+		r.t.Fatal(err)
+	}
+	return "playbooks: [" + file + "]\n"
+}
+
+// The steps follow on the containment, once each, a killed controller or not;
+// they wait for the attack to be over, and the host is healed then.
+func TestPlaybookHealsAfterContainment(t *testing.T) {
+	r := newRig(t, "plt-play")
+	h := newHooks(t)
+	key := filepath.Join(t.TempDir(), "key")
+	if err := os.WriteFile(key, []byte("k"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	settings := quick + r.withPlaybooks(`
+- name: heal
+  trigger: {kinds: [port-scan], within: [10.77.0.0/16]}
+  steps:
+  - {name: contain, action: quarantine}
+  - {name: ticket, action: webhook, with: {url: "`+h.URL+`/ticket", secret: `+key+`}}
+  - {name: clean, action: wait, with: {clean: 2s}, timeout: 5m}
+  - {name: healed, action: webhook, with: {url: "`+h.URL+`/healed"}}
+`)
+	r.start(settings)
+	bad, web := r.addr("h5"), r.addr("h1")
+	r.scan("h5", web)
+	d := r.awaitState(bad.String(), "verified")
+	r.await("the ticket", func() bool { return len(h.of("ticket")) > 0 })
+	ticket := h.of("ticket")[0]
+	var facts struct {
+		Finding  struct{ Kind, Severity, Victim string }
+		Decision struct{ ID, Action string }
+		Host     struct{ Address, Switch, Port string }
+	}
+	if err := json.Unmarshal([]byte(ticket.body), &facts); err != nil {
+		t.Fatal(err)
+	}
+	if facts.Finding.Kind != "port-scan" || facts.Finding.Victim != web.String() || facts.Decision.ID != d.ID || facts.Host.Address != bad.String() || facts.Host.Port == "" {
+		t.Errorf("%s", ticket.body)
+	}
+	if ticket.at.Before(d.Applied) || !strings.HasPrefix(ticket.signature, "sha256=") || len(h.of("healed")) > 0 {
+		t.Errorf("before the containment, unsigned or not waited for: %+v", ticket)
+	}
+	r.kill()
+	r.start(settings)
+	r.await("the healing", func() bool { return len(h.of("healed")) > 0 })
+	r.await("the end of the run", func() bool {
+		var runs []runOf
+		return r.get("runs", &runs) == nil && slices.ContainsFunc(runs, func(x runOf) bool { return x.Playbook == "heal" && x.Decision == d.ID && x.State == "done" })
+	})
+	if n := len(h.of("ticket")); n != 1 {
+		t.Errorf("%d tickets", n)
+	}
+}
+
+// Two people are asked before the switch is, and then told to.
+func TestPlaybookAsksFirst(t *testing.T) {
+	r := newRig(t, "plt-ask")
+	h := newHooks(t)
+	r.start(quick + r.withPlaybooks(`
+- name: ask
+  people: 1
+  trigger: {kinds: [port-scan]}
+  steps:
+  - {name: contain, action: quarantine}
+  - {name: ticket, action: webhook, with: {url: "`+h.URL+`/ticket"}}
+`))
+	bad := r.addr("h5")
+	r.scan("h5", r.addr("h1"))
+	d := r.awaitState(bad.String(), "awaiting-approval")
+	if n := len(r.emergency()); n != 0 || len(h.of("ticket")) > 0 {
+		t.Fatalf("%d rules and %d tickets before approval", n, len(h.of("ticket")))
+	}
+	if out, err := r.run("approve", d.ID, "--socket", r.socket); err != nil {
+		t.Fatalf("approve: %v: %s", err, out)
+	}
+	r.await("the ticket", func() bool { return len(h.of("ticket")) > 0 })
+	if out, err := r.run("playbook", "runs", "--socket", r.socket); err != nil || !strings.Contains(out, d.ID) {
+		t.Errorf("%v: %s", err, out)
+	}
+	if out, err := r.run("playbook", "test", "--socket", r.socket, "--finding", d.Finding); err != nil || !strings.Contains(out, "+ playbook contain-host") {
+		t.Errorf("%v: %s", err, out)
+	}
+}
