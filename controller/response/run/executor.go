@@ -63,8 +63,8 @@ type Config struct {
 	Mode      response.Mode // of the configuration
 	// ApprovalWithin is how long a run waits for people.
 	ApprovalWithin time.Duration
-	// MaxPerMinute bounds the runs that findings begin within a minute; those
-	// of containments are within the budgets of these.
+	// MaxPerMinute bounds the runs of findings that are begun within a minute;
+	// those of containments are within the budgets of these.
 	MaxPerMinute int
 	Store        response.Store
 	Do           Doer
@@ -325,7 +325,7 @@ func (x *Executor) admit(a *active) bool {
 	for len(x.recent) > 0 && now.Sub(x.recent[0]) > time.Minute {
 		x.recent = x.recent[1:]
 	}
-	byFinding := a.rec.Decision == ""
+	byFinding := a.rec.Decision == "" || a.rec.Told // nothing else bounds them
 	if open >= maxActive || byFinding && len(x.recent) >= x.cfg.MaxPerMinute {
 		if x.lost.Add(1)%100 == 1 {
 			x.cfg.Log.WithFields(logrus.Fields{"playbook": a.book.Name, "open": open, "within_a_minute": len(x.recent)}).Error("playbook not run: too many runs")
