@@ -65,7 +65,7 @@ would do, and does nothing; ` + "`platelet playbook list`, `show` and `runs`" + 
 - **Crashes.** Each step is written down before it is tried and when its result is known. After a crash a run goes on; an attempt whose result is not known is made again
   with the same key (` + "`Idempotency-Key`" + ` of a webhook, ` + "`PLATELET_KEY`" + ` of a command, ` + "`Message-ID`" + ` of a mail, the name of a bundle, a label of a container). A command is not run again
   unless it is ` + "`idempotent`" + `: its step is in doubt, which counts as failed.
-- **Undoing.** When a step fails with ` + "`on_failure: rollback`" + `, or the containment is rolled back, the steps that were done, or are in doubt, are undone by their ` + "`rollback`" + `,
+- **Undoing.** When a step fails with ` + "`on_failure: rollback`" + `, the containment is rolled back, or ` + "`platelet brake on --release`" + ` undoes everything, the steps that were done, or are in doubt, are undone by their ` + "`rollback`" + `,
   the latest first. A containment is never undone by a playbook.
 - **Commands** are named in ` + "`playbook_exec`" + ` of the configuration, with an absolute path of a file that only its owner can write.
 `

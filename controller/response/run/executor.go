@@ -237,7 +237,7 @@ func (x *Executor) consider(ctx context.Context, f detector.Finding) {
 // follow begins the run of a decision, or undoes it.
 func (x *Executor) follow(ctx context.Context, d response.Decision) {
 	if d.State == response.StateRolledBack {
-		x.undoOf(ctx, d)
+		x.undo(ctx, "the containment was rolled back", func(r *Record) bool { return r.Decision == d.ID })
 		return
 	}
 	told := !d.State.Holds()
@@ -483,17 +483,27 @@ func (x *Executor) expire(ctx context.Context, now time.Time) {
 	}
 }
 
-// undoOf undoes what was run for a decision that was rolled back.
-func (x *Executor) undoOf(ctx context.Context, d response.Decision) {
+// Undo undoes what was run for decisions, and what is under way without one. It
+// never blocks.
+func (x *Executor) Undo(why string, decisions []string) {
+	x.enqueue(func(ctx context.Context) {
+		x.undo(ctx, why, func(r *Record) bool {
+			return r.Decision == "" && !r.State.Ended() || slices.Contains(decisions, r.Decision)
+		})
+	})
+}
+
+// undo undoes the runs that are meant, also those that have ended.
+func (x *Executor) undo(ctx context.Context, why string, meant func(*Record) bool) {
 	x.mu.Lock()
 	var list []*active
 	for _, a := range x.runs {
-		if a.rec.Decision != d.ID || a.rec.Told || a.undone || a.rec.State == StateUndoing || a.rec.State == StateUndone || a.rec.State == StateRefused {
+		if !meant(&a.rec) || a.rec.Told || a.undone || a.rec.State == StateUndoing || a.rec.State == StateUndone || a.rec.State == StateRefused {
 			continue
 		}
 		a.undone = true
 		close(a.undo)
-		a.rec.Why = "the containment was rolled back"
+		a.rec.Why = why
 		if !a.going {
 			a.rec.State, a.rec.Ended = StateUndoing, time.Time{}
 		}
