@@ -46,6 +46,8 @@ type Quarantine struct {
 	// ByMAC cuts off everything that the MAC sends, whatever address it
 	// takes next. Only for a MAC that is this one host's, never a router's.
 	ByMAC bool
+	// Spared are addresses that go on although ByMAC is set.
+	Spared []netip.Addr
 	// Sweep is set when the MAC was caught asking for absent neighbours: its
 	// questions are dropped, whatever address they are asked for.
 	Sweep bool
@@ -110,6 +112,9 @@ func (p Protected) Quarantine(q Quarantine) ([]Intent, error) {
 		if err := p.refuse(q.Host); err != nil {
 			return nil, fmt.Errorf("quarantine: %w", err)
 		}
+	}
+	if len(q.Spared) > maxCarveOuts {
+		return nil, fmt.Errorf("quarantine %s: %d addresses to spare, at most %d", q.Host, len(q.Spared), maxCarveOuts)
 	}
 	if len(q.Remediation) > maxRemediation {
 		return nil, fmt.Errorf("quarantine %s: %d remediation hosts, at most %d", q.Host, len(q.Remediation), maxRemediation)
@@ -250,6 +255,10 @@ func (b *builder) keepResolution(q Quarantine) {
 // cutOff drops what the host sends and what is sent to it.
 func (b *builder) cutOff(q Quarantine) {
 	switch {
+	case q.ByMAC && len(q.Spared) > 0: // behind what one of them may come to deserve
+		m := Match{InPort: q.Port, SrcMAC: q.MAC}
+		b.spare(m, q.Spared, rankCarveOut)
+		b.add(rankLimit, ActionDeny, m)
 	case q.ByMAC:
 		b.add(rankQuarantineDeny, ActionDeny, Match{InPort: q.Port, SrcMAC: q.MAC})
 	case q.Claims:

@@ -45,6 +45,7 @@ func (m *Manager) apply(ctx context.Context, d *Decision, now time.Time, then fu
 		then()
 	})
 	m.supersede(ctx, d)
+	m.absorb(ctx, d)
 	if !asked {
 		<-written
 		m.applied(ctx, d, r, errBusySwitch, nil)

@@ -59,7 +59,9 @@ func (m *Manager) decide(ctx context.Context, f detector.Finding, now time.Time)
 		return
 	}
 	d.Created = now
-	pass := m.guardPlace(&d, f) && m.guardExempt(&d, now) && m.guardShared(&d) && m.guardHoneypot(&d)
+	pass := m.guardPlace(&d, f)
+	m.unmask(&d)
+	pass = pass && m.guardExempt(&d, now) && m.guardShared(&d) && m.guardHoneypot(&d)
 	if pass && m.sameTarget(&d) {
 		delete(m.refused, f.ID)
 		return // what is wanted stands already
@@ -115,6 +117,9 @@ func (d *Decision) covers(other *Decision) bool {
 	sameMAC := !b.MAC.IsZero() && a.MAC == b.MAC
 	if a.Lock || b.Lock {
 		return a.Lock && b.Lock
+	}
+	if a.Forged || b.Forged {
+		return a.Forged && sameMAC && !slices.Contains(d.spared(), b.Host)
 	}
 	if d.Action == ActionQuarantine {
 		return sameHost || sameMAC && !b.Host.IsValid()
@@ -214,6 +219,9 @@ func (m *Manager) compileQuarantine(d *Decision) error {
 	if d.Target.Lock {
 		return m.compileLock(d, at)
 	}
+	if d.Target.Forged {
+		return m.compileStation(d, at)
+	}
 	sweep := d.sweep() // before the MAC is filled in
 	d.Target.Host = identify(snap, at, d.Target)
 	q := segmentation.Quarantine{
@@ -230,7 +238,9 @@ func (m *Manager) compileQuarantine(d *Decision) error {
 			q.MAC = h.MAC
 		}
 	}
-	q.ByMAC = here && !q.MAC.IsZero() && m.ownMAC(snap, at, q)
+	if here && !q.MAC.IsZero() {
+		q.ByMAC, q.Spared = m.ownMAC(snap, at, q)
+	}
 	d.Target.MAC = q.MAC
 	var err error
 	d.Intents, err = m.cfg.Protected.Quarantine(q)
@@ -255,18 +265,41 @@ func identify(snap *topology.Snapshot, at topology.PortID, t Target) netip.Addr 
 	return best
 }
 
-// ownMAC reports whether everything that the MAC sends is this one host's:
-// few addresses behind it, none of them protected or a remediation host.
-func (m *Manager) ownMAC(snap *topology.Snapshot, at topology.PortID, q segmentation.Quarantine) bool {
-	n := 0
+// ownMAC reports whether everything that the MAC sends is this one host's: few
+// addresses behind it, none of them protected or a remediation host. Neighbours
+// that nobody has ever answered to there do not make it a router: it may forge
+// them. Those that are known to be behind it are then to be spared.
+func (m *Manager) ownMAC(snap *topology.Snapshot, at topology.PortID, q segmentation.Quarantine) (own bool, spared []netip.Addr) {
+	all, real := 0, 0
 	for _, h := range snap.HostsAt(at) {
 		if h.MAC != q.MAC || h.Addr.IsLinkLocalUnicast() {
 			continue
 		}
 		if _, protected := m.cfg.Protected.Covers(h.Addr); protected {
-			return false
+			return false, nil
 		}
-		n++
+		all++
+		if h.Bound || !neighbours(h.Addr, q.Host) {
+			real++
+		}
+		if h.Bound && h.Addr != q.Host {
+			spared = append(spared, h.Addr)
+		}
 	}
-	return n <= maxOwnAddresses
+	if all <= maxOwnAddresses {
+		return true, nil
+	}
+	return real <= maxOwnAddresses, spared
+}
+
+// neighbours reports whether two addresses look like those of one link.
+func neighbours(a, b netip.Addr) bool {
+	if a.Is4() != b.Is4() || !b.IsValid() {
+		return false
+	}
+	bits := 64
+	if a.Is4() {
+		bits = 24
+	}
+	return netip.PrefixFrom(b, bits).Contains(a)
 }

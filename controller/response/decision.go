@@ -112,6 +112,9 @@ type Target struct {
 	// Lock is set where stations are invented: everything that comes by the
 	// port is dropped but what stations send that are known there.
 	Lock bool `json:"lock,omitempty"`
+	// Forged is set where the station with that MAC sends in the names of
+	// others: it is cut off, whatever name it takes.
+	Forged bool `json:"forged,omitempty"`
 }
 
 // segments reports whether the target is a host's way to somebody or something.
@@ -127,6 +130,8 @@ func (t Target) String() string {
 	switch {
 	case t.Host.IsValid():
 		return t.Host.String()
+	case t.Forged:
+		return "forged addresses of " + t.MAC.String()
 	case t.Lock:
 		return "invented stations at " + t.Port
 	case t.Asking && t.Port != "":

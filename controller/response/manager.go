@@ -303,6 +303,7 @@ func (m *Manager) begin(d *Decision, now time.Time) {
 		l.w.open = m.cfg.Remediation
 		l.w.sweep = d.sweep()
 		l.w.known = d.known()
+		l.w.spared = d.spared()
 	}
 	if p, ok := m.where.Snapshot().Port(topology.PortID{Switch: d.Target.Switch, Port: d.Target.Port}); ok {
 		l.w.ifIndex = p.IfIndex

@@ -41,6 +41,7 @@ type watched struct {
 	target  Target
 	open    []netip.Addr // stays reachable from quarantine
 	known   []flow.MAC   // pass a locked port
+	spared  []netip.Addr // go on behind a station that is cut off
 	sweep   bool         // caught asking for neighbours, whatever its address
 	ifIndex uint32
 	since   int64 // Unix nanoseconds; records before it do not count
@@ -91,6 +92,9 @@ func (s *watchSet) count(r *flow.Record) bool {
 		if t = s.byPort[r.InPort]; t != nil && slices.Contains(t.known, r.SrcMAC) {
 			t = nil
 		}
+	}
+	if t != nil && t.target.Forged && slices.Contains(t.spared, r.Src) {
+		return false
 	}
 	if t != nil && t.target.Asking && (r.InPort != t.ifIndex || r.DstPort != t.target.Reflector) {
 		return false // the victim's own

@@ -149,11 +149,9 @@ func (t *Trace) steps(p *Playbook, facts Facts) {
 			}
 			t.Steps = append(t.Steps, st)
 		}
-		if branch != "" {
-			outcomes[branch] = OutcomeSkipped
-			if runs {
-				outcomes[branch] = OutcomeDone
-			}
+		outcomes[s.Name] = OutcomeSkipped
+		if runs {
+			outcomes[s.Name] = OutcomeDone
 		}
 	}
 }
