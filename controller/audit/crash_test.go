@@ -96,7 +96,9 @@ func TestTornLineIsPutAside(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, n := range []int{1, 2, len(half) / 2, len(half) - 1} {
+	blocks := make([]byte, 3*maxLine) // as a power failure leaves
+	for _, half := range [][]byte{half[:1], half[:2], half[:len(half)/2], half[:len(half)-1], blocks} {
+		n := len(half)
 		if err := os.WriteFile(path, append(bytes.Clone(whole), half[:n]...), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -104,7 +106,7 @@ func TestTornLineIsPutAside(t *testing.T) {
 			t.Fatal(err)
 		}
 		before := verify(t, cfg.Dir, Options{})
-		if !before.OK() || before.Torn != n {
+		if !before.OK() || before.Torn != int64(n) {
 			t.Fatalf("%d bytes of a line: %+v", n, before)
 		}
 		written(t, cfg, 1)

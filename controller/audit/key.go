@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -57,7 +58,7 @@ func makeKey(path string) (key, error) {
 		return key{}, fmt.Errorf("keep the key of the audit log: %w", err)
 	}
 	// A key of which half was written would never be read again.
-	if err := replaceFile(path, []byte(secret+"\n")); err != nil {
+	if err := replaceFile(path, strings.NewReader(secret+"\n")); err != nil {
 		return key{}, fmt.Errorf("keep the key of the audit log: %w", err)
 	}
 	return parseKey(secret)
@@ -98,16 +99,16 @@ func (k key) publish(dir string) (news bool, err error) {
 	if len(raw) > 0 && !bytes.HasSuffix(raw, []byte("\n")) {
 		raw = append(raw, '\n')
 	}
-	return len(known) > 0, replaceFile(path, append(raw, k.public+"\n"...))
+	return len(known) > 0, replaceFile(path, bytes.NewReader(append(raw, k.public+"\n"...)))
 }
 
 // replaceFile writes a file whole or not at all.
-func replaceFile(path string, raw []byte) error {
+func replaceFile(path string, from io.Reader) error {
 	f, err := os.CreateTemp(filepath.Dir(path), ".new-*") // of mode 0600
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(raw)
+	_, err = io.Copy(f, from)
 	err = errors.Join(err, f.Sync(), f.Close())
 	if err == nil {
 		err = os.Rename(f.Name(), path)

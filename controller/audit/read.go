@@ -59,35 +59,45 @@ func listFiles(dir string) ([]logFile, error) {
 	return files, nil
 }
 
-// readLines calls do with each line, without its newline; whole is false for
-// a last one that has none. A line that is too long is cut, with errLongLine.
-// The line is valid until do returns.
-func readLines(r io.Reader, do func(number int, line []byte, whole bool, fault error) error) error {
+// rawLine is a line of a file.
+type rawLine struct {
+	number int    // from 1
+	text   []byte // without its newline; cut at maxLine
+	size   int64  // in the file, with its newline
+	whole  bool   // it has a newline
+	fault  error  // errLongLine
+}
+
+// readLines calls do with each line, which is valid until do returns.
+func readLines(r io.Reader, do func(rawLine) error) error {
 	in := bufio.NewReaderSize(r, 64<<10)
 	var long []byte
 	for number := 1; ; number++ {
-		line, err := in.ReadSlice('\n')
-		var fault error
+		text, err := in.ReadSlice('\n')
+		l := rawLine{number: number, size: int64(len(text))}
 		if errors.Is(err, bufio.ErrBufferFull) {
-			long = append(long[:0], line...)
+			long = append(long[:0], text...)
 			for errors.Is(err, bufio.ErrBufferFull) {
-				line, err = in.ReadSlice('\n')
-				if len(long) > maxLine {
-					fault = errLongLine
-					continue
-				}
-				long = append(long, line...)
+				text, err = in.ReadSlice('\n')
+				l.size += int64(len(text))
+				long = append(long, text[:min(len(text), maxLine+1-len(long))]...)
 			}
-			line = long
+			l.whole = bytes.HasSuffix(text, []byte("\n"))
+			text = long
+		} else {
+			l.whole = bytes.HasSuffix(text, []byte("\n"))
 		}
 		if err != nil && !errors.Is(err, io.EOF) {
 			return err
 		}
-		if len(line) == 0 {
+		if l.size == 0 {
 			return nil
 		}
-		whole := line[len(line)-1] == '\n' || fault != nil
-		if derr := do(number, bytes.TrimSuffix(line, []byte("\n")), whole, fault); derr != nil {
+		if l.size > maxLine {
+			l.fault = errLongLine
+		}
+		l.text = bytes.TrimSuffix(text, []byte("\n"))
+		if derr := do(l); derr != nil {
 			return derr
 		}
 		if err != nil {
@@ -154,23 +164,23 @@ func newWalker(fault func(Fault) *Fault) *walker {
 
 // file walks over a file. It returns the size of the whole lines and that of a
 // last one without an end.
-func (w *walker) file(f logFile, r io.Reader) (size int64, torn int, err error) {
-	err = readLines(r, func(number int, line []byte, whole bool, fault error) error {
-		if !whole {
-			torn = len(line)
+func (w *walker) file(f logFile, r io.Reader) (size, torn int64, err error) {
+	err = readLines(r, func(l rawLine) error {
+		if !l.whole {
+			torn = l.size
 			return nil
 		}
-		size += int64(len(line)) + 1
-		return w.line(f, number, line, fault)
+		size += l.size
+		return w.line(f, l)
 	})
 	return size, torn, err
 }
 
-func (w *walker) line(f logFile, number int, line []byte, fault error) error {
-	at := Fault{File: f.name(), Line: number}
-	e, err := parseEntry(line)
-	if fault != nil {
-		err = fault
+func (w *walker) line(f logFile, l rawLine) error {
+	at := Fault{File: f.name(), Line: l.number}
+	e, err := parseEntry(l.text)
+	if l.fault != nil {
+		err = l.fault
 	}
 	if w.adopt && err == nil {
 		w.start(e)
@@ -184,10 +194,10 @@ func (w *walker) line(f logFile, number int, line []byte, fault error) error {
 	default:
 		w.link(at, e)
 	}
-	if number == 1 && err == nil {
+	if l.number == 1 && err == nil {
 		w.head(at, f, e)
 	}
-	hash := tlog.RecordHash(line)
+	hash := tlog.RecordHash(l.text)
 	w.tree.add(hash)
 	w.root()
 	w.prev, w.before = hash, at
@@ -205,7 +215,7 @@ func (w *walker) line(f logFile, number int, line []byte, fault error) error {
 	if w.entry == nil {
 		return nil
 	}
-	return w.entry(e, at.File, number)
+	return w.entry(e, at.File, l.number)
 }
 
 // root keeps the root if somebody wants it.

@@ -157,7 +157,7 @@ func (s *store) recover(stamp func(pending) Entry) error {
 		note(EventKey, "the key that signed before is not in the state directory any more", map[string]string{"key": s.key.public})
 	}
 	if found.aside != "" {
-		note(EventCut, "a crash left half a line; it was put aside", map[string]string{"file": s.name, "bytes": strconv.Itoa(found.torn), "aside": found.aside})
+		note(EventCut, "a crash left half a line; it was put aside", map[string]string{"file": s.name, "bytes": strconv.FormatInt(found.torn, 10), "aside": found.aside})
 	}
 	if known.size == 0 && s.deed != "" && s.deed != EventStopped {
 		note(EventCrashed, fmt.Sprintf("the run before, %s, did not end in order; its last entry is of %s", found.last.Run, found.last.Time.Format(time.RFC3339Nano)), nil)
@@ -205,7 +205,7 @@ type scanned struct {
 	faults []Fault
 	was    tlog.Hash // root over as many entries as asked for
 	last   Entry
-	torn   int
+	torn   int64
 	aside  string // file that holds a torn end
 }
 
@@ -272,12 +272,8 @@ func (s *store) walk(w *walker, f logFile, last bool, found *scanned) error {
 }
 
 // putAside moves the end of the file, half a line, to a file of its own.
-func (s *store) putAside(size int64, torn int) error {
-	raw := make([]byte, min(torn, maxLine))
-	if _, err := s.f.ReadAt(raw, size); err != nil {
-		return err
-	}
-	if err := replaceFile(s.path(fmt.Sprintf("%s.torn-%d", s.name, size)), raw); err != nil {
+func (s *store) putAside(size, torn int64) error {
+	if err := replaceFile(s.path(fmt.Sprintf("%s.torn-%d", s.name, size)), io.NewSectionReader(s.f, size, torn)); err != nil {
 		return err
 	}
 	return errors.Join(s.f.Truncate(size), s.f.Sync())
@@ -292,10 +288,10 @@ func begins(f logFile) bool {
 	defer in.Close()
 	ok := false
 	stop := errors.New("the first line is enough")
-	_ = readLines(in, func(_ int, line []byte, whole bool, fault error) error {
-		e, err := parseEntry(line)
+	_ = readLines(in, func(l rawLine) error {
+		e, err := parseEntry(l.text)
 		_, edge := e.Edge.tree()
-		ok = whole && fault == nil && err == nil && e.What == EventBegun && edge
+		ok = l.whole && l.fault == nil && err == nil && e.What == EventBegun && edge
 		return stop
 	})
 	return ok

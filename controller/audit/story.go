@@ -44,10 +44,10 @@ func readFile(f logFile, texts []string, do func(Entry) error) error {
 		return fmt.Errorf("audit log: %w", err)
 	}
 	defer in.Close()
-	return readLines(in, func(_ int, line []byte, whole bool, fault error) error {
-		wanted := len(texts) == 0 || slices.ContainsFunc(texts, func(t string) bool { return bytes.Contains(line, []byte(t)) })
+	return readLines(in, func(l rawLine) error {
+		wanted := len(texts) == 0 || slices.ContainsFunc(texts, func(t string) bool { return bytes.Contains(l.text, []byte(t)) })
 		var e Entry
-		if !wanted || !whole || fault != nil || json.Unmarshal(line, &e) != nil {
+		if !wanted || !l.whole || l.fault != nil || json.Unmarshal(l.text, &e) != nil {
 			return nil
 		}
 		return do(e)

@@ -324,3 +324,21 @@ func TestEditedCheckpoints(t *testing.T) {
 		}
 	}
 }
+
+// A line of any length is read within bounds, named, and not the end of the log.
+func TestLongLine(t *testing.T) {
+	cfg := configIn(t.TempDir())
+	written(t, cfg, 3)
+	path := filepath.Join(cfg.Dir, fileName(0))
+	if err := appendTo(path, strings.Repeat("x", 5*maxLine)+"\n"); err != nil {
+		t.Fatal(err)
+	}
+	written(t, cfg, 3)
+	r := verify(t, cfg.Dir, Options{})
+	if r.OK() || r.Faults[0] != (Fault{fileName(0), 6, errLongLine.Error()}) || r.Torn != 0 {
+		t.Errorf("%+v", r)
+	}
+	if entries, err := Story(cfg.Dir, "d-2"); err != nil || len(entries) != 2 {
+		t.Errorf("%d entries behind and before it: %v", len(entries), err)
+	}
+}

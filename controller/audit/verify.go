@@ -46,7 +46,7 @@ type Report struct {
 	Keys        []string `json:"keys"`
 	// Torn is the length of half a line at the end, which is being written or
 	// was left by a crash; the next start puts it aside.
-	Torn int `json:"torn,omitempty"`
+	Torn int64 `json:"torn,omitempty"`
 	// TornCheckpoint is the same of the checkpoints.
 	TornCheckpoint int `json:"torn_checkpoint,omitempty"`
 

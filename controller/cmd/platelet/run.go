@@ -10,8 +10,14 @@ import (
 	"github.com/platelet-sdn/platelet/controller/config"
 )
 
-// receivers is the number of receiving threads: one for sFlow, one for IPFIX.
-const receivers = 2
+const (
+	// receivers is the number of receiving threads: one for sFlow, one for
+	// IPFIX.
+	receivers = 2
+	// flushers is the number of threads that wait for the disk: one for the
+	// state, one for the audit log.
+	flushers = 2
+)
 
 func runCommand() *cobra.Command {
 	var file, level string
@@ -53,10 +59,10 @@ other stay for their TTL.`,
 			if err := raisePriority(nice); err != nil {
 				log.WithError(err).Warn("reactions may be late while the machine is busy")
 			}
-			// A receiving thread in a system call keeps its processor, as the
-			// Go runtime counts them, for up to 10 ms; with one to spare for
-			// each, a decision never waits for it.
-			runtime.GOMAXPROCS(runtime.NumCPU() + receivers)
+			// A thread in a system call keeps its processor, as the Go runtime
+			// counts them, for up to 10 ms; with one to spare for each that
+			// receives or flushes, a decision never waits for it.
+			runtime.GOMAXPROCS(runtime.NumCPU() + receivers + flushers)
 			c, err := controller.New(cfg, controller.Options{ReadOnly: readOnly, TakeOver: takeOver, Log: log})
 			if err != nil {
 				return err
