@@ -220,5 +220,17 @@ func (c *Controller) SetBrake(ctx context.Context, on, release bool, who string)
 	case on:
 		act = "brake-on"
 	}
-	return c.audit.operator(audit.Event{Who: who}, act, func() error { return c.manager.SetBrake(ctx, on, release, who) })
+	return c.audit.operator(audit.Event{Who: who}, act, func() error {
+		var held []string
+		for _, d := range c.manager.Decisions() {
+			if release && d.Committed {
+				held = append(held, d.ID)
+			}
+		}
+		err := c.manager.SetBrake(ctx, on, release, who)
+		if release {
+			c.runs.Undo("released by the brake of "+who, held)
+		}
+		return err
+	})
 }

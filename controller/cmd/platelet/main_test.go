@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/platelet-sdn/platelet/controller/config"
+	"github.com/platelet-sdn/platelet/controller/response/playbook"
 )
 
 // call runs a command line in this process.
@@ -121,6 +122,12 @@ func TestReadmeExamples(t *testing.T) {
 	for _, m := range fence.FindAllStringSubmatch(string(raw), -1) {
 		if m[1] == "yaml" {
 			configs++
+			if strings.HasPrefix(m[2], "apiVersion: playbook/") {
+				if books, err := playbook.Parse("README.md", []byte(m[2])); err != nil || playbook.Check(books, nil) != nil {
+					t.Error(err, playbook.Check(books, nil))
+				}
+				continue
+			}
 			if _, err := config.Parse("README.md", []byte(m[2])); err != nil {
 				t.Error(err)
 			}

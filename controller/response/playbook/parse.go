@@ -18,6 +18,7 @@ const (
 	maxSteps     = 64  // of one playbook, parallel ones included
 	maxRetries   = 10
 	maxTimeout   = 24 * time.Hour
+	maxSource    = 256 << 10 // bytes of a playbook: it is kept with each of its runs
 )
 
 // Parse reads a file of playbooks; name stands in the errors, which are
@@ -38,6 +39,13 @@ func Parse(name string, raw []byte) ([]Playbook, error) {
 		}
 	})
 	for i := range f.Playbooks {
+		raw, err := f.Playbooks[i].YAML()
+		if err != nil {
+			return nil, err
+		}
+		if len(raw) > maxSource {
+			errs = append(errs, doc.Errorf(fmt.Sprintf("playbooks[%d]", i), "has %d bytes, at most %d are allowed", len(raw), maxSource))
+		}
 		f.Playbooks[i].origin = doc.Pos(fmt.Sprintf("playbooks[%d]", i))
 	}
 	if len(errs) > 0 {

@@ -43,7 +43,7 @@ type Playbook struct {
 	Mode response.Mode `yaml:"mode,omitempty"`
 	// approvals that are needed whatever the mode, each of another person: 0, 1 or 2
 	People int `yaml:"people,omitempty"`
-	// Canary holds further containments of this playbook back until the one
+	// true holds further containments of this playbook back until the one
 	// before is proven.
 	Canary bool `yaml:"canary,omitempty"`
 	// what is done, one after the other

@@ -16,7 +16,7 @@ import (
 	"github.com/platelet-sdn/platelet/segmentation/strictyaml"
 )
 
-// full uses every key there is, and is the example of the reference.
+// full is the example of the reference.
 const full = `apiVersion: playbook/v1
 playbooks:
 - name: scan-in-production
@@ -33,6 +33,7 @@ playbooks:
     - {days: [mon, tue, wed, thu, fri], from: "08:00", to: "18:00", zone: Europe/Berlin}
   mode: autonomous
   people: 2
+  canary: true
   steps:
   - {name: contain, action: quarantine}
   - name: ticket

@@ -149,9 +149,11 @@ func (t *Trace) steps(p *Playbook, facts Facts) {
 			}
 			t.Steps = append(t.Steps, st)
 		}
-		outcomes[s.Name] = OutcomeSkipped
-		if runs {
-			outcomes[s.Name] = OutcomeDone
+		if branch != "" {
+			outcomes[branch] = OutcomeSkipped
+			if runs {
+				outcomes[branch] = OutcomeDone
+			}
 		}
 	}
 }

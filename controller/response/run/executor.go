@@ -63,8 +63,8 @@ type Config struct {
 	Mode      response.Mode // of the configuration
 	// ApprovalWithin is how long a run waits for people.
 	ApprovalWithin time.Duration
-	// MaxPerMinute bounds the runs that findings begin within a minute; those
-	// of containments are within the budgets of these.
+	// MaxPerMinute bounds the runs of findings that are begun within a minute;
+	// those of containments are within the budgets of these.
 	MaxPerMinute int
 	Store        response.Store
 	Do           Doer
@@ -237,7 +237,7 @@ func (x *Executor) consider(ctx context.Context, f detector.Finding) {
 // follow begins the run of a decision, or undoes it.
 func (x *Executor) follow(ctx context.Context, d response.Decision) {
 	if d.State == response.StateRolledBack {
-		x.undoOf(ctx, d)
+		x.undo(ctx, "the containment was rolled back", func(r *Record) bool { return r.Decision == d.ID })
 		return
 	}
 	told := !d.State.Holds()
@@ -325,7 +325,7 @@ func (x *Executor) admit(a *active) bool {
 	for len(x.recent) > 0 && now.Sub(x.recent[0]) > time.Minute {
 		x.recent = x.recent[1:]
 	}
-	byFinding := a.rec.Decision == ""
+	byFinding := a.rec.Decision == "" || a.rec.Told // nothing else bounds them
 	if open >= maxActive || byFinding && len(x.recent) >= x.cfg.MaxPerMinute {
 		if x.lost.Add(1)%100 == 1 {
 			x.cfg.Log.WithFields(logrus.Fields{"playbook": a.book.Name, "open": open, "within_a_minute": len(x.recent)}).Error("playbook not run: too many runs")
@@ -483,17 +483,27 @@ func (x *Executor) expire(ctx context.Context, now time.Time) {
 	}
 }
 
-// undoOf undoes what was run for a decision that was rolled back.
-func (x *Executor) undoOf(ctx context.Context, d response.Decision) {
+// Undo undoes what was run for decisions, and what is under way without one. It
+// never blocks.
+func (x *Executor) Undo(why string, decisions []string) {
+	x.enqueue(func(ctx context.Context) {
+		x.undo(ctx, why, func(r *Record) bool {
+			return r.Decision == "" && !r.State.Ended() || slices.Contains(decisions, r.Decision)
+		})
+	})
+}
+
+// undo undoes the runs that are meant, also those that have ended.
+func (x *Executor) undo(ctx context.Context, why string, meant func(*Record) bool) {
 	x.mu.Lock()
 	var list []*active
 	for _, a := range x.runs {
-		if a.rec.Decision != d.ID || a.rec.Told || a.undone || a.rec.State == StateUndoing || a.rec.State == StateUndone || a.rec.State == StateRefused {
+		if !meant(&a.rec) || a.rec.Told || a.undone || a.rec.State == StateUndoing || a.rec.State == StateUndone || a.rec.State == StateRefused {
 			continue
 		}
 		a.undone = true
 		close(a.undo)
-		a.rec.Why = "the containment was rolled back"
+		a.rec.Why = why
 		if !a.going {
 			a.rec.State, a.rec.Ended = StateUndoing, time.Time{}
 		}

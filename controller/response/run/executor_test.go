@@ -369,6 +369,31 @@ func TestRollbackGoesBackwards(t *testing.T) {
 	})
 }
 
+// Releasing everything undoes what containments began, and what is under way.
+func TestUndo(t *testing.T) {
+	steps := "  steps: [{name: a, action: webhook, with: {url: \"http://x/\"}, rollback: {action: webhook, with: {url: \"http://x/\"}}}, {name: w, action: wait, with: {for: %s}}]\n"
+	r := fresh(t, response.ModeAutonomous, fmt.Sprintf(steps, "1h"))
+	r.Finding(finding())
+	r.until(t, "waiting", func(rec Record) bool { return rec.Steps["w"] != nil })
+	r.world.mu.Lock()
+	r.world.brake = true // which does not keep from undoing
+	r.world.mu.Unlock()
+	r.Undo("enough", nil)
+	if got := r.until(t, "undone", is(StateUndone)); r.hands.times("a-undo") != 1 || got.Why != "enough" {
+		t.Errorf("did %v: %+v", r.hands.did, got)
+	}
+
+	r = fresh(t, response.ModeAutonomous, fmt.Sprintf(steps, "1ms"))
+	r.Finding(finding())
+	r.until(t, "done", is(StateDone))
+	r.Undo("enough", []string{"d-other"})
+	r.Decision(decision(response.StateRolledBack))
+	r.until(t, "done", is(StateDone))
+	if r.hands.times("a-undo") != 0 {
+		t.Error("what had ended without a containment was undone")
+	}
+}
+
 func TestWaitForACleanSignal(t *testing.T) {
 	steps := "  steps: [{name: w, action: wait, with: {clean: 10s}, timeout: %s}, {name: a, action: webhook, with: {url: \"http://x/\"}}]\n"
 	r := fresh(t, response.ModeAutonomous, fmt.Sprintf(steps, "1h"))
