@@ -2,6 +2,7 @@ package controller
 
 import (
 	"cmp"
+	"crypto/sha256"
 	"fmt"
 	"maps"
 	"runtime/debug"
@@ -18,6 +19,7 @@ import (
 	"github.com/platelet-sdn/platelet/controller/learning"
 	"github.com/platelet-sdn/platelet/controller/openflow/pipeline"
 	"github.com/platelet-sdn/platelet/controller/response"
+	"github.com/platelet-sdn/platelet/controller/response/playbook"
 	"github.com/platelet-sdn/platelet/controller/response/run"
 	"github.com/platelet-sdn/platelet/detector"
 )
@@ -249,6 +251,9 @@ func (a *auditor) started(c *Controller) {
 		digest = err.Error()
 	}
 	detail["config_sha256"] = digest
+	if raw, err := playbook.Write(c.playbooks.Playbooks()); err == nil {
+		detail["playbooks_sha256"] = fmt.Sprintf("%x", sha256.Sum256(raw))
+	}
 	if info, ok := debug.ReadBuildInfo(); ok {
 		detail["version"] = info.Main.Version
 	}

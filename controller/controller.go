@@ -196,11 +196,11 @@ func (c *Controller) open(ctx context.Context, state *bus.Bus) error {
 	if c.fleet.instance, err = identify(ctx, state); err != nil {
 		return err
 	}
-	if err := c.newRuns(ctx, state); err != nil {
-		return err
-	}
 	rc := c.cfg.ResponseConfig()
 	rc.Playbooks = c.playbooks
+	if err := c.newRuns(ctx, state, rc); err != nil {
+		return err
+	}
 	c.manager = response.New(rc, c.fleet, c.tracker, decisions, c.watch, c.log, c.decision)
 	if !c.opts.ReadOnly {
 		if err := c.manager.Load(ctx, time.Now()); err != nil {

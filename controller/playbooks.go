@@ -17,7 +17,7 @@ import (
 const maxRunsPerMinute = 60
 
 // newRuns makes the executor of playbooks.
-func (c *Controller) newRuns(ctx context.Context, state *bus.Bus) error {
+func (c *Controller) newRuns(ctx context.Context, state *bus.Bus, rc response.Config) error {
 	bucket, err := state.Bucket(ctx, "runs")
 	if err != nil {
 		return err
@@ -27,7 +27,7 @@ func (c *Controller) newRuns(ctx context.Context, state *bus.Bus) error {
 		commands[name] = actions.Command{Path: command.Path, User: command.User}
 	}
 	c.runs = run.New(run.Config{
-		Playbooks: c.playbooks, Mode: c.cfg.Mode, ApprovalWithin: c.cfg.Response.ApprovalWithin, MaxPerMinute: maxRunsPerMinute,
+		Playbooks: c.playbooks, Response: rc, MaxPerMinute: maxRunsPerMinute,
 		Store: bucket, Do: actions.New(commands), World: surroundings{c}, Log: c.log, Emit: c.ran,
 	})
 	return nil

@@ -14,7 +14,7 @@ import (
 
 // Command is one that playbooks may run.
 type Command struct {
-	Path string // absolute; of a file that only its owner can write
+	Path string // absolute; of a file that only root, or we ourselves, can write
 	User string // runs it; empty for our own
 }
 

@@ -60,14 +60,16 @@ func (a *Actions) exec(ctx context.Context, c run.Call, e playbook.Exec) (string
 	return out.String(), nil
 }
 
-// trustworthy refuses a command that others than its owner could have changed.
+// trustworthy refuses a command that others than root or ourselves could have
+// changed.
 func trustworthy(path string) error {
 	info, err := os.Stat(path)
 	if err != nil {
 		return fmt.Errorf("command: %w", err)
 	}
-	if !info.Mode().IsRegular() || info.Mode().Perm()&0o022 != 0 {
-		return fmt.Errorf("command %s: is not a file that only its owner can write", path)
+	owner, ok := info.Sys().(*syscall.Stat_t)
+	if !ok || owner.Uid != 0 && int(owner.Uid) != os.Getuid() || !info.Mode().IsRegular() || info.Mode().Perm()&0o022 != 0 {
+		return fmt.Errorf("command %s: is not a file that only root, or we ourselves, can write", path)
 	}
 	return nil
 }

@@ -17,7 +17,7 @@ import (
 
 // Command is one that playbooks may run.
 type Command struct {
-	// absolute path, of a file that only its owner can write
+	// absolute path, of a file that only root, or the controller's user, can write
 	Path string `yaml:"path"`
 	// user that it runs as; empty means that of the controller
 	User string `yaml:"user"`

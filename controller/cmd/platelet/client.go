@@ -231,8 +231,9 @@ func hostsText(out io.Writer, raw []byte) error {
 // eventText prints one event as one line.
 func eventText(out io.Writer, line []byte) error {
 	var e struct {
-		Type, ID, Kind, Host, State, Action, Target, Why string
-		Time                                             time.Time
+		Type, ID, Kind, Host, State, Action, Target, Why, Playbook, Finding, Decision string
+
+		Time time.Time
 	}
 	if err := json.Unmarshal(line, &e); err != nil {
 		return err
@@ -244,6 +245,8 @@ func eventText(out io.Writer, line []byte) error {
 		_, err = fmt.Fprintf(out, "%s %-9s %s %s %s\n", at, e.State, e.ID, e.Kind, e.Host)
 	case "learning":
 		_, err = fmt.Fprintf(out, "%s %-9s %s: %s\n", at, e.State, cmp.Or(e.Host, "all hosts"), e.Why)
+	case "run":
+		_, err = fmt.Fprintf(out, "%s %-9s %s %s for %s\n", at, e.State, e.ID, e.Playbook, cmp.Or(e.Decision, e.Finding))
 	default:
 		_, err = fmt.Fprintf(out, "%s %-9s %s %s %s: %s\n", at, e.State, e.ID, e.Action, e.Target, e.Why)
 	}

@@ -67,7 +67,7 @@ would do, and does nothing; ` + "`platelet playbook list`, `show` and `runs`" + 
   unless it is ` + "`idempotent`" + `: its step is in doubt, which counts as failed.
 - **Undoing.** When a step fails with ` + "`on_failure: rollback`" + `, the containment is rolled back, or ` + "`platelet brake on --release`" + ` undoes everything, the steps that were done, or are in doubt, are undone by their ` + "`rollback`" + `,
   the latest first. A containment is never undone by a playbook.
-- **Commands** are named in ` + "`playbook_exec`" + ` of the configuration, with an absolute path of a file that only its owner can write.
+- **Commands** are named in ` + "`playbook_exec`" + ` of the configuration, with an absolute path of a file that only root, or the controller's user, can write.
 `
 
 const templates = `

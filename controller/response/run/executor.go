@@ -60,9 +60,9 @@ type World interface {
 // Config is what an Executor needs.
 type Config struct {
 	Playbooks *playbook.Set
-	Mode      response.Mode // of the configuration
-	// ApprovalWithin is how long a run waits for people.
-	ApprovalWithin time.Duration
+	// Response is that of the response: what it decides about is not ours to
+	// begin.
+	Response response.Config
 	// MaxPerMinute bounds the runs of findings that are begun within a minute;
 	// those of containments are within the budgets of these.
 	MaxPerMinute int
@@ -98,6 +98,7 @@ type Executor struct {
 	mu     sync.Mutex
 	runs   map[string]*active
 	recent []time.Time // begin of runs by findings, last minute
+	ready  bool        // there may be runs to start
 }
 
 // active is a run with its playbook.
@@ -113,7 +114,7 @@ type active struct {
 
 // New returns an executor; it does nothing before Run.
 func New(cfg Config) *Executor {
-	return &Executor{cfg: cfg, inbox: make(chan func(context.Context), queue), slots: make(chan struct{}, maxAtOnce), runs: map[string]*active{}}
+	return &Executor{cfg: cfg, inbox: make(chan func(context.Context), queue), slots: make(chan struct{}, maxAtOnce), runs: map[string]*active{}, ready: true}
 }
 
 // Permanent marks an error that another attempt would only repeat.
@@ -162,14 +163,7 @@ func (x *Executor) Run(ctx context.Context) error {
 	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()
 	for {
-		x.mu.Lock()
-		for _, a := range x.runs {
-			if !a.going && (a.rec.State == StateRunning || a.rec.State == StateUndoing) {
-				a.going = true
-				start(a)
-			}
-		}
-		x.mu.Unlock()
+		x.startReady(start)
 		select {
 		case <-ctx.Done():
 			return nil
@@ -177,6 +171,22 @@ func (x *Executor) Run(ctx context.Context) error {
 			f(ctx)
 		case <-tick.C:
 			x.expire(ctx, time.Now())
+		}
+	}
+}
+
+// startReady starts the runs that have something to do and nobody at it.
+func (x *Executor) startReady(start func(*active)) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if !x.ready {
+		return
+	}
+	x.ready = false
+	for _, a := range x.runs {
+		if !a.going && (a.rec.State == StateRunning || a.rec.State == StateUndoing) {
+			a.going = true
+			start(a)
 		}
 	}
 }
@@ -223,13 +233,13 @@ func (x *Executor) Records() []Record {
 	return out
 }
 
-// consider begins the run of a finding whose playbook contains nothing, or that
-// is not enough to contain.
+// consider begins the run of a finding that the response does not decide about:
+// its playbook contains nothing, or it is not enough to contain.
 func (x *Executor) consider(ctx context.Context, f detector.Finding) {
 	at := x.cfg.World.Circumstances(f)
 	book := x.cfg.Playbooks.Choose(f, at)
-	if book == nil || book.Rung().Contains() && f.MayContain() {
-		return // decided by the response, whose decision comes
+	if _, decided := response.Propose(x.cfg.Response, f, at); book == nil || decided {
+		return
 	}
 	x.begin(ctx, order{book: book, finding: f, tags: at.Tags, told: book.Rung().Contains()})
 }
@@ -267,7 +277,7 @@ type order struct {
 
 // begin makes a run, unless there is one, nothing to do or no room.
 func (x *Executor) begin(ctx context.Context, o order) {
-	mode := response.Stricter(x.cfg.Mode, o.book.Mode)
+	mode := response.Stricter(x.cfg.Response.Mode, o.book.Mode)
 	o.told = o.told || mode == response.ModeObserve
 	if !somethingToDo(o.book, o.told) {
 		return
@@ -335,7 +345,7 @@ func (x *Executor) admit(a *active) bool {
 	if byFinding {
 		x.recent = append(x.recent, now)
 	}
-	x.runs[a.rec.ID] = a
+	x.runs[a.rec.ID], x.ready = a, true
 	return true
 }
 
@@ -354,6 +364,7 @@ func (x *Executor) write(ctx context.Context, a *active) {
 	defer a.put.Unlock()
 	for {
 		x.mu.Lock()
+		a.rec.Time = time.Now().UTC()
 		rec := a.rec.clone()
 		x.mu.Unlock()
 		raw, err := encode(&rec, a.source)
@@ -471,9 +482,10 @@ func (x *Executor) answer(ctx context.Context, id string, f func(*Record) error)
 func (x *Executor) expire(ctx context.Context, now time.Time) {
 	x.mu.Lock()
 	var late []*active
+	x.ready = true // whatever came from elsewhere
 	for _, a := range x.runs {
-		if a.rec.State == StateAwaitingApproval && now.Sub(a.rec.Created) > x.cfg.ApprovalWithin {
-			a.rec.State, a.rec.Why, a.rec.Ended = StateRefused, fmt.Sprintf("nobody answered within %s: no action", x.cfg.ApprovalWithin), now.UTC()
+		if a.rec.State == StateAwaitingApproval && now.Sub(a.rec.Created) > x.cfg.Response.ApprovalWithin {
+			a.rec.State, a.rec.Why, a.rec.Ended = StateRefused, fmt.Sprintf("nobody answered within %s: no action", x.cfg.Response.ApprovalWithin), now.UTC()
 			late = append(late, a)
 		}
 	}

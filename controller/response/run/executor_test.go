@@ -180,7 +180,8 @@ func start(t testing.TB, books []playbook.Playbook, mode response.Mode, store *m
 	t.Helper()
 	log := logrus.New()
 	log.SetOutput(io.Discard)
-	x := New(Config{Playbooks: playbook.NewSet(books), Mode: mode, ApprovalWithin: time.Minute, MaxPerMinute: 10, Store: store, Do: h, World: w, Log: log, Emit: func(Record) {}})
+	set := playbook.NewSet(books)
+	x := New(Config{Playbooks: set, Response: response.Config{Mode: mode, ApprovalWithin: time.Minute, Playbooks: set}, MaxPerMinute: 10, Store: store, Do: h, World: w, Log: log, Emit: func(Record) {}})
 	ctx, cancel := context.WithCancel(t.Context())
 	store.crash, h.crash = cancel, cancel
 	if err := x.Load(ctx); err != nil {
@@ -251,6 +252,7 @@ func TestNothingButTellingWhereNothingIsDone(t *testing.T) {
 		{"people have to approve", response.ModeAdvise, func(r *rig) { r.Decision(decision(response.StateAwaitingApproval)) }},
 		{"mode observe", response.ModeObserve, func(r *rig) { r.Decision(decision(response.StateProposed)) }},
 		{"not enough to contain", response.ModeAutonomous, func(r *rig) { f := finding(); f.Sequential = false; r.Finding(f) }},
+		{"nobody to limit it for", response.ModeAutonomous, func(r *rig) { f := finding(); f.Spoofed = true; r.Finding(f) }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := fresh(t, c.mode, steps)

@@ -80,13 +80,14 @@ func (s *StepRecord) outcome() playbook.Outcome {
 
 // Record is a run of a playbook: what is written down of it, and what is told.
 type Record struct {
-	Type     string `json:"type"` // "run"
-	ID       string `json:"id"`
-	Playbook string `json:"playbook"`
-	Finding  string `json:"finding"`
-	Decision string `json:"decision,omitempty"`
-	State    State  `json:"state"`
-	Why      string `json:"why,omitempty"`
+	Type     string    `json:"type"` // "run"
+	ID       string    `json:"id"`
+	Time     time.Time `json:"time"` // of the latest change
+	Playbook string    `json:"playbook"`
+	Finding  string    `json:"finding"`
+	Decision string    `json:"decision,omitempty"`
+	State    State     `json:"state"`
+	Why      string    `json:"why,omitempty"`
 	// Told is set where nothing but notify steps are done: in mode observe,
 	// where a guard refused the containment or people have yet to approve it,
 	// or where the finding is not enough to act on.
@@ -99,14 +100,6 @@ type Record struct {
 	// Undo are the steps that undo those of the same names.
 	Undo  map[string]*StepRecord `json:"undo,omitempty"`
 	Facts playbook.Facts         `json:"facts"`
-}
-
-// Time is when the run reached its present state.
-func (r *Record) Time() time.Time {
-	if r.Ended.IsZero() {
-		return r.Created
-	}
-	return r.Ended
 }
 
 func (r *Record) clone() Record {
