@@ -12,7 +12,8 @@
 // What is proven: who changes, removes, inserts or moves a line breaks the
 // chain, and who mends the chain up to the end breaks the checkpoints. Who also
 // cuts the checkpoints off, or has the key, is found by a checkpoint that
-// somebody else holds: each one is logged, so that a remote syslog has them.
+// somebody else holds: once a minute the latest is logged, for a remote syslog to
+// keep.
 //
 // Writing never holds the controller up: see Log.
 package audit

@@ -27,7 +27,7 @@ type Config struct {
 	// Checkpoint is the longest time between an entry and the checkpoint over
 	// it.
 	Checkpoint time.Duration
-	// Log says what goes wrong, and every checkpoint.
+	// Log says what goes wrong, and once a minute the latest checkpoint.
 	Log logrus.FieldLogger
 }
 
@@ -45,6 +45,8 @@ const (
 	batchSize = 256
 	// checkpointEntries is after how many entries a checkpoint is due.
 	checkpointEntries = 1024
+	// logEvery is the least time between two checkpoints in the log.
+	logEvery = time.Minute
 	// retryEvery is how often a disk that failed is tried again.
 	retryEvery = time.Second
 )

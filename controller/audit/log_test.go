@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/sirupsen/logrus"
+	logtest "github.com/sirupsen/logrus/hooks/test"
 
 	"github.com/platelet-sdn/platelet/controller/response"
 	"github.com/platelet-sdn/platelet/lab/ovs"
@@ -215,5 +216,30 @@ func TestFloodOfFindings(t *testing.T) {
 	}})
 	if !r.OK() || applied != 100 || float64(cheap) > cheapBurst+cheapRate*patience.Seconds() || thinned != l.Status().Thinned {
 		t.Errorf("%d applied, %d cheap: %+v", applied, cheap, r)
+	}
+}
+
+// Checkpoints are written more often than they are logged, and the last one is
+// logged at the end.
+func TestCheckpointsAreLogged(t *testing.T) {
+	cfg := configIn(t.TempDir())
+	cfg.Checkpoint = time.Nanosecond
+	log, hook := logtest.NewNullLogger()
+	cfg.Log = log
+	l, stop := running(t, cfg)
+	for i := range 20 {
+		l.Record(numbered(i))
+		within(t, "a checkpoint", func() bool { return l.Status().Proven == int64(i+2) })
+	}
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	kept := ""
+	for _, e := range hook.AllEntries() {
+		kept += fmt.Sprintf("checkpoint=%q\n", e.Data["checkpoint"])
+	}
+	r := verify(t, cfg.Dir, Options{Outside: map[string][]byte{"log": []byte(kept)}})
+	if n := len(hook.AllEntries()); n != 2 || !r.OK() || r.Checkpoints != 21+n {
+		t.Errorf("%d logged: %+v", n, r)
 	}
 }

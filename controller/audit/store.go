@@ -34,6 +34,8 @@ type store struct {
 	points   *os.File
 	proven   int64 // by the last checkpoint
 	provenAt time.Time
+	last     string // that checkpoint, as long as it has not been logged
+	loggedAt time.Time
 }
 
 func newStore(cfg Config) *store { return &store{cfg: cfg} }
@@ -426,6 +428,7 @@ func (s *store) fail() {
 func (s *store) checkpoint(age time.Duration) error {
 	behind := s.tree.size - s.proven
 	if s.points == nil || behind == 0 || age > 0 && behind < checkpointEntries && time.Since(s.provenAt) < age {
+		s.tell(age)
 		return nil
 	}
 	text, err := s.key.sign(&s.tree)
@@ -441,9 +444,19 @@ func (s *store) checkpoint(age time.Duration) error {
 		_ = s.points.Truncate(at)
 		return fmt.Errorf("write an audit checkpoint: %w", err)
 	}
-	s.proven, s.provenAt = s.tree.size, time.Now()
-	s.cfg.Log.WithField("checkpoint", text).Info("audit checkpoint")
+	s.proven, s.provenAt, s.last = s.tree.size, time.Now(), text
+	s.tell(age)
 	return nil
+}
+
+// tell logs the last checkpoint, for somebody else to keep: now and then, and
+// at once where no age is given.
+func (s *store) tell(age time.Duration) {
+	if s.last == "" || age > 0 && time.Since(s.loggedAt) < logEvery {
+		return
+	}
+	s.cfg.Log.WithField("checkpoint", s.last).Info("audit checkpoint")
+	s.last, s.loggedAt = "", time.Now()
 }
 
 // close ends it.

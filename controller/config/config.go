@@ -194,7 +194,7 @@ func Default() File {
 		OVS:   OVS{DB: "unix:/var/run/openvswitch/db.sock", BaseTable: 200, BaseZone: 61440, ZoneLimit: 200000},
 		State: State{Dir: "/var/lib/platelet"},
 		API:   API{Socket: "/run/platelet/platelet.sock"},
-		Audit: Audit{FileSize: 16, Checkpoint: time.Minute},
+		Audit: Audit{FileSize: 16, Checkpoint: time.Second},
 		Telemetry: Telemetry{
 			SFlow: netip.MustParseAddrPort("127.0.0.1:6343"), IPFIX: netip.MustParseAddrPort("127.0.0.1:4739"),
 			Sampling: 10, Polling: 5, CollectorSet: 20556,
