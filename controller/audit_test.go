@@ -138,3 +138,37 @@ func TestAuditTellsWhatWasDone(t *testing.T) {
 		t.Errorf("verify of an edited log: %v: %s", err, out)
 	}
 }
+
+// Without a place for the audit log containment is what it is with one; the
+// status says what is wrong, and when it is mended nothing is missing.
+func TestContainmentGoesOnWithoutAuditLog(t *testing.T) {
+	r := newRig(t, "plt-noaud")
+	place := filepath.Join(r.dir, "place")
+	if err := os.WriteFile(place, []byte("in the way"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r.start(quick + "\naudit: {dir: " + place + "}")
+	r.scan("h5", r.addr("h1"))
+	d := r.awaitState(r.addr("h5").String(), "verified")
+	status := func() (s audit.Status) {
+		var all struct{ Audit audit.Status }
+		if err := r.get("status", &all); err != nil {
+			t.Fatal(err)
+		}
+		return all.Audit
+	}
+	if s := status(); !strings.Contains(s.Error, "not a directory") || s.Queued == 0 {
+		t.Errorf("the status says %+v", s)
+	}
+	if err := os.Remove(place); err != nil {
+		t.Fatal(err)
+	}
+	r.await("the audit log to be written", func() bool { s := status(); return s.Error == "" && s.Queued == 0 && s.Lost == 0 && s.Entries > 0 })
+	r.stop()
+	if out, err := r.run("audit", "verify", place); err != nil {
+		t.Errorf("%v: %s", err, out)
+	}
+	if out, err := r.run("audit", "show", d.ID, "--dir", place); err != nil || !strings.Contains(out, d.ID+" verified") {
+		t.Errorf("%v: %s", err, out)
+	}
+}

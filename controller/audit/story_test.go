@@ -227,3 +227,34 @@ func TestOldLog(t *testing.T) {
 		t.Errorf("%d entries: %v", len(entries), err)
 	}
 }
+
+// Every change of a decision has a name of its own.
+func TestNamesOfSteps(t *testing.T) {
+	for _, c := range []struct {
+		before, state response.State
+		approvals     []string
+		want          string
+	}{
+		{"", response.StateProposed, nil, "decision.proposed"},
+		{"", response.StateAwaitingApproval, nil, "decision.awaiting-approval"},
+		{response.StateAwaitingApproval, response.StateAwaitingApproval, []string{"ann"}, "decision.approved"}, // one of two
+		{response.StateAwaitingApproval, response.StateProposed, []string{"ann", "bob"}, "decision.approved"},
+		{response.StateProposed, response.StateApplied, nil, "decision.applied"},
+		{response.StateApplied, response.StateApplied, nil, "decision.retried"},
+		{response.StateApplied, response.StateVerified, nil, "decision.verified"},
+		{response.StateApplied, response.StateRolledBack, nil, "decision.rolled-back"},
+		{response.StateVerified, response.StateProbation, nil, "decision.probation"},
+		{response.StateProbation, response.StateReleased, nil, "decision.released"},
+		{response.StateAwaitingApproval, response.StateExpired, nil, "decision.expired"},
+		{"", response.StateRefused, nil, "decision.refused"},
+	} {
+		d := response.Decision{ID: "d-1", State: c.state, Approvals: c.approvals, Who: "x"}
+		e := OfDecision(&d, c.before)
+		if e.What != c.want || e.Before != string(c.before) || e.After != string(c.state) || e.Detail["approvals"] != strings.Join(c.approvals, ", ") {
+			t.Errorf("%s to %s: %s %v, want %s", c.before, c.state, e.What, e.Detail, c.want)
+		}
+		if (&Entry{Event: e}).Sentence() == "" {
+			t.Errorf("%s has no words", c.want)
+		}
+	}
+}
