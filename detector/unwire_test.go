@@ -29,3 +29,21 @@ func TestFindingIsReadBack(t *testing.T) {
 		}
 	}
 }
+
+func FuzzFinding(f *testing.F) {
+	f.Add([]byte(`{"id":"f-1","kind":"port-scan","time":"2023-11-14T22:13:21.5Z","host":"10.0.0.3","victims":["10.0.0.9"],"host_mac":"02:00:00:00:00:09"}`))
+	f.Add([]byte(`{"host":"fe80::1%eth0","first_seen":"0001-01-01T00:00:00Z","score":1e300}`))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		var one, again Finding
+		if json.Unmarshal(raw, &one) != nil {
+			return
+		}
+		text, err := json.Marshal(one)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := json.Unmarshal(text, &again); err != nil || again.ID != one.ID || again.Host != one.Host || again.Time != one.Time {
+			t.Fatalf("%v: %+v became %+v", err, one, again)
+		}
+	})
+}

@@ -321,7 +321,7 @@ func checkAction(want check, a Action, w With) {
 	with := want.under("with")
 	w.check(with)
 	w.each(func(path, text string) string {
-		_, err := compile(text)
+		err := try(text)
 		with(err == nil, path, "%v", err)
 		return text
 	})

@@ -9,6 +9,9 @@ import (
 	"strings"
 	"text/template"
 	"text/template/parse"
+
+	"github.com/platelet-sdn/platelet/controller/response"
+	"github.com/platelet-sdn/platelet/detector"
 )
 
 const (
@@ -149,6 +152,27 @@ func render(text string, facts Facts) (string, error) {
 		return "", errors.New(strings.TrimPrefix(err.Error(), "template: :"))
 	}
 	return b.String(), nil
+}
+
+// try compiles a template and renders it with nothing known and with everything:
+// what does not fit together, such as a comparison of a number with a text, shows
+// only then.
+func try(text string) error {
+	if _, err := compile(text); err != nil {
+		return err
+	}
+	known := Facts{
+		Run: "r-1", Playbook: "p", Step: "s",
+		Finding:  FindingFacts{ID: "f-1", Kind: detector.KindPortScan, Severity: detector.SeverityHigh, Why: "because", Score: 1, Confidence: 1, Victims: 1, Port: 22, Spoofed: true},
+		Decision: DecisionFacts{ID: "d-1", Action: response.ActionQuarantine, Target: "10.0.0.7", Who: "playbook"},
+		Host:     HostFacts{Address: "10.0.0.7", Switch: "br0", Port: "p1", Tags: map[string]string{"env": "prod"}},
+	}
+	for _, facts := range []Facts{{}, known} {
+		if _, err := render(text, facts); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Render gives the arguments of a step with every template replaced.

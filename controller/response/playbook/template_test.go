@@ -46,6 +46,30 @@ func TestTemplatesAreRestricted(t *testing.T) {
 	}
 }
 
+// What fails only when it is rendered is found when it is read.
+func TestTemplatesAreTried(t *testing.T) {
+	for _, in := range []string{"{{eq .Finding.Port `x`}}", "{{json}}", "{{if .Host.Address}}{{ne .Finding.Score .Host.Port}}{{end}}", "{{.Run .Step}}"} {
+		if err := try(in); err == nil {
+			t.Errorf("%s is accepted", in)
+		}
+	}
+}
+
+// A template that is accepted ends, within its bound.
+func FuzzTemplate(f *testing.F) {
+	for _, seed := range []string{"{{.Finding.Kind | upper}}", "{{if and .Run (eq .Step `x`)}}{{json .}}{{else if not .Playbook}}{{end}}", "{{/* c */ -}} {{urlquery .Host.Tags.a}}", "{{1.5e3}}{{true}}", "{{json . | json | json}}"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, in string) {
+		if try(in) != nil {
+			return
+		}
+		if out, err := render(in, facts()); err == nil && len(out) > maxRendered && len(in) <= maxRendered {
+			t.Fatalf("%d bytes of %q", len(out), in)
+		}
+	})
+}
+
 func TestRenderedWebhook(t *testing.T) {
 	p := mustParse(t, full)[0]
 	args, err := p.Steps[1].Render(facts())

@@ -94,6 +94,9 @@ type Executor struct {
 	inbox chan func(context.Context)
 	slots chan struct{}
 	lost  atomic.Uint64
+	// some is set where at least one playbook has steps: findings come on the
+	// hot path, and usually there is nothing to do about them.
+	some bool
 
 	mu     sync.Mutex
 	runs   map[string]*active
@@ -114,7 +117,8 @@ type active struct {
 
 // New returns an executor; it does nothing before Run.
 func New(cfg Config) *Executor {
-	return &Executor{cfg: cfg, inbox: make(chan func(context.Context), queue), slots: make(chan struct{}, maxAtOnce), runs: map[string]*active{}, ready: true}
+	some := slices.ContainsFunc(cfg.Playbooks.Playbooks(), func(p playbook.Playbook) bool { return somethingToDo(&p, false) })
+	return &Executor{cfg: cfg, some: some, inbox: make(chan func(context.Context), queue), slots: make(chan struct{}, maxAtOnce), runs: map[string]*active{}, ready: true}
 }
 
 // Permanent marks an error that another attempt would only repeat.
@@ -194,7 +198,7 @@ func (x *Executor) startReady(start func(*active)) {
 // Finding takes a finding that fires; to be told of it again does no harm. It
 // never blocks.
 func (x *Executor) Finding(f detector.Finding) {
-	if f.State == detector.StateFiring {
+	if x.some && f.State == detector.StateFiring {
 		x.enqueue(func(ctx context.Context) { x.consider(ctx, f) })
 	}
 }
