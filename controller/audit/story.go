@@ -168,7 +168,7 @@ func (e *Entry) say() string {
 		s += " for " + e.Decision
 	}
 	if len(e.Rules) > 0 {
-		s += fmt.Sprintf(": %d rules, cookies", len(e.Rules))
+		s += fmt.Sprintf(": %s, cookies", many(len(e.Rules), "rule"))
 		for _, r := range e.Rules[:min(4, len(e.Rules))] {
 			s += " " + r.Cookie
 		}
@@ -187,6 +187,13 @@ func (e *Entry) family() (verb, family string) {
 		}
 	}
 	return e.What, ""
+}
+
+func many(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
 }
 
 func because(s, why string) string {
@@ -258,7 +265,7 @@ func (e *Entry) sayDecision(verb string) string {
 		s += guards(e)
 	}
 	if len(e.Rules) > 0 {
-		s += fmt.Sprintf("; %d rules", len(e.Rules))
+		s += "; " + many(len(e.Rules), "rule")
 	}
 	return s
 }

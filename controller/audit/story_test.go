@@ -85,8 +85,8 @@ func toldLog(t testing.TB) string {
 }
 
 const toldStory = `finding f-0123456789abcdef firing: port-scan by 10.77.0.15 against 10.77.0.11, severity high, score 0.999, 5 records; failed_first_contacts 4 against a normal 0.2
-d-0123456789ab proposed, quarantine of 10.77.0.15 at p5 by playbook: port-scan by 10.77.0.15; guards: place, budget; 1 rules (playbook default)
-rules.installed for d-0123456789ab: 1 rules, cookies 0x504c000300000001 (switch br0)
+d-0123456789ab proposed, quarantine of 10.77.0.15 at p5 by playbook: port-scan by 10.77.0.15; guards: place, budget; 1 rule (playbook default)
+rules.installed for d-0123456789ab: 1 rule, cookies 0x504c000300000001 (switch br0)
 d-0123456789ab applied by playbook: 0 packets of the attack dropped, 0 passed, rules read back (playbook default)
 d-0123456789ab verified by playbook: 41 packets of the attack dropped, 0 passed, rules read back, effective, harmless (playbook default)
 root says that f-0123456789abcdef is false: our own scanner
