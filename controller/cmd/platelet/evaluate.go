@@ -7,7 +7,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/platelet-sdn/platelet/controller/config"
 	"github.com/platelet-sdn/platelet/controller/evaluate"
 	"github.com/platelet-sdn/platelet/controller/learning"
 	"github.com/platelet-sdn/platelet/detector"
@@ -82,14 +81,16 @@ func (f *evaluateFlags) run(cmd *cobra.Command, args []string) error {
 }
 
 func (f *evaluateFlags) options(cmd *cobra.Command) (evaluate.Options, error) {
-	cfg := config.Default()
-	if f.config != "" {
-		var err error
-		if cfg, err = config.Load(f.config); err != nil {
-			return evaluate.Options{}, err
-		}
+	cfg, err := configured(f.config)
+	if err != nil {
+		return evaluate.Options{}, err
+	}
+	books, err := cfg.LoadPlaybooks()
+	if err != nil {
+		return evaluate.Options{}, err
 	}
 	o := evaluate.Options{Detector: cfg.DetectorConfig(), Response: cfg.ResponseConfig(), Seed: f.seed}
+	o.Response.Playbooks = books
 	switch f.model {
 	case "starter":
 	case "none":

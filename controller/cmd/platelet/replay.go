@@ -6,7 +6,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/platelet-sdn/platelet/controller"
-	"github.com/platelet-sdn/platelet/controller/config"
 )
 
 func replayCommand() *cobra.Command {
@@ -24,12 +23,9 @@ or gzip-compressed; "-" is standard input. Several are merged by time.`,
 			if format != "text" && format != "json" && format != "explain" {
 				return usage("replay: output %q is not text, json or explain", format)
 			}
-			cfg := config.Default()
-			if file != "" {
-				var err error
-				if cfg, err = config.Load(file); err != nil {
-					return err
-				}
+			cfg, err := configured(file)
+			if err != nil {
+				return err
 			}
 			_, faults, err := controller.Replay(cmd.Context(), cfg, args, cmd.InOrStdin(), format, cmd.OutOrStdout())
 			for _, f := range faults {

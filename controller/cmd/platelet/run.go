@@ -7,7 +7,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/platelet-sdn/platelet/controller"
-	"github.com/platelet-sdn/platelet/controller/config"
 )
 
 const (
@@ -37,12 +36,9 @@ once, and the switch refuses whatever the other still sends. Containments of the
 other stay for their TTL.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg := config.Default()
-			if file != "" {
-				var err error
-				if cfg, err = config.Load(file); err != nil {
-					return err
-				}
+			cfg, err := configured(file)
+			if err != nil {
+				return err
 			}
 			log := logrus.New()
 			log.SetOutput(cmd.ErrOrStderr())
