@@ -27,6 +27,7 @@ type Engine struct {
 	flood     *floodWatch
 	reflect   *reflectWatch
 	edges     *edgeWatch
+	thin      thinning
 	windows   *windowWatch
 	familiar  *familiar
 	anomaly   *anomalyWatch
@@ -49,7 +50,7 @@ func New(cfg Config) (*Engine, error) {
 	for seed == 0 {
 		seed = rand.Uint64()
 	}
-	e := &Engine{cfg: cfg, due: math.MaxInt64, keys: newKeys(seed)}
+	e := &Engine{cfg: cfg, due: math.MaxInt64, keys: newKeys(seed), thin: thinning{keep: 1, state: seed | 1}}
 	e.hosts = bounded.New[address](cfg.Limit.Hosts, func(h *host) int64 { return h.worth(e.clock.now) })
 	e.scan = newScanWatch(e)
 	e.datagrams = newUDPWatch(e)
@@ -155,6 +156,19 @@ func (e *Engine) observe(r *flow.Record) {
 
 // conversation handles the signals that need both ends.
 func (e *Engine) conversation(r *flow.Record, src, dst address) {
+	look := r // what edges are told of
+	if thinned(r) {
+		e.thin.observe(e.clock.now)
+		if look = e.thin.take(r); look == nil {
+			e.stats.Thinned++
+			if r.Signal == flow.SignalNone {
+				return
+			}
+		}
+		if r.Signal == flow.SignalNone {
+			r = look
+		}
+	}
 	if _, h := e.hosts.Find(src); h == nil || !h.proven && e.clock.now-h.born < novelty {
 		e.arp.provoke(r)
 	}
@@ -188,8 +202,8 @@ func (e *Engine) conversation(r *flow.Record, src, dst address) {
 	case flow.SignalNone:
 		flooding = e.data(r, src, dst)
 	}
-	if !flooding && !e.forged(r, src) { // what floods are made of is no conversation
-		e.edges.observe(r, src, dst)
+	if !flooding && look != nil && !e.forged(r, src) { // what floods are made of is no conversation
+		e.edges.observe(look, src, dst)
 	}
 }
 

@@ -19,6 +19,9 @@ type Stats struct {
 	// sources towards a victim under flood.
 	Abstained uint64 `json:"abstained"`
 	Gated     uint64 `json:"gated"`
+	// Thinned counts samples of established traffic that were not looked at one
+	// by one because there were too many.
+	Thinned uint64 `json:"thinned"`
 	// Shed counts what found no room: contacts and hosts not tracked.
 	Shed    uint64 `json:"shed"`
 	Evicted uint64 `json:"evicted"`
