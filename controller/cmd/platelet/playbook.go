@@ -14,12 +14,13 @@ import (
 	"github.com/platelet-sdn/platelet/controller/config"
 	"github.com/platelet-sdn/platelet/controller/response"
 	"github.com/platelet-sdn/platelet/controller/response/playbook"
+	"github.com/platelet-sdn/platelet/controller/response/playbook/cacao"
 	"github.com/platelet-sdn/platelet/detector"
 )
 
 func playbookCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "playbook", Short: "Show playbooks, and try them without doing anything"}
-	cmd.AddCommand(playbookTestCommand(), playbookListCommand(), playbookShowCommand(), playbookRunsCommand())
+	cmd.AddCommand(playbookTestCommand(), playbookListCommand(), playbookShowCommand(), playbookRunsCommand(), playbookImportCommand(), playbookExportCommand())
 	return cmd
 }
 
@@ -160,6 +161,53 @@ func playbookShowCommand() *cobra.Command {
 		raw, err := playbook.Write(list)
 		if err != nil {
 			return err
+		}
+		_, err = cmd.OutOrStdout().Write(raw)
+		return err
+	}}
+	cmd.Flags().StringVarP(&file, "config", "c", "", "configuration file")
+	return cmd
+}
+
+func playbookImportCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "import FILE", Short: "Make a playbook of one of OASIS CACAO 2.0", Args: cobra.ExactArgs(1),
+		Long: `Make a playbook of one of OASIS CACAO 2.0 (JSON): manual, http-api and openc2-http
+commands, in sequence or in parallel. Everything else is refused by its name. The
+result has no trigger and no rung of the ladder, which CACAO does not know.`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			raw, err := readFile(args[0])
+			if err != nil {
+				return fmt.Errorf("playbook import: %w", err)
+			}
+			text, err := cacao.Import(raw)
+			if err != nil {
+				return usage("playbook import: %v", err)
+			}
+			_, err = cmd.OutOrStdout().Write(text)
+			return err
+		},
+	}
+}
+
+func playbookExportCommand() *cobra.Command {
+	var file string
+	cmd := &cobra.Command{Use: "export NAME", Short: "Print a playbook as one of OASIS CACAO 2.0, as far as that can say it", Args: cobra.ExactArgs(1), RunE: func(cmd *cobra.Command, args []string) error {
+		cfg, err := configured(file)
+		if err != nil {
+			return err
+		}
+		set, err := cfg.LoadPlaybooks()
+		if err != nil {
+			return err
+		}
+		p, ok := set.Find(args[0])
+		if !ok {
+			return usage("playbook export: there is no playbook %q", args[0])
+		}
+		raw, err := cacao.Export(p, time.Now())
+		if err != nil {
+			return usage("playbook export: %v", err)
 		}
 		_, err = cmd.OutOrStdout().Write(raw)
 		return err

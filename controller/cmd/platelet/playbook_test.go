@@ -109,3 +109,18 @@ func TestCheckOfPlaybooks(t *testing.T) {
 		t.Errorf("missing file: %v", err)
 	}
 }
+
+func TestPlaybooksOfOthers(t *testing.T) {
+	out, _, err := call(t, "playbook", "export", "contain-host")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, _, err := call(t, "playbook", "import", write(t, "cacao.json", strings.Replace(out, `"type": "manual"`, `"type": "bash"`, 1)))
+	if err == nil || exitCode(err) != 2 || !strings.Contains(err.Error(), `"bash"`) {
+		t.Errorf("a shell: %v: %s", err, text)
+	}
+	file, _ := playbooks(t, desk, "playbook_exec: {close: {path: /bin/true}}\n")
+	if _, code, err := call(t, "playbook", "export", "-c", file, "desk"); code != 2 || !strings.Contains(err.Error(), "step worse: a condition") {
+		t.Errorf("%d: %v", code, err)
+	}
+}

@@ -67,6 +67,8 @@ would do, and does nothing; ` + "`platelet playbook list`, `show` and `runs`" + 
   unless it is ` + "`idempotent`" + `: its step is in doubt, which counts as failed.
 - **Undoing.** When a step fails with ` + "`on_failure: rollback`" + `, the containment is rolled back, or ` + "`platelet brake on --release`" + ` undoes everything, the steps that were done, or are in doubt, are undone by their ` + "`rollback`" + `,
   the latest first. A containment is never undone by a playbook.
+- **OASIS CACAO 2.0.** ` + "`platelet playbook import FILE` and `export NAME`" + ` translate manual, http-api and openc2-http commands, in sequence and in parallel, and refuse everything
+  else by its name. CACAO knows no triggers and no rungs of the ladder: add them after an import; an export says a rung as a manual command.
 - **Commands** are named in ` + "`playbook_exec`" + ` of the configuration, with an absolute path of a file that only root, or the controller's user, can write.
 `
 
