@@ -187,8 +187,8 @@ func (c *Controller) Installed(ctx context.Context) (any, error) { return c.flee
 func (c *Controller) Drift(ctx context.Context) (any, error) { return c.fleet.drift(ctx) }
 
 // Approve implements api.Controller.
-func (c *Controller) Approve(ctx context.Context, id, who string) error {
-	return c.audit.operator(audit.Event{Who: who, Decision: id}, "approve", func() error {
+func (c *Controller) Approve(ctx context.Context, id, who, why string) error {
+	return c.audit.operator(audit.Event{Who: who, Why: why, Decision: id}, "approve", func() error {
 		if run.Owns(id) {
 			return c.runs.Approve(ctx, id, who)
 		}
@@ -197,8 +197,8 @@ func (c *Controller) Approve(ctx context.Context, id, who string) error {
 }
 
 // Reject implements api.Controller.
-func (c *Controller) Reject(ctx context.Context, id, who string) error {
-	return c.audit.operator(audit.Event{Who: who, Decision: id}, "reject", func() error {
+func (c *Controller) Reject(ctx context.Context, id, who, why string) error {
+	return c.audit.operator(audit.Event{Who: who, Why: why, Decision: id}, "reject", func() error {
 		if run.Owns(id) {
 			return c.runs.Reject(ctx, id, who)
 		}
@@ -207,8 +207,8 @@ func (c *Controller) Reject(ctx context.Context, id, who string) error {
 }
 
 // Release implements api.Controller.
-func (c *Controller) Release(ctx context.Context, id, who string) error {
-	return c.audit.operator(audit.Event{Who: who, Decision: id}, "release", func() error { return c.manager.Release(ctx, id, who) })
+func (c *Controller) Release(ctx context.Context, id, who, why string) error {
+	return c.audit.operator(audit.Event{Who: who, Why: why, Decision: id}, "release", func() error { return c.manager.Release(ctx, id, who) })
 }
 
 // SetBrake implements api.Controller.

@@ -43,9 +43,10 @@ type Controller interface {
 	// Drift compares the switches with what is wanted on them, and changes
 	// nothing.
 	Drift(ctx context.Context) (any, error)
-	Approve(ctx context.Context, id, who string) error
-	Reject(ctx context.Context, id, who string) error
-	Release(ctx context.Context, id, who string) error
+	// What people answer goes with who says so and, if they say it, why.
+	Approve(ctx context.Context, id, who, why string) error
+	Reject(ctx context.Context, id, who, why string) error
+	Release(ctx context.Context, id, who, why string) error
 	// Contain does what somebody asks for by name; see response.Order.
 	Contain(ctx context.Context, o response.Order) (id string, err error)
 	SetBrake(ctx context.Context, on, release bool, who string) error
@@ -158,9 +159,18 @@ func (s *Server) routes() http.Handler {
 	get("/v1/rules/installed", func(r *http.Request) (any, error) { return s.ctl.Installed(r.Context()) })
 	get("/v1/rules/drift", func(r *http.Request) (any, error) { return s.ctl.Drift(r.Context()) })
 	mux.HandleFunc("GET /v1/events", s.events)
-	act := func(name string, f func(ctx context.Context, id, who string) error) {
+	act := func(name string, f func(ctx context.Context, id, who, why string) error) {
 		post("/v1/decisions/{id}/"+name, func(r *http.Request) (any, error) {
-			return nil, f(r.Context(), r.PathValue("id"), who(r))
+			var q actRequest
+			if r.ContentLength != 0 {
+				if err := decode(r, &q); err != nil {
+					return nil, err
+				}
+			}
+			if len(q.Why) > maxWhy {
+				return nil, &requestError{fmt.Sprintf("a reason has at most %d bytes", maxWhy)}
+			}
+			return nil, f(r.Context(), r.PathValue("id"), who(r), q.Why)
 		})
 	}
 	act("approve", s.ctl.Approve)
@@ -179,6 +189,10 @@ func (s *Server) routes() http.Handler {
 func who(r *http.Request) string {
 	w, _ := r.Context().Value(peerKey{}).(string)
 	return w
+}
+
+type actRequest struct {
+	Why string `json:"why,omitempty"`
 }
 
 type brakeRequest struct {

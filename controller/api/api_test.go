@@ -48,13 +48,13 @@ func (d *desk) note(format string, args ...any) error {
 	d.asked = append(d.asked, fmt.Sprintf(format, args...))
 	return nil
 }
-func (d *desk) Approve(_ context.Context, id, who string) error {
-	return d.note("approve %s by %s", id, who)
+func (d *desk) Approve(_ context.Context, id, who, why string) error {
+	return d.note("approve %s by %s for %s", id, who, why)
 }
-func (d *desk) Reject(_ context.Context, id, _ string) error {
+func (d *desk) Reject(_ context.Context, id, _, _ string) error {
 	return fmt.Errorf("%w: %s", response.ErrNotFound, id)
 }
-func (d *desk) Release(_ context.Context, id, _ string) error {
+func (d *desk) Release(_ context.Context, id, _, _ string) error {
 	return fmt.Errorf("release %s: %w", id, response.ErrState)
 }
 func (d *desk) Extend(_ context.Context, id, who string, by time.Duration) error {
@@ -118,7 +118,7 @@ func TestWhoIsTakenFromTheKernel(t *testing.T) {
 	if st, err := os.Stat(path); err != nil || st.Mode().Perm() != 0o600 {
 		t.Errorf("socket: %v, %v", st, err)
 	}
-	if err := c.Act(t.Context(), "approve", "d-1"); err != nil {
+	if err := c.Act(t.Context(), "approve", "d-1", "it is one"); err != nil {
 		t.Fatal(err)
 	}
 	id, err := c.Contain(t.Context(), response.Order{Host: netip.MustParseAddr("10.0.0.7"), For: time.Minute, Who: "somebody else"})
@@ -148,7 +148,7 @@ func TestWhoIsTakenFromTheKernel(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"approve d-1 by " + me.Username, "quarantine 10.0.0.7 for 1m0s by " + me.Username, "extend d-1 for 1h0m0s by " + me.Username,
+	want := []string{"approve d-1 by " + me.Username + " for it is one", "quarantine 10.0.0.7 for 1m0s by " + me.Username, "extend d-1 for 1h0m0s by " + me.Username,
 		"exempt [10.0.0.8/32] from [port-scan] for audit by " + me.Username, "end of exemption of 10.0.0.8 by " + me.Username}
 	if strings.Join(d.asked, ";") != strings.Join(want, ";") {
 		t.Errorf("asked %q, want %q", d.asked, want)
@@ -169,8 +169,8 @@ func TestExplanation(t *testing.T) {
 func TestErrorsReachTheCaller(t *testing.T) {
 	_, c, _, path := serve(t)
 	for what, err := range map[string]error{
-		"no such decision": c.Act(t.Context(), "reject", "d-5"),
-		"not possible now": c.Act(t.Context(), "release", "d-5"),
+		"no such decision": c.Act(t.Context(), "reject", "d-5", ""),
+		"not possible now": c.Act(t.Context(), "release", "d-5", ""),
 		"no switch":        c.Get(t.Context(), "rules", &struct{}{}),
 		"404":              c.Get(t.Context(), "nonsense", &struct{}{}),
 	} {

@@ -33,9 +33,9 @@ func (c *Client) Get(ctx context.Context, what string, out any) error {
 	return c.call(ctx, http.MethodGet, what, nil, out)
 }
 
-// Act approves, rejects or releases a decision.
-func (c *Client) Act(ctx context.Context, action, id string) error {
-	return c.call(ctx, http.MethodPost, "decisions/"+id+"/"+action, nil, nil)
+// Act approves, rejects or releases a decision; why may be empty.
+func (c *Client) Act(ctx context.Context, action, id, why string) error {
+	return c.call(ctx, http.MethodPost, "decisions/"+url.PathEscape(id)+"/"+action, actRequest{Why: why}, nil)
 }
 
 // Feedback says whether a finding was right; the answer is how many windows of

@@ -37,7 +37,7 @@ import (
 // Controller does what is asked for.
 type Controller interface {
 	Contain(ctx context.Context, o response.Order) (id string, err error)
-	Release(ctx context.Context, id, who string) error
+	Release(ctx context.Context, id, who, why string) error
 	Exempt(ctx context.Context, x response.Exemption) error
 }
 
@@ -273,7 +273,7 @@ func (c *Consumer) remove(ctx context.Context, raw json.RawMessage, who string) 
 	if err := strict(raw, &n); err != nil {
 		return err
 	}
-	return c.ctl.Release(ctx, decisionID(n), who)
+	return c.ctl.Release(ctx, decisionID(n), who, "delete of its rule number")
 }
 
 // ruleNumber is the number of a decision: what stands in its ID, in hexadecimal, as

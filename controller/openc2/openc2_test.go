@@ -39,7 +39,7 @@ func (d *desk) Contain(_ context.Context, o response.Order) (string, error) {
 	return "d-00000000002a", nil
 }
 
-func (d *desk) Release(_ context.Context, id, who string) error {
+func (d *desk) Release(_ context.Context, id, who, _ string) error {
 	if id != "d-00000000002a" {
 		return fmt.Errorf("%w: %s", response.ErrNotFound, id)
 	}

@@ -17,6 +17,8 @@ type Config struct {
 	Playbooks Planner
 	// Actions by kind of finding; a kind that is not listed raises an alert.
 	Actions map[detector.Kind]Action
+	// Health is asked about the probes of playbooks; nil where there are none.
+	Health Health
 	// Protected addresses are never contained.
 	Protected segmentation.Protected
 	// Exempt are left alone by everything but an operator's own order.

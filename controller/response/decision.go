@@ -199,7 +199,8 @@ type Decision struct {
 	Until time.Time
 	// Stage is set in probation.
 	Stage  Stage
-	Canary bool // see Plan
+	Canary bool     // see Plan
+	Probes []string // see Plan
 	// Narrow is what the target would be one rung down, nil where that is
 	// not known.
 	Narrow *Target

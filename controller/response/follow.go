@@ -166,8 +166,16 @@ func (m *Manager) harmful(d *Decision, now time.Time) bool {
 	}
 	_, before := m.watch.success(begun.Add(-harmWatch), begun)
 	n, after := m.watch.success(d.Applied.Add(enforcementLag), now.Add(-enforcementLag))
+	broke := ""
+	if m.cfg.Health != nil {
+		broke = m.cfg.Health.Broke(d.Probes, d.Applied)
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if broke != "" {
+		d.Proof.Harmless, d.Proof.Why = false, broke
+		return true
+	}
 	d.Proof.Harmless = n < harmAttempts || after >= before*harmShare
 	if !d.Proof.Harmless {
 		d.Proof.Why = fmt.Sprintf("known-good connections of others succeed at %.0f %% (%d tried), %.0f %% before", after*100, n, before*100)

@@ -17,6 +17,8 @@ type Plan struct {
 	// Canary holds further containments of the playbook back until the one
 	// before is proven, and asks a person when one had to be rolled back.
 	Canary bool
+	// Probes are services that have to answer as before; see Health.
+	Probes []string
 	// People is how many have to approve, each another one, whatever the mode.
 	People int
 }
@@ -26,6 +28,13 @@ type Circumstances struct {
 	Now time.Time
 	// Tags are the labels of the port where the attack enters.
 	Tags map[string]string
+}
+
+// Health tells what became of the services that playbooks name.
+type Health interface {
+	// Broke says in words which of the probes answered before a time and has
+	// not since; it is empty where there is none. It does not wait.
+	Broke(probes []string, since time.Time) string
 }
 
 // Planner chooses a plan. It stands on the way to containment, so it takes

@@ -28,7 +28,7 @@ func Propose(cfg Config, f detector.Finding, at Circumstances) (d Decision, ok b
 	}
 	d = Decision{
 		Finding: f.ID, Kind: f.Kind, Action: action, State: StateProposed, Who: "playbook", Why: Why(f),
-		TTL: cfg.TTL, Hold: cfg.MinHold, Playbook: plan.Playbook, Mode: Stricter(cfg.Mode, plan.Mode), People: plan.People, Canary: plan.Canary,
+		TTL: cfg.TTL, Hold: cfg.MinHold, Playbook: plan.Playbook, Mode: Stricter(cfg.Mode, plan.Mode), People: plan.People, Canary: plan.Canary, Probes: plan.Probes,
 		Severity: f.Severity, Technique: f.Technique, Score: f.Score, Confidence: f.Confidence,
 		FirstSeen: time.Unix(0, f.FirstSeen), Detected: time.Unix(0, f.Time), Created: time.Unix(0, f.Time),
 	}

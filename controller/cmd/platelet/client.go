@@ -67,9 +67,11 @@ func (c *clientFlags) client() *api.Client { return api.NewClient(c.socket) }
 
 func actCommand(name, short string) *cobra.Command {
 	var c clientFlags
+	var why string
 	cmd := &cobra.Command{Use: name + " ID", Short: short, Args: cobra.ExactArgs(1), RunE: func(cmd *cobra.Command, args []string) error {
-		return c.client().Act(cmd.Context(), name, args[0])
+		return c.client().Act(cmd.Context(), name, args[0], why)
 	}}
+	cmd.Flags().StringVar(&why, "why", "", "reason, for the audit log")
 	c.add(cmd, false)
 	return cmd
 }
