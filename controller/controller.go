@@ -22,6 +22,7 @@ import (
 	"github.com/platelet-sdn/platelet/controller/learning"
 	"github.com/platelet-sdn/platelet/controller/ovsdb"
 	"github.com/platelet-sdn/platelet/controller/ovsdb/telemetry"
+	"github.com/platelet-sdn/platelet/controller/probe"
 	"github.com/platelet-sdn/platelet/controller/response"
 	"github.com/platelet-sdn/platelet/controller/response/playbook"
 	"github.com/platelet-sdn/platelet/controller/response/run"
@@ -55,6 +56,7 @@ type Controller struct {
 	tracker   *topology.Tracker
 	entrance  entrance
 	honeypot  honeypot
+	probes    *probe.Set
 	watch     *response.Watch
 	manager   *response.Manager
 	playbooks *playbook.Set
@@ -198,6 +200,10 @@ func (c *Controller) open(ctx context.Context, state *bus.Bus) error {
 	}
 	rc := c.cfg.ResponseConfig()
 	rc.Playbooks = c.playbooks
+	if c.probes, err = newProbes(c.playbooks.Playbooks()); err != nil {
+		return err
+	}
+	rc.Health = c.probes
 	if err := c.newRuns(ctx, state, rc); err != nil {
 		return err
 	}
@@ -232,6 +238,7 @@ func (c *Controller) parts() []func(context.Context) error {
 		c.followTopology,
 		c.offerAgain,
 		c.followHoneypot,
+		c.probes.Run,
 		c.takeCommands,
 		c.experience.run,
 	}

@@ -3,6 +3,7 @@ package controller_test
 import (
 	"encoding/json"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -136,4 +138,42 @@ func TestPlaybookAsksFirst(t *testing.T) {
 	if out, err := r.run("playbook", "test", "--socket", r.socket, "--finding", d.Finding); err != nil || !strings.Contains(out, "+ playbook contain-host") {
 		t.Errorf("%v: %s", err, out)
 	}
+}
+
+// A service that a playbook names stops to answer when its host is contained: less
+// is done.
+func TestProbesOfPlaybooks(t *testing.T) {
+	r := newRig(t, "plt-probe")
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	var asked atomic.Int64
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			asked.Add(1)
+			c.Close()
+		}
+	}()
+	r.start(quick + r.withPlaybooks(`
+- name: careful
+  trigger: {kinds: [port-scan]}
+  probes: ["tcp://`+l.Addr().String()+`"]
+  steps:
+  - {name: contain, action: quarantine}
+`))
+	bad, web := r.addr("h5"), r.addr("h1")
+	r.await("the service asked", func() bool { return asked.Load() > 0 })
+	r.scan("h5", web)
+	d := r.awaitState(bad.String(), "verified")
+	l.Close() // as if it had needed the host
+	r.await("one rung down", func() bool {
+		return slices.ContainsFunc(r.decisions(), func(e decision) bool { return e.ID == d.ID && e.Action == "segment" })
+	})
+	r.awaitReach("h5", r.addr("h3"), "one rung down")
 }

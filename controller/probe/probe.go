@@ -13,6 +13,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/platelet-sdn/platelet/controller/response"
 )
 
 const (
@@ -31,23 +33,6 @@ const (
 	most = 64
 )
 
-// Check reports whether a probe is one: tcp://HOST:PORT, which has to accept a
-// connection, or http:// or https://, which has to answer with a status below 400.
-func Check(target string) error {
-	u, err := url.Parse(target)
-	switch {
-	case err != nil:
-		return err
-	case u.Scheme == "tcp" && (u.Port() == "" || u.Hostname() == "" || u.Path != ""):
-		return fmt.Errorf("%q is not tcp://HOST:PORT", target)
-	case u.Scheme == "tcp":
-		return nil
-	case u.Scheme != "http" && u.Scheme != "https" || u.Host == "":
-		return fmt.Errorf("%q is none of tcp://HOST:PORT, http://..., https://...", target)
-	}
-	return nil
-}
-
 // Set makes probes again and again and remembers what came of them.
 type Set struct {
 	client *http.Client
@@ -65,14 +50,14 @@ type health struct {
 	why      error
 }
 
-// New returns the set of the given probes, each of which Check accepts.
+// New returns the set of the given probes, each of which response.CheckProbe accepts.
 func New(targets []string) (*Set, error) {
 	s := &Set{health: map[string]*health{}, wake: make(chan struct{}, 1), client: &http.Client{
 		Timeout: within, Transport: &http.Transport{DisableKeepAlives: true},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}
 	for _, t := range targets {
-		if err := Check(t); err != nil {
+		if err := response.CheckProbe(t); err != nil {
 			return nil, fmt.Errorf("probe: %w", err)
 		}
 		s.health[t] = &health{}

@@ -1,6 +1,8 @@
 package response
 
 import (
+	"fmt"
+	"net/url"
 	"time"
 
 	"github.com/platelet-sdn/platelet/detector"
@@ -35,6 +37,23 @@ type Health interface {
 	// Broke says in words which of the probes answered before a time and has
 	// not since; it is empty where there is none. It does not wait.
 	Broke(probes []string, since time.Time) string
+}
+
+// CheckProbe reports whether a probe is one: tcp://HOST:PORT, which has to accept a
+// connection, or http:// or https://, which has to answer with a status below 400.
+func CheckProbe(target string) error {
+	u, err := url.Parse(target)
+	switch {
+	case err != nil:
+		return err
+	case u.Scheme == "tcp" && (u.Port() == "" || u.Hostname() == "" || u.Path != ""):
+		return fmt.Errorf("%q is not tcp://HOST:PORT", target)
+	case u.Scheme == "tcp":
+		return nil
+	case u.Scheme != "http" && u.Scheme != "https" || u.Host == "":
+		return fmt.Errorf("%q is none of tcp://HOST:PORT, http://..., https://...", target)
+	}
+	return nil
 }
 
 // Planner chooses a plan. It stands on the way to containment, so it takes

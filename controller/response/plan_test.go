@@ -93,3 +93,49 @@ func TestTwoPeopleApprove(t *testing.T) {
 		t.Fatalf("not applied by both: %+v", d)
 	}
 }
+
+func TestProbesHaveAForm(t *testing.T) {
+	for target, ok := range map[string]bool{
+		"tcp://10.0.0.2:80": true, "tcp://[fd00::2]:80": true, "http://10.0.0.2/healthz": true, "https://web.example/": true,
+		"tcp://10.0.0.2": false, "tcp://:80": false, "tcp://10.0.0.2:80/x": false, "10.0.0.2:80": false, "udp://10.0.0.2:53": false, "http:///x": false, "": false,
+	} {
+		if err := CheckProbe(target); (err == nil) != ok {
+			t.Errorf("%q: %v", target, err)
+		}
+	}
+}
+
+// sick is the health of services of which one may be broken.
+type sick struct{ why string }
+
+func (s *sick) Broke(probes []string, _ time.Time) string {
+	if len(probes) == 0 {
+		return ""
+	}
+	return s.why
+}
+
+// A service that the playbook names and that does not answer any more is harm: one
+// rung down, and then rolled back.
+func TestBrokenServiceIsHarm(t *testing.T) {
+	cfg, health := testConfig(), &sick{}
+	cfg.Health = health
+	cfg.Playbooks = fixed{plan: Plan{Playbook: "p", Action: ActionQuarantine, Probes: []string{"tcp://10.0.0.2:80"}}}
+	r := newRig(t, cfg)
+	r.consider(t.Context(), scanBy(9, 9, 1))
+	d := r.only(t)
+	r.led.drop(d.ID, 10)
+	r.tick(t.Context(), d.Applied.Add(time.Second))
+	if d = r.only(t); d.Action != ActionQuarantine || !d.Proof.Harmless {
+		t.Fatalf("while all is well: %s, %+v", d.Action, d.Proof)
+	}
+	health.why = "tcp://10.0.0.2:80 does not answer any more"
+	r.tick(t.Context(), d.Applied.Add(2*time.Second))
+	if d = r.only(t); d.Action != ActionSegment || d.State != StateApplied {
+		t.Fatalf("with a broken service: %s, %s", d.Action, d.State)
+	}
+	r.tick(t.Context(), d.Applied.Add(time.Second))
+	if d = r.only(t); d.State != StateRolledBack || d.Proof.Why != health.why {
+		t.Errorf("still broken: %s, %+v", d.State, d.Proof)
+	}
+}

@@ -183,6 +183,10 @@ func (p *Playbook) check(want check) {
 	want(nameForm.MatchString(p.Name), "name", "%q is not a name of small letters, digits and dashes", p.Name)
 	want(p.Mode == "" || slices.Contains(modes(), p.Mode), "mode", "%q is not observe, advise or autonomous", p.Mode)
 	want(p.People >= 0 && p.People <= 2, "people", "%d is outside 0 to 2", p.People)
+	for i, target := range p.Probes {
+		err := response.CheckProbe(target)
+		want(err == nil, fmt.Sprintf("probes[%d]", i), "%v", err)
+	}
 	p.Trigger.check(want.under("trigger"))
 	want(len(p.Steps) > 0, "steps", "there are none; {name: tell, action: alert} does nothing but tell")
 	all := p.all()

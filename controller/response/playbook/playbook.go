@@ -43,9 +43,10 @@ type Playbook struct {
 	Mode response.Mode `yaml:"mode,omitempty"`
 	// approvals that are needed whatever the mode, each of another person: 0, 1 or 2
 	People int `yaml:"people,omitempty"`
-	// true holds further containments of this playbook back until the one
-	// before is proven.
+	// true holds further containments of this playbook back until the one before is proven
 	Canary bool `yaml:"canary,omitempty"`
+	// services that have to answer as before when a host was contained, else the containment is taken back a rung: tcp://HOST:PORT, http://..., https://...
+	Probes []string `yaml:"probes,omitempty"`
 	// what is done, one after the other
 	Steps []Step `yaml:"steps"`
 

@@ -214,6 +214,7 @@ func TestFaultsHaveAPlace(t *testing.T) {
 		{book("  step: []\n"), `4:3: unknown key "step"`},
 		{book("  steps: []\n"), "4:10: playbooks[0].steps: there are none"},
 		{book("  people: 3\n  steps: [{name: a, action: alert}]\n"), "4:11: playbooks[0].people"},
+		{book("  probes: [\"udp://10.0.0.2:53\"]\n  steps: [{name: a, action: alert}]\n"), "4:12: playbooks[0].probes[0]"},
 		{book("  mode: bold\n  steps: [{name: a, action: alert}]\n"), "4:9: playbooks[0].mode"},
 		{book("  trigger: {kinds: [port-scam]}\n  steps: [{name: a, action: alert}]\n"), `4:21: playbooks[0].trigger.kinds[0]: there is no finding of kind "port-scam" (did you mean "port-scan"?)`},
 		{book("  trigger: {within: [10.0.0.1]}\n  steps: [{name: a, action: alert}]\n"), "4:22: playbooks[0].trigger.within[0]"},
