@@ -51,7 +51,7 @@ func CheckProbe(target string) error {
 	case u.Scheme == "tcp":
 		return nil
 	case u.Scheme != "http" && u.Scheme != "https" || u.Host == "":
-		return fmt.Errorf("%q is none of tcp://HOST:PORT, http://..., https://...", target)
+		return fmt.Errorf("%q is neither tcp://HOST:PORT nor a URL of HTTP", target)
 	}
 	return nil
 }
