@@ -39,7 +39,7 @@ type Response struct {
 	Shared []Prefix `yaml:"shared"`
 	// hosts of which only so many may be in quarantine at once, by name: `cameras: {addresses: [10.1.0.0/24], max: 2}`
 	Groups map[string]Group `yaml:"groups"`
-	// share of all known-good conversations above which a quarantine needs approval, whatever the mode; 0 never asks
+	// share of the ports with clients above which a host that serves them is only quarantined with approval, whatever the mode; 0 never asks
 	AskAbove float64 `yaml:"ask_above"`
 	// takes what is rerouted (action reroute): a host on the same switch that answers for any address
 	Honeypot   netip.Addr `yaml:"honeypot"`

@@ -28,8 +28,8 @@ type Config struct {
 	Shared []netip.Prefix
 	// Groups bound how many of their hosts are in quarantine at once.
 	Groups []Group
-	// AskAbove is the share of all known-good conversations above which a
-	// host is only cut off with approval; zero never asks.
+	// AskAbove is the share of all ports with clients above which a host on
+	// whom they depend is only cut off with approval; zero never asks.
 	AskAbove float64
 	// Honeypot takes what is rerouted. It has to live on the switch of the
 	// rerouted host and to answer for any address.

@@ -210,9 +210,9 @@ func (m *Manager) guardGroups(d *Decision) bool {
 	return true
 }
 
-// leastServices is how many services have to be known before a share of them
+// leastPorts is how many ports with clients have to be known before a share of them
 // means anything.
-const leastServices = 20
+const leastPorts = 4
 
 // guardImpact asks a person before a host is cut off on whom much of the network
 // depends. It never refuses.
@@ -220,13 +220,14 @@ func (m *Manager) guardImpact(d *Decision) bool {
 	if !d.Action.Isolates() || !d.Target.Host.IsValid() {
 		return true
 	}
-	i := m.watch.impact(d.Target.Host)
+	at, _ := m.where.Snapshot().Port(topology.PortID{Switch: d.Target.Switch, Port: d.Target.Port})
+	i := m.watch.impact(d.Target.Host, at.IfIndex)
 	d.Impact = &i
-	if m.cfg.AskAbove > 0 && i.Known >= leastServices && i.Share() > m.cfg.AskAbove {
+	if m.cfg.AskAbove > 0 && i.Known >= leastPorts && i.Share() > m.cfg.AskAbove {
 		d.People = max(d.People, 1)
-		return d.guard("impact", true, "%d of %d known-good conversations would be cut off: somebody has to approve", i.Served+i.Used, i.Known)
+		return d.guard("impact", true, "hosts behind %d of %d ports depend on it: somebody has to approve", i.Served, i.Known)
 	}
-	return d.guard("impact", true, "%d of %d known-good conversations would be cut off", i.Served+i.Used, i.Known)
+	return d.guard("impact", true, "hosts behind %d of %d ports depend on it", i.Served, i.Known)
 }
 
 // guardCanary lets one containment of a playbook be the test of the next.

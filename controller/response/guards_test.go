@@ -149,27 +149,32 @@ func TestGroupsKeepSomeHosts(t *testing.T) {
 	}
 }
 
-// A host on whom much depends is cut off only with approval.
+// A host on whom much depends is cut off only with approval; one that makes
+// conversations up, under whatever names, does not become such a host.
 func TestImpactAsks(t *testing.T) {
 	r, ctx := newRig(t, testConfig()), t.Context()
 	now := time.Now().UnixNano()
-	finish := func(client, server byte) {
+	finish := func(client netip.Addr, server byte, port uint32) {
 		r.watch.Observe([]flow.Record{{Time: now, Source: flow.SourceTap, Signal: flow.SignalFinish, Proto: flow.ProtoTCP, Rate: 1, Packets: 1,
-			Src: host(client), Dst: host(server), SrcPort: 40000, DstPort: 80}})
+			Src: client, Dst: host(server), SrcPort: 40000, DstPort: 80, InPort: port}})
 	}
-	for i := range byte(15) {
-		finish(100+i, 9)
-		finish(100+i, 8)
+	for i := range byte(5) {
+		finish(host(100+i), 9, uint32(1+i))
+		finish(host(100+i), 8, 1)
 	}
-	finish(9, 8)
+	for i := range byte(200) { // all from where 10.0.0.7 is, one of them by an accomplice's
+		finish(host(7), i, 7)
+		finish(host(i), 7, 7)
+		finish(netip.AddrFrom4([4]byte{10, 9, 0, i}), 7, 6)
+	}
 	r.consider(ctx, scanBy(9, 9, 1))
 	d := r.only(t)
-	if d.State != StateAwaitingApproval || d.Impact == nil || *d.Impact != (Impact{Served: 15, Used: 1, Known: 31}) {
+	if d.State != StateAwaitingApproval || d.Impact == nil || *d.Impact != (Impact{Served: 6, Known: 7}) {
 		t.Fatalf("%s, impact %+v", d.State, d.Impact)
 	}
 	r.consider(ctx, scanBy(7, 7, 1))
-	if d := r.Decisions()[1]; d.State != StateApplied {
-		t.Errorf("a host on whom nothing depends: %s", d.State)
+	if d := r.all[r.id(t, 7)]; d.State != StateApplied {
+		t.Errorf("a host that made its friends up: %s, %+v", d.State, d.Impact)
 	}
 }
 

@@ -149,35 +149,38 @@ func (w *Watch) success(from, to time.Time) (attempts int, share float64) {
 	return w.health.success(from.UnixNano(), to.UnixNano())
 }
 
-// Impact is what depends on a host: conversations that were seen to end well
-// lately, each a client and a service.
+// Impact is what depends on a host, in switch ports: those behind which somebody
+// has had a conversation lately that ended well. Ports are what an attacker cannot
+// have many of: conversations and addresses it could make up, to be too important to
+// be cut off.
 type Impact struct {
-	Served int `json:"served"` // that others have with it
-	Used   int `json:"used"`   // that it has with others
-	Known  int `json:"known"`  // of everybody
+	Served int `json:"served"` // with the host as the server
+	Known  int `json:"known"`  // with anybody; the host's own port never counts
 }
 
-// Share is the part of all known conversations that is the host's.
+// Share is the part of all ports with clients that depends on the host.
 func (i Impact) Share() float64 {
 	if i.Known == 0 {
 		return 0
 	}
-	return float64(i.Served+i.Used) / float64(i.Known)
+	return float64(i.Served) / float64(i.Known)
 }
 
-func (w *Watch) impact(host netip.Addr) (i Impact) {
+// impact looks at what depends on a host behind a port (kernel interface index).
+func (w *Watch) impact(host netip.Addr, port uint32) Impact {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	i.Known = len(w.health.good)
-	for p := range w.health.good {
-		switch host {
-		case p.server:
-			i.Served++
-		case p.client:
-			i.Used++
+	served, known := map[uint32]bool{}, map[uint32]bool{}
+	for p, u := range w.health.good {
+		if u.port == 0 || u.port == port {
+			continue
+		}
+		known[u.port] = true
+		if p.server == host {
+			served[u.port] = true
 		}
 	}
-	return i
+	return Impact{Served: len(served), Known: len(known)}
 }
 
 // pair is a service that a client uses.
@@ -197,7 +200,7 @@ const (
 // pair known: what scans and floods attempt is never finished, so that they
 // neither fill the map nor look like harm.
 type health struct {
-	good   map[pair]int64 // time of the last use
+	good   map[pair]use
 	forgot int64
 	slots  [healthSlots]healthSlot
 }
@@ -207,7 +210,13 @@ type healthSlot struct {
 	attempts, accepts int
 }
 
-func newHealth() health { return health{good: map[pair]int64{}} }
+// use is what is known of a service that a client uses.
+type use struct {
+	last int64
+	port uint32 // where the client's packets entered first; 0 when that is not known
+}
+
+func newHealth() health { return health{good: map[pair]use{}} }
 
 func (h *health) observe(r *flow.Record) {
 	switch r.Signal {
@@ -215,8 +224,9 @@ func (h *health) observe(r *flow.Record) {
 		h.learn(r)
 	case flow.SignalAttempt:
 		p := pair{r.Src, r.Dst, r.DstPort}
-		if _, ok := h.good[p]; ok {
-			h.good[p] = r.Time
+		if u, ok := h.good[p]; ok {
+			u.last = r.Time
+			h.good[p] = u
 			h.slot(r.Time).attempts++
 		}
 	case flow.SignalAccept:
@@ -246,8 +256,8 @@ func (h *health) learn(r *flow.Record) {
 			return
 		}
 		h.forgot = r.Time
-		for q, t := range h.good {
-			if r.Time-t > int64(time.Minute) {
+		for q, u := range h.good {
+			if r.Time-u.last > int64(time.Minute) {
 				delete(h.good, q)
 			}
 		}
@@ -255,7 +265,11 @@ func (h *health) learn(r *flow.Record) {
 			return
 		}
 	}
-	h.good[p] = r.Time
+	u := h.good[p]
+	if u.last = r.Time; u.port == 0 && r.Src == p.client {
+		u.port = r.InPort
+	}
+	h.good[p] = u
 }
 
 func (h *health) success(from, to int64) (attempts int, share float64) {
