@@ -44,8 +44,6 @@ func (m *Manager) apply(ctx context.Context, d *Decision, now time.Time, then fu
 		m.applied(ctx, d, r, err, fields)
 		then()
 	})
-	m.supersede(ctx, d)
-	m.absorb(ctx, d)
 	if !asked {
 		<-written
 		m.applied(ctx, d, r, errBusySwitch, nil)
@@ -74,6 +72,8 @@ func (m *Manager) applied(ctx context.Context, d *Decision, r Receipt, err error
 	m.change(ctx, d, func(d *Decision) {
 		d.State, d.Applied, d.Renewed, d.Proof.Installed = StateApplied, r.At, r.At, r.ReadBack
 	})
+	m.supersede(ctx, d)
+	m.absorb(ctx, d)
 }
 
 // rollBack takes the rules off and ends the decision.

@@ -59,9 +59,10 @@ func (m *Manager) decide(ctx context.Context, f detector.Finding, now time.Time)
 		return
 	}
 	d.Created = now
-	pass := m.guardPlace(&d, f)
-	m.unmask(&d)
-	pass = pass && m.guardExempt(&d, now) && m.guardShared(&d) && m.guardHoneypot(&d)
+	pass := m.guardPlace(&d, f) && m.guardExempt(&d, now) && m.guardShared(&d) && m.guardHoneypot(&d)
+	if pass { // those guards are about the address
+		m.unmask(&d)
+	}
 	if pass && m.sameTarget(&d) {
 		delete(m.refused, f.ID)
 		return // what is wanted stands already

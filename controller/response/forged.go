@@ -73,7 +73,7 @@ func (d *Decision) spared() (out []netip.Addr) {
 }
 
 // absorb ends the quarantines of a station's masks when the station itself is cut
-// off. The new rules are asked for first.
+// off.
 func (m *Manager) absorb(ctx context.Context, by *Decision) {
 	if !by.Target.Forged {
 		return

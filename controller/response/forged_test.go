@@ -1,9 +1,11 @@
 package response
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"testing"
+	"time"
 
 	"github.com/platelet-sdn/platelet/flowcollector/flow"
 	"github.com/platelet-sdn/platelet/segmentation"
@@ -125,5 +127,45 @@ func TestForgedNeighboursMakeNoRouter(t *testing.T) {
 				t.Errorf("the whole station is cut off: %v, sparing its other address: %v", own, spares)
 			}
 		})
+	}
+}
+
+// Who is exempt is left alone among forgers too, and a switch that does not take the
+// cut keeps what it has.
+func TestStationCutThatIsNot(t *testing.T) {
+	mac := flow.MAC{2, 0, 0, 0, 0, 9}
+	cfg := testConfig()
+	cfg.Exempt = []Exemption{{Hosts: []netip.Prefix{prefix("10.0.0.22/32")}}}
+	r := newRig(t, cfg)
+	find := func(n byte) Decision {
+		f := scanBy(n, 9, 1)
+		f.HostMAC = mac
+		r.consider(t.Context(), f)
+		all := r.Decisions()
+		return all[len(all)-1]
+	}
+	// Two masks of one station, each in a quarantine of its own.
+	for n := byte(20); n < 22; n++ {
+		f := scanBy(n, 9, 1)
+		d, ok := Propose(cfg, f, Circumstances{})
+		if !ok {
+			t.Fatal("nothing is proposed")
+		}
+		d.Target.Switch, d.Target.Port, d.Target.MAC = "s1", "p9", mac
+		if !r.guardCompile(&d, f) {
+			t.Fatal(d.lastVerdict())
+		}
+		r.apply(t.Context(), &d, time.Now(), func() {})
+	}
+	if d := find(22); d.State != StateRefused || d.Target.Forged {
+		t.Errorf("an exempt host: %s, %+v", d.State, d.Target)
+	}
+	r.led.applyErr = errors.New("no room")
+	if d := find(23); d.State != StateRolledBack || !d.Target.Forged || len(r.led.rules) != 2 {
+		t.Errorf("refused by the switch: %s, rules of %d", d.State, len(r.led.rules))
+	}
+	r.led.applyErr = nil
+	if d := find(24); d.State != StateApplied || !d.Target.Forged || len(r.led.rules) != 1 {
+		t.Errorf("afterwards: %s, rules of %d", d.State, len(r.led.rules))
 	}
 }

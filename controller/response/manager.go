@@ -274,7 +274,7 @@ func (m *Manager) prune(ctx context.Context) {
 	var old []*Decision
 	if over > 0 {
 		for _, d := range m.all {
-			if !d.Committed && d.State != StateAwaitingApproval {
+			if m.lives[d.ID] == nil && !d.Committed && d.State != StateAwaitingApproval {
 				old = append(old, d)
 			}
 		}

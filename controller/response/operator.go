@@ -231,11 +231,11 @@ func (m *Manager) Extend(ctx context.Context, id, who string, by time.Duration) 
 		until := time.Now().Add(by)
 		m.log.WithFields(logrus.Fields{"decision": id, "who": who, "until": until}).Info("containment extended")
 		m.change(ctx, d, func(d *Decision) {
-			if !d.Until.IsZero() {
+			if d.Until.IsZero() {
+				d.Hold = max(d.Hold, until.Sub(d.Applied))
+			} else if until.After(d.Until) {
 				d.Until = until
-				return
 			}
-			d.Hold = until.Sub(d.Applied)
 		})
 		return nil
 	})

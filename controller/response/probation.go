@@ -100,7 +100,7 @@ func (m *Manager) probe(ctx context.Context, d *Decision, l *life, now time.Time
 }
 
 // supersede ends the probation of a target that is contained anew: it has
-// relapsed. The new rules are asked for first.
+// relapsed.
 func (m *Manager) supersede(ctx context.Context, by *Decision) {
 	for id := range m.lives {
 		d := m.all[id]

@@ -1,7 +1,9 @@
 package response
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"strings"
 	"testing"
@@ -182,5 +184,44 @@ func TestReleasedAtOnce(t *testing.T) {
 	r.seconds(t, d.ID, int(r.cfg.MinHold/time.Second)+20, d.Applied)
 	if d = r.only(t); d.State != StateReleased || d.Restored.IsZero() {
 		t.Errorf("a flood's limit: %s", d.State)
+	}
+}
+
+// What is watched has no rules, and is not forgotten for that.
+func TestWatchedIsNotForgotten(t *testing.T) {
+	r := newRig(t, testConfig())
+	_, now := r.contained(t)
+	id := r.only(t).ID
+	now = r.seconds(t, id, int((r.cfg.MinHold+r.cfg.Probation.Limited)/time.Second)+2, now)
+	if d := r.only(t); d.Stage != StageWatched {
+		t.Fatalf("%s %s", d.State, d.Stage)
+	}
+	for i := range kept + 10 { // more refusals than are kept, all of them later
+		d := Decision{ID: fmt.Sprint("d-refused-", i), State: StateRefused, Created: now, Ended: now}
+		r.change(t.Context(), &d, func(*Decision) {})
+	}
+	r.seconds(t, id, int(r.cfg.Probation.Watched/time.Second)+1, now)
+	if len(r.lives) != 0 {
+		t.Errorf("%d decisions are followed for ever", len(r.lives))
+	}
+}
+
+// To extend is never to shorten.
+func TestExtend(t *testing.T) {
+	r := newRig(t, testConfig())
+	run, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- r.Run(run) }()
+	defer func() { cancel(); <-done }()
+	r.Handle(scanBy(9, 9, 1))
+	eventually(t, "containment", func() bool { return len(r.Decisions()) == 1 && r.Decisions()[0].State == StateApplied })
+	id := r.only(t).ID
+	for _, by := range []time.Duration{time.Hour, time.Second} {
+		if err := r.Extend(t.Context(), id, "op", by); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if d := r.only(t); d.Hold < 59*time.Minute {
+		t.Errorf("held for %s", d.Hold)
 	}
 }
