@@ -29,12 +29,11 @@ type Segment struct {
 
 // Segment turns a segment into intents, or refuses it.
 func (p Protected) Segment(s Segment) ([]Intent, error) {
-	if err := checkPlace(s.Owner, s.Switch, s.Port, s.TTL); err != nil {
+	b := builder{owner: s.Owner, sw: s.Switch, ttl: s.TTL, sample: s.Sample, why: s.Why}
+	if err := p.checkHost(&b, s.Port, s.Host, nil); err != nil {
 		return nil, fmt.Errorf("segment %s: %w", s.Host, err)
 	}
 	switch {
-	case !s.Host.IsValid():
-		return nil, errors.New("segment: the host is not known")
 	case !s.Peer.IsValid() && s.Proto == 0:
 		return nil, fmt.Errorf("segment %s: neither a peer nor a service is known; that would be a quarantine", s.Host)
 	case s.Service != 0 && s.Proto != flow.ProtoTCP && s.Proto != flow.ProtoUDP && s.Proto != flow.ProtoSCTP:
@@ -42,10 +41,6 @@ func (p Protected) Segment(s Segment) ([]Intent, error) {
 	case s.Peer.IsValid() && s.Peer.Is4() != s.Host.Is4():
 		return nil, fmt.Errorf("segment %s: %s is of another family", s.Host, s.Peer)
 	}
-	if err := p.refuse(s.Host); err != nil {
-		return nil, fmt.Errorf("segment: %w", err)
-	}
-	b := builder{owner: s.Owner, sw: s.Switch, ttl: s.TTL, sample: s.Sample, why: s.Why}
 	b.add(rankSegment, ActionDeny, Match{
 		InPort: s.Port, EtherType: etherType(s.Host), Src: host(s.Host), Dst: host(s.Peer), Proto: s.Proto, DstPort: s.Service,
 	})
@@ -67,21 +62,13 @@ type HostLimit struct {
 
 // LimitHost turns a host limit into intents, or refuses it.
 func (p Protected) LimitHost(l HostLimit) ([]Intent, error) {
-	if err := checkPlace(l.Owner, l.Switch, l.Port, l.TTL); err != nil {
+	b := builder{owner: l.Owner, sw: l.Switch, ttl: l.TTL, why: l.Why}
+	if err := p.checkHost(&b, l.Port, l.Host, l.Remediation); err != nil {
 		return nil, fmt.Errorf("limit %s: %w", l.Host, err)
 	}
-	switch {
-	case !l.Host.IsValid():
-		return nil, errors.New("limit host: the host is not known")
-	case l.Limit.PacketsPerSecond == 0:
+	if l.Limit.PacketsPerSecond == 0 {
 		return nil, fmt.Errorf("limit %s: a limit of 0 packets/s is a drop; ask for one", l.Host)
-	case len(l.Remediation) > maxRemediation:
-		return nil, fmt.Errorf("limit %s: %d remediation hosts, at most %d", l.Host, len(l.Remediation), maxRemediation)
 	}
-	if err := p.refuse(l.Host); err != nil {
-		return nil, fmt.Errorf("limit: %w", err)
-	}
-	b := builder{owner: l.Owner, sw: l.Switch, ttl: l.TTL, why: l.Why}
 	m := Match{InPort: l.Port, EtherType: etherType(l.Host), Src: host(l.Host)}
 	b.free(m, l.Host, l.Remediation, rankCarveOut)
 	b.add(rankLimit, ActionRateLimit, m)
@@ -106,26 +93,32 @@ type Reroute struct {
 // the decoy has to take packets for addresses that are not its own, and answers in
 // their name.
 func (p Protected) Reroute(r Reroute) ([]Intent, error) {
-	if err := checkPlace(r.Owner, r.Switch, r.Port, r.TTL); err != nil {
+	b := builder{owner: r.Owner, sw: r.Switch, ttl: r.TTL, why: r.Why}
+	if err := p.checkHost(&b, r.Port, r.Host, r.Remediation); err != nil {
 		return nil, fmt.Errorf("reroute %s: %w", r.Host, err)
 	}
-	switch {
-	case !r.Host.IsValid():
-		return nil, errors.New("reroute: the host is not known")
-	case r.To.IsZero():
+	if r.To.IsZero() {
 		return nil, fmt.Errorf("reroute %s: the decoy's MAC is not known", r.Host)
-	case len(r.Remediation) > maxRemediation:
-		return nil, fmt.Errorf("reroute %s: %d remediation hosts, at most %d", r.Host, len(r.Remediation), maxRemediation)
 	}
-	if err := p.refuse(r.Host); err != nil {
-		return nil, fmt.Errorf("reroute: %w", err)
-	}
-	b := builder{owner: r.Owner, sw: r.Switch, ttl: r.TTL, why: r.Why}
 	m := Match{InPort: r.Port, EtherType: etherType(r.Host), Src: host(r.Host)}
 	b.free(m, r.Host, r.Remediation, rankQuarantineAllow)
 	b.add(rankReroute, ActionReroute, m)
 	b.intents[len(b.intents)-1].To = r.To
 	return b.intents, nil
+}
+
+// checkHost refuses what no rule on a host at a port may be.
+func (p Protected) checkHost(b *builder, port string, host netip.Addr, remediation []netip.Addr) error {
+	if err := checkPlace(b.owner, b.sw, port, b.ttl); err != nil {
+		return err
+	}
+	switch {
+	case !host.IsValid():
+		return errors.New("the host is not known")
+	case len(remediation) > maxRemediation:
+		return fmt.Errorf("%d remediation hosts, at most %d", len(remediation), maxRemediation)
+	}
+	return p.refuse(host)
 }
 
 // free lets what a rule on a host selects pass to the remediation hosts.

@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
-	"slices"
 	"time"
 
 	"github.com/platelet-sdn/platelet/controller/response"
@@ -80,7 +79,7 @@ func (s *Server) exempt(r *http.Request) (any, error) {
 		return nil, &requestError{fmt.Sprintf("host must be an address, seconds 1 to %d, why at most %d bytes", int64(longest/time.Second), maxWhy)}
 	}
 	for _, k := range q.Kinds {
-		if !slices.ContainsFunc(detector.Kinds(), func(i detector.KindInfo) bool { return i.Kind == k }) {
+		if _, ok := k.Info(); !ok {
 			return nil, &requestError{fmt.Sprintf("there is no finding of kind %q", k)}
 		}
 	}

@@ -134,7 +134,7 @@ var weekdays = []string{"sun", "mon", "tue", "wed", "thu", "fri", "sat"}
 func (e *Exempt) exemption() (response.Exemption, error) {
 	x := response.Exemption{Hosts: prefixes(e.Hosts), Kinds: e.Kinds, From: e.From, Until: e.Until, Why: e.Why}
 	for _, k := range e.Kinds {
-		if !slices.ContainsFunc(detector.Kinds(), func(i detector.KindInfo) bool { return i.Kind == k }) {
+		if _, ok := k.Info(); !ok {
 			return x, fmt.Errorf("there is no finding of kind %q", k)
 		}
 	}

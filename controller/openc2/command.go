@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"net/netip"
 	"strings"
 	"time"
@@ -49,7 +50,8 @@ type connection struct {
 	DstPort  uint16 `json:"dst_port"`
 }
 
-// fault is an answer other than 200.
+// fault is an answer other than 200. The status codes of the language (section
+// 3.3.2.2) are those of HTTP.
 type fault struct {
 	status int
 	text   string
@@ -57,21 +59,12 @@ type fault struct {
 
 func (f *fault) Error() string { return f.text }
 
-// The status codes of the language (section 3.3.2.2) that are used here.
-const (
-	statusOK             = 200
-	statusBadRequest     = 400
-	statusUnauthorized   = 401
-	statusForbidden      = 403
-	statusNotFound       = 404
-	statusInternalError  = 500
-	statusNotImplemented = 501
-)
-
-func bad(format string, a ...any) error { return &fault{statusBadRequest, fmt.Sprintf(format, a...)} }
+func bad(format string, a ...any) error {
+	return &fault{http.StatusBadRequest, fmt.Sprintf(format, a...)}
+}
 
 func unsupported(format string, a ...any) error {
-	return &fault{statusNotImplemented, fmt.Sprintf(format, a...)}
+	return &fault{http.StatusNotImplemented, fmt.Sprintf(format, a...)}
 }
 
 // strict decodes one JSON value and refuses what it does not know.
@@ -99,7 +92,7 @@ func parse(raw []byte) (c command, target string, err error) {
 	}
 	for profile := range c.Actuator {
 		if profile != "slpf" {
-			return c, "", &fault{statusNotFound, fmt.Sprintf("there is no actuator of profile %q here", profile)}
+			return c, "", &fault{http.StatusNotFound, fmt.Sprintf("there is no actuator of profile %q here", profile)}
 		}
 	}
 	if s := c.Args.SLPF; s != nil {

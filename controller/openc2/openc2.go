@@ -143,20 +143,20 @@ func (c *Consumer) serve(w http.ResponseWriter, r *http.Request) answer {
 	who := c.tokens.holder(r)
 	if who == "" {
 		w.Header().Set("WWW-Authenticate", `Bearer realm="openc2"`)
-		return answer{Status: statusUnauthorized, Text: "a token is needed"}
+		return answer{Status: http.StatusUnauthorized, Text: "a token is needed"}
 	}
 	if r.URL.Path != Path {
-		return answer{Status: statusNotFound, Text: "commands go to " + Path}
+		return answer{Status: http.StatusNotFound, Text: "commands go to " + Path}
 	}
 	if r.Method != http.MethodPost {
-		return answer{Status: statusBadRequest, Text: "commands are posted"}
+		return answer{Status: http.StatusBadRequest, Text: "commands are posted"}
 	}
 	if t, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || t != commandType {
-		return answer{Status: statusBadRequest, Text: "the content type of a command is " + commandType}
+		return answer{Status: http.StatusBadRequest, Text: "the content type of a command is " + commandType}
 	}
 	raw, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	if err != nil {
-		return answer{Status: statusBadRequest, Text: err.Error()}
+		return answer{Status: http.StatusBadRequest, Text: err.Error()}
 	}
 	return c.once(r.Context(), raw, "openc2 "+who)
 }
@@ -172,7 +172,7 @@ func (c *Consumer) once(ctx context.Context, raw []byte, who string) answer {
 	}
 	d, fresh := c.remember(who+" "+cmd.ID, sha256.Sum256(raw))
 	if !fresh && d.body != sha256.Sum256(raw) {
-		return answer{Status: statusBadRequest, Text: "another command had this command_id"}
+		return answer{Status: http.StatusBadRequest, Text: "another command had this command_id"}
 	}
 	d.once.Do(func() { d.answer = c.do(context.WithoutCancel(ctx), &cmd, target, who) })
 	return d.answer
@@ -200,11 +200,11 @@ func refusal(err error) answer {
 	case errors.As(err, &f):
 		return answer{Status: f.status, Text: f.text}
 	case errors.Is(err, response.ErrNotFound):
-		return answer{Status: statusNotFound, Text: err.Error()}
+		return answer{Status: http.StatusNotFound, Text: err.Error()}
 	case errors.Is(err, response.ErrState):
-		return answer{Status: statusForbidden, Text: err.Error()}
+		return answer{Status: http.StatusForbidden, Text: err.Error()}
 	}
-	return answer{Status: statusInternalError, Text: err.Error()}
+	return answer{Status: http.StatusInternalServerError, Text: err.Error()}
 }
 
 // do does a command.
@@ -229,7 +229,7 @@ func (c *Consumer) do(ctx context.Context, cmd *command, target, who string) ans
 	if cmd.Args.Response == "none" {
 		results = nil
 	}
-	return answer{Status: statusOK, Results: results}
+	return answer{Status: http.StatusOK, Results: results}
 }
 
 func (c *Consumer) deny(ctx context.Context, cmd *command, target, who string) (map[string]any, error) {

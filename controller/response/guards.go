@@ -78,12 +78,7 @@ func (m *Manager) guardLimits(d *Decision, now time.Time) bool {
 		return d.guard("brake", false, "the global brake is on")
 	}
 	if d.Action.Isolates() {
-		n := 0
-		for id := range m.lives {
-			if e := m.all[id]; e.Action.Isolates() && e.State != StateProbation {
-				n++
-			}
-		}
+		n := m.isolated(func(Target) bool { return true })
 		if n >= m.cfg.MaxQuarantines {
 			return d.guard("budget", false, "%d hosts are in quarantine, at most %d may be", n, m.cfg.MaxQuarantines)
 		}
@@ -100,6 +95,16 @@ func (m *Manager) guardLimits(d *Decision, now time.Time) bool {
 	return d.guard("budget", true, "%d containments within a minute, at most %d", len(m.recent), m.cfg.MaxActions)
 }
 
+// isolated counts the targets of some kind that are off the network.
+func (m *Manager) isolated(which func(Target) bool) (n int) {
+	for id := range m.lives {
+		if d := m.all[id]; d.Action.Isolates() && d.State != StateProbation && which(d.Target) {
+			n++
+		}
+	}
+	return n
+}
+
 // covering returns the first of the prefixes that contains an address.
 func covering(list []netip.Prefix, a netip.Addr) (netip.Prefix, bool) {
 	for _, p := range list {
@@ -114,14 +119,11 @@ func covering(list []netip.Prefix, a netip.Addr) (netip.Prefix, bool) {
 func (m *Manager) guardExempt(d *Decision, now time.Time) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for _, x := range m.exempt {
-		if x.covers(d, now) {
-			return d.guard("exempt", false, "%s", x)
-		}
-	}
-	for _, x := range m.cfg.Exempt {
-		if x.covers(d, now) {
-			return d.guard("exempt", false, "%s", x)
+	for _, list := range [][]Exemption{m.exempt, m.cfg.Exempt} {
+		for _, x := range list {
+			if x.covers(d, now) {
+				return d.guard("exempt", false, "%s", x)
+			}
 		}
 	}
 	return true
@@ -196,13 +198,10 @@ func (m *Manager) guardGroups(d *Decision) bool {
 		if _, in := covering(g.Addresses, d.Target.Host); !in {
 			continue
 		}
-		n := 0
-		for id := range m.lives {
-			e := m.all[id]
-			if _, in := covering(g.Addresses, e.Target.Host); in && e.Action.Isolates() && e.State != StateProbation {
-				n++
-			}
-		}
+		n := m.isolated(func(t Target) bool {
+			_, in := covering(g.Addresses, t.Host)
+			return in
+		})
 		if n >= g.Max {
 			return d.guard("group", false, "%d hosts of %s are in quarantine, at most %d may be", n, g.Name, g.Max)
 		}
