@@ -74,6 +74,7 @@ func (m *Manager) applied(ctx context.Context, d *Decision, r Receipt, err error
 	})
 	m.supersede(ctx, d)
 	m.absorb(ctx, d)
+	m.relieve(ctx, d)
 }
 
 // rollBack takes the rules off and ends the decision.

@@ -17,6 +17,9 @@ type Config struct {
 	Playbooks Planner
 	// Actions by kind of finding; a kind that is not listed raises an alert.
 	Actions map[detector.Kind]Action
+	// Chooser chooses among the rungs that playbooks and guards leave open; nil
+	// where the playbook's always holds.
+	Chooser Chooser
 	// Health is asked about the probes of playbooks; nil where there are none.
 	Health Health
 	// Protected addresses are never contained.

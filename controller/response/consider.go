@@ -50,26 +50,30 @@ func (m *Manager) reconsider(ctx context.Context, now time.Time) {
 
 // decide takes a firing finding up the ladder, through the guards.
 func (m *Manager) decide(ctx context.Context, f detector.Finding, now time.Time) {
-	d, ok := Propose(m.cfg, f, Circumstances{Now: now, Tags: Tags(m.where.Snapshot(), f)})
+	plan := m.cfg.plan(f, Circumstances{Now: now, Tags: Tags(m.where.Snapshot(), f)})
+	d, ok := propose(m.cfg, f, plan)
 	if !ok {
 		return
 	}
+	if e := m.all[d.ID]; e != nil && m.insufficient(e, f, now) {
+		d.ID, d.Relieves = decisionID(f.ID, string(d.Action), "instead of "+string(e.Action)), e.ID
+	}
 	_, again := m.refused[f.ID]
-	if _, known := m.all[d.ID]; known && !again {
+	if e := m.all[d.ID]; e != nil && (!again || e.State != StateRefused) {
 		return
 	}
 	d.Created = now
-	pass := m.guardPlace(&d, f) && m.guardExempt(&d, now) && m.guardShared(&d) && m.guardHoneypot(&d)
-	if pass { // those guards are about the address
-		m.unmask(&d)
+	if d.Relieves == "" {
+		m.choose(&d, f, plan, now)
 	}
+	pass := m.guardTarget(&d, f, now)
 	if pass && m.sameTarget(&d) {
 		delete(m.refused, f.ID)
 		return // what is wanted stands already
 	}
 	d.Relapse = m.relapses(&d, now)
 	d.Hold = min(m.cfg.MinHold<<min(d.Relapse, 16), m.cfg.MaxHold)
-	pass = pass && m.guardCompile(&d, f) && m.guardLimits(&d, now) && m.guardCanary(&d, now) && m.guardImpact(&d)
+	pass = pass && m.guardRest(&d, f, now)
 	if pass {
 		delete(m.refused, f.ID)
 	}

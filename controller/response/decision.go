@@ -213,6 +213,16 @@ type Decision struct {
 	// Renewed is when the switch last took the TTL.
 	Renewed time.Time
 	Relapse int
+	// Choice says how the rung was chosen, nil where there was no chooser.
+	Choice *Choice
+	// Cost is what the rules cut off of honest traffic, nil before they are
+	// made.
+	Cost *Cost
+	// Overruled is who rejected it, or let go while the attack went on.
+	Overruled string
+	// Successor is the decision that was needed after this one, Relieves that
+	// which was not enough before it.
+	Successor, Relieves string
 	// Committed is set before the switch is touched and cleared when the
 	// decision has ended: its rules may stand.
 	Committed bool
@@ -267,6 +277,11 @@ type decisionJSON struct {
 	Limit     uint32    `json:"limit_pktps,omitempty"`
 	Rules     []string  `json:"rules,omitempty"`
 	Impact    *Impact   `json:"impact,omitempty"`
+	Choice    *Choice   `json:"choice,omitempty"`
+	Cost      *Cost     `json:"cost,omitempty"`
+	Overruled string    `json:"overruled,omitempty"`
+	Successor string    `json:"successor,omitempty"`
+	Relieves  string    `json:"relieves,omitempty"`
 }
 
 // Time is when the decision reached its present state.
@@ -294,7 +309,10 @@ func (d Decision) MarshalJSON() ([]byte, error) {
 		Guards: d.Guards, FirstSeen: utc(d.FirstSeen), Detected: utc(d.Detected), Applied: utc(d.Applied),
 		Verified: utc(d.Verified), Stage: d.Stage, Over: utc(d.Over), Restored: utc(d.Restored), Ended: utc(d.Ended), Until: utc(d.Until), Relapse: d.Relapse,
 	}
-	out.Impact = d.Impact
+	out.Impact, out.Cost, out.Overruled, out.Successor, out.Relieves = d.Impact, d.Cost, d.Overruled, d.Successor, d.Relieves
+	if d.Choice != nil && d.Choice.Mode != LearningOff {
+		out.Choice = d.Choice
+	}
 	if !d.Restored.IsZero() {
 		out.Contained, out.Recovery = d.Restored.Sub(d.Applied).Seconds(), d.Restored.Sub(d.Over).Seconds()
 	}

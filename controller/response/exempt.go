@@ -117,6 +117,7 @@ func (m *Manager) Exempt(ctx context.Context, x Exemption) error {
 		for id := range m.lives {
 			if d := m.all[id]; d.Finding != "" && x.covers(d, now) {
 				left++
+				m.overrule(d, x.Who)
 				m.finish(ctx, d, StateReleased, x.String(), one)
 			}
 		}

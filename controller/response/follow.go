@@ -177,6 +177,9 @@ func (m *Manager) harmful(d *Decision, now time.Time) bool {
 		return true
 	}
 	d.Proof.Harmless = n < harmAttempts || after >= before*harmShare
+	if n >= harmAttempts {
+		d.hurts(before, after)
+	}
 	if !d.Proof.Harmless {
 		d.Proof.Why = fmt.Sprintf("known-good connections of others succeed at %.0f %% (%d tried), %.0f %% before", after*100, n, before*100)
 	}

@@ -99,6 +99,7 @@ func (m *Manager) Reject(ctx context.Context, id, who string) error {
 		if d.State != StateAwaitingApproval {
 			return fmt.Errorf("reject %s: it is %s: %w", id, d.State, ErrState)
 		}
+		m.overrule(d, who)
 		m.end(ctx, d, StateRefused, time.Now(), "rejected by "+who)
 		return nil
 	})
@@ -114,9 +115,19 @@ func (m *Manager) Release(ctx context.Context, id, who string) error {
 		if !d.State.Holds() {
 			return fmt.Errorf("release %s: it is %s: %w", id, d.State, ErrState)
 		}
+		if d.State != StateProbation && d.Finding != "" {
+			m.overrule(d, who)
+		}
 		m.finish(ctx, d, StateReleased, "released by "+who, answer)
 		return errLater
 	})
+}
+
+// overrule notes that somebody did not want what was decided.
+func (m *Manager) overrule(d *Decision, who string) {
+	m.mu.Lock()
+	d.Overruled = who
+	m.mu.Unlock()
 }
 
 // Order is what somebody asks for by name.

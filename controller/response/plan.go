@@ -23,6 +23,9 @@ type Plan struct {
 	Probes []string
 	// People is how many have to approve, each another one, whatever the mode.
 	People int
+	// Rungs are those that a Chooser may choose from besides Action; without
+	// them what contains and is milder.
+	Rungs []Action
 }
 
 // Circumstances are what a plan depends on besides the finding.

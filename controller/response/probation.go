@@ -108,6 +108,7 @@ func (m *Manager) supersede(ctx context.Context, by *Decision) {
 			d.Target.Host != by.Target.Host || !d.Target.Host.IsValid() && d.Target.MAC != by.Target.MAC {
 			continue
 		}
+		m.succeeded(d, by)
 		m.finish(ctx, d, StateReleased, "relapsed: "+by.ID, func() {})
 	}
 }

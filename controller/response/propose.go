@@ -18,7 +18,10 @@ import (
 // nothing but tell: by its playbook, or because one vote alone is not enough.
 // It is a pure function, so that replay proposes what a live controller would.
 func Propose(cfg Config, f detector.Finding, at Circumstances) (d Decision, ok bool) {
-	plan := cfg.plan(f, at)
+	return propose(cfg, f, cfg.plan(f, at))
+}
+
+func propose(cfg Config, f detector.Finding, plan Plan) (d Decision, ok bool) {
 	action := plan.Action
 	if !action.Contains() || !f.MayContain() {
 		return Decision{}, false

@@ -183,6 +183,9 @@ func (p *Playbook) check(want check) {
 	want(nameForm.MatchString(p.Name), "name", "%q is not a name of small letters, digits and dashes", p.Name)
 	want(p.Mode == "" || slices.Contains(modes(), p.Mode), "mode", "%q is not observe, advise or autonomous", p.Mode)
 	want(p.People >= 0 && p.People <= 2, "people", "%d is outside 0 to 2", p.People)
+	for i, a := range p.Rungs {
+		want(a.Contains(), fmt.Sprintf("rungs[%d]", i), "%q is not a rung that contains", a)
+	}
 	for i, target := range p.Probes {
 		err := response.CheckProbe(target)
 		want(err == nil, fmt.Sprintf("probes[%d]", i), "%v", err)

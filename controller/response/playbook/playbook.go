@@ -45,6 +45,8 @@ type Playbook struct {
 	People int `yaml:"people,omitempty"`
 	// true holds further containments of this playbook back until the one before is proven
 	Canary bool `yaml:"canary,omitempty"`
+	// rungs that learning may choose from besides the playbook's own (response.learning); without them those that contain and are milder
+	Rungs []response.Action `yaml:"rungs,omitempty,flow"`
 	// services that have to answer as before when a host was contained, else the containment is taken back a rung: tcp://HOST:PORT, http://..., https://...
 	Probes []string `yaml:"probes,omitempty"`
 	// what is done, one after the other

@@ -77,5 +77,5 @@ func (s *Set) Plan(f detector.Finding, at response.Circumstances) response.Plan 
 	if p == nil {
 		return response.Plan{Action: response.ActionAlert}
 	}
-	return response.Plan{Playbook: p.Name, Action: p.Rung(), Mode: p.Mode, People: p.People, Canary: p.Canary, Probes: p.Probes}
+	return response.Plan{Playbook: p.Name, Action: p.Rung(), Mode: p.Mode, People: p.People, Canary: p.Canary, Probes: p.Probes, Rungs: p.Rungs}
 }
