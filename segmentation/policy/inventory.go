@@ -32,6 +32,9 @@ type Inventory struct {
 	Workloads []Workload
 	// Feeds are the addresses of threat feeds, by name.
 	Feeds map[string][]netip.Prefix
+	// Assets are the addresses that the controller protects, by the classes of
+	// AssetClasses.
+	Assets map[string][]netip.Prefix
 }
 
 // Selects reports whether the group, apart from the groups that it joins and
@@ -71,6 +74,9 @@ func matchLabel(want, value string, has bool) bool {
 	}
 	if want == "*" || !has {
 		return has
+	}
+	if not, other := strings.CutPrefix(want, "*!"); other {
+		return !slices.Contains(strings.Split(not, "|"), value)
 	}
 	return slices.Contains(strings.Split(want, "|"), value)
 }

@@ -48,6 +48,14 @@ type Set struct {
 	Services  map[string][]Service
 	Protected []Peer
 	Policies  []Policy
+
+	origins *origins // where it was read; nil if it was not
+}
+
+// AssetClasses are the words that stand in protected, beside groups, for what
+// the controller knows and protects anyway.
+func AssetClasses() []string {
+	return []string{"dns", "gateways", "controllers", "collectors", "management"}
 }
 
 // Group is a set of addresses. Every key narrows it: a group by selector and
@@ -57,7 +65,8 @@ type Set struct {
 type Group struct {
 	// Selector holds labels that a workload must have, all of them; "*" is
 	// any value, "a|b" one of several, and a leading "!" turns the sense: "!a"
-	// is another value than a or none, "!*" no such label.
+	// is another value than a or none, "!*" no such label, "*!a|b" any value
+	// but these.
 	Selector map[string]string `yaml:"selector,omitempty"`
 	// Ports are switch ports, "port" or "switch/port".
 	Ports []string `yaml:"ports,omitempty"`

@@ -283,6 +283,25 @@ func (p *Peer) UnmarshalStrict(n strictyaml.Node) error {
 // MarshalYAML writes one word.
 func (p Peer) MarshalYAML() (any, error) { return p.String(), nil }
 
+// UnmarshalStrict holds a service to saying its protocol: without one it would
+// be everything.
+func (s *Service) UnmarshalStrict(n strictyaml.Node) error {
+	var m struct {
+		Proto *Proto      `yaml:"proto"`
+		Ports []PortRange `yaml:"ports"`
+		Type  *uint8      `yaml:"type"`
+		Code  *uint8      `yaml:"code"`
+	}
+	if err := n.Decode(&m); err != nil {
+		return err
+	}
+	if m.Proto == nil {
+		return n.Errorf("proto is missing (valid: tcp, udp, sctp, icmp, icmp6, any, 1 to 255)")
+	}
+	*s = Service{Proto: *m.Proto, Ports: m.Ports, Type: m.Type, Code: m.Code}
+	return nil
+}
+
 // UnmarshalStrict reads a name or a mapping.
 func (s *ServiceRef) UnmarshalStrict(n strictyaml.Node) error {
 	if n.Kind() == yaml.MappingNode {

@@ -1,0 +1,47 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/platelet-sdn/platelet/segmentation/policy"
+)
+
+func policyCommand() *cobra.Command {
+	cmd := &cobra.Command{Use: "policy", Short: "Look into segmentation policies, and try them without doing anything"}
+	cmd.AddCommand(policyPrintCommand())
+	return cmd
+}
+
+// readPolicies reads files of policies that belong together; "-" is standard
+// input. Faults of the files are strictyaml.Errors: exit code 2.
+func readPolicies(names []string) (*policy.Set, error) {
+	var files []policy.Source
+	for _, name := range names {
+		raw, err := readFile(name)
+		if err != nil {
+			return nil, fmt.Errorf("policy: %w", err)
+		}
+		files = append(files, policy.Source{Name: name, Data: raw})
+	}
+	return policy.Read(files...)
+}
+
+func policyPrintCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "print FILE...", Short: "Print what the files say together, in the order in which it decides", Args: cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			set, err := readPolicies(args)
+			if err != nil {
+				return err
+			}
+			raw, err := set.Marshal()
+			if err != nil {
+				return err
+			}
+			_, err = cmd.OutOrStdout().Write(raw)
+			return err
+		},
+	}
+}
