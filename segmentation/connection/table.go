@@ -1,0 +1,438 @@
+package connection
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/platelet-sdn/platelet/detector/bounded"
+	"github.com/platelet-sdn/platelet/flowcollector/flow"
+)
+
+// DefaultCapacity is the number of connections of a Table whose configuration
+// names none: about 50 MB (Table.Bytes).
+const DefaultCapacity = 1 << 18
+
+// Config is optional.
+type Config struct {
+	// Capacity is how many keys are held at least.
+	Capacity int
+	// Idle is after how long without records an answered connection makes
+	// room like one that never was; 30 days if 0.
+	Idle time.Duration
+}
+
+// Stats says what a Table was given, and so how much its connections can tell.
+type Stats struct {
+	// Records were given. Of these, Seen, Likely and Guessed are on
+	// connections whose opener was known so when the record came; the others
+	// are about no connection (ARP, neighbour discovery, DHCP, ICMP errors,
+	// answers to what nobody saw asked) or have no addresses.
+	Records, Seen, Likely, Guessed uint64
+	// First and Last record, Unix nanoseconds.
+	First, Last int64
+	// Rates are the smallest and the largest sampling rate (packets that one
+	// stands for) of what is not of the connection tap; 0 without any.
+	RateFrom, RateTo float64
+	// Sources counts records by kind of telemetry.
+	Sources map[string]uint64
+	// Connections are held; Forgotten found no room or made room, and were
+	// never answered, or idle.
+	Connections int
+	Forgotten   uint64
+}
+
+// Known is the share of records on connections whose opener was seen or is
+// likely; 1 where there are none.
+func (s Stats) Known() float64 {
+	all := s.Seen + s.Likely + s.Guessed
+	if all == 0 {
+		return 1
+	}
+	return float64(s.Seen+s.Likely) / float64(all)
+}
+
+// Table sums records up by connections. It is not safe for concurrent use.
+type Table struct {
+	idle    int64
+	now     int64
+	names   *Names
+	entries *bounded.Table[packed, Connection]
+	stats   Stats
+	sources [flow.SourceCopy + 1]uint64
+}
+
+// New returns an empty table.
+func New(cfg Config) *Table {
+	if cfg.Capacity <= 0 {
+		cfg.Capacity = DefaultCapacity
+	}
+	if cfg.Idle <= 0 {
+		cfg.Idle = 30 * 24 * time.Hour
+	}
+	t := &Table{idle: int64(cfg.Idle), names: NewNames()}
+	t.entries = bounded.New[packed](cfg.Capacity, t.worth)
+	return t
+}
+
+// Bytes is what the table takes in memory when it is full.
+func (t *Table) Bytes() int { return t.entries.Bytes() }
+
+// worth orders connections for eviction: what was never answered goes first,
+// then what was answered within one minute only, last what comes back.
+func (t *Table) worth(c *Connection) int64 {
+	class := int64(0)
+	if c.Answered() && t.now-c.Last <= t.idle {
+		class = 1
+		if c.Minutes > 1 {
+			class = 2
+		}
+	}
+	return class<<59 | c.Last>>3&(1<<59-1)
+}
+
+// Event is what a record said of a connection.
+type Event struct {
+	// Connection is in the table, and may be overwritten by the next record.
+	Connection *Connection
+	// Up is true for what the opener sent.
+	Up bool
+	// Opened is true for a record that begins a conversation, Fresh for the
+	// first of a key.
+	Opened, Fresh bool
+
+	packed packed
+}
+
+// Key is the connection's.
+func (e *Event) Key() Key { return e.packed.key() }
+
+// Observe takes a record in. It returns false for one that is about no
+// connection, or for which there is no room.
+func (t *Table) Observe(r *flow.Record) (Event, bool) {
+	t.count(r)
+	switch r.Signal {
+	case flow.SignalARPRequest, flow.SignalARPReply:
+		return Event{}, false
+	case flow.SignalUnreachable:
+		return t.unreachable(r)
+	}
+	if !unicast(r.Src) || !r.Dst.IsValid() || r.Dst.IsLoopback() || r.Dst.IsUnspecified() || r.Src == r.Dst || isDHCP(r) {
+		return Event{}, false
+	}
+	s, ok := t.phase(r)
+	if !ok {
+		return Event{}, false
+	}
+	if !unicast(r.Dst) {
+		s.up, s.opening = true, Seen // nobody answers from there
+	}
+	return t.place(r, s)
+}
+
+// count keeps the statistics.
+func (t *Table) count(r *flow.Record) {
+	s := &t.stats
+	s.Records++
+	t.now = max(t.now, r.Time)
+	if s.First == 0 {
+		s.First = r.Time
+	}
+	s.Last = t.now
+	if int(r.Source) < len(t.sources) {
+		t.sources[r.Source]++
+	}
+	if r.Source != flow.SourceTap && r.Source != flow.SourceCopy {
+		if s.RateFrom == 0 || r.Rate < s.RateFrom {
+			s.RateFrom = r.Rate
+		}
+		s.RateTo = max(s.RateTo, r.Rate)
+	}
+}
+
+// said is what a record proves.
+type said struct {
+	up      bool // sent by the opener
+	opening Opening
+	opens   bool
+	accepts bool
+	refuses bool
+	silent  bool
+	low     uint16 // port, or type and code, of the service as src sees it
+	other   uint16 // the same if dst opened
+}
+
+// phase says what a record proves of its connection.
+func (t *Table) phase(r *flow.Record) (said, bool) {
+	s := said{up: true, low: r.DstPort, other: r.SrcPort}
+	switch r.Proto {
+	case flow.ProtoICMP, flow.ProtoICMPv6:
+		return t.icmp(r)
+	case flow.ProtoTCP, flow.ProtoUDP, flow.ProtoSCTP:
+	default:
+		s.low, s.other, s.opening = 0, 0, Guessed
+		return s, true
+	}
+	switch r.Signal {
+	case flow.SignalAttempt:
+		s.opening, s.opens = Seen, true
+		return s, true
+	case flow.SignalProbe:
+		s.opening = Seen
+		return s, true
+	case flow.SignalAccept:
+		s.up, s.opening, s.accepts = false, Seen, true
+		return s, true
+	case flow.SignalSilence:
+		s.up, s.opening, s.silent = false, Seen, true
+		return s, true
+	case flow.SignalRefuse:
+		s.refuses = true
+	case flow.SignalUDP:
+		s.opens = true
+	}
+	side, sure := t.names.side(r)
+	s.up, s.opening = side > 0, Guessed
+	if sure {
+		s.opening = Likely
+	}
+	if r.Proto == flow.ProtoUDP && !sure && t.firstDatagram(r) {
+		s.up, s.opening = true, Likely
+	}
+	return s, true
+}
+
+// firstDatagram reports whether a datagram on no known connection is its
+// first: every packet is seen, and has been for longer than a conversation is
+// silent.
+func (t *Table) firstDatagram(r *flow.Record) bool {
+	single := r.Source == flow.SourcePacket || r.Source == flow.SourceSFlow || r.Source == flow.SourceTap
+	return single && r.Rate <= 1 && t.now-t.stats.First > datagramGap
+}
+
+// icmp says what a message proves: questions and their answers are
+// connections, errors and what finds neighbours, routers and groups is not.
+func (t *Table) icmp(r *flow.Record) (said, bool) {
+	question, answer, ok := exchange(r.Proto, r.ICMPType)
+	if !ok {
+		return said{}, false
+	}
+	s := said{up: !answer, opening: Seen, opens: !answer, accepts: answer}
+	s.low = uint16(question)<<8 | uint16(r.ICMPCode)
+	s.other = s.low
+	if r.Signal == flow.SignalSilence { // of the responder
+		s = said{opening: Seen, silent: true, low: s.low, other: s.low}
+	}
+	return s, true
+}
+
+// exchange returns the type of the question that an ICMP message (RFC 792, RFC
+// 950; RFC 4443, RFC 4620) asks or answers.
+func exchange(proto, kind uint8) (question uint8, answer, ok bool) {
+	if proto == flow.ProtoICMPv6 {
+		switch kind {
+		case 128, 139:
+			return kind, false, true
+		case 129, 140:
+			return kind - 1, true, true
+		}
+		return 0, false, false
+	}
+	switch kind {
+	case 8, 13, 15, 17:
+		return kind, false, true
+	case 0:
+		return 8, true, true
+	case 14, 16, 18:
+		return kind - 1, true, true
+	}
+	return 0, false, false
+}
+
+// place finds the connection that a record is on, or makes it.
+func (t *Table) place(r *flow.Record, s said) (Event, bool) {
+	// As if the sender had opened, and the other way round.
+	sent, received := pack(r.Src, r.Dst, r.Proto, s.low), pack(r.Dst, r.Src, r.Proto, s.other)
+	k, turned := sent, received
+	if !s.up {
+		k, turned = received, sent
+	}
+	_, c := t.entries.Find(k)
+	if s.opening < Seen && (c == nil || c.Opening < Seen) {
+		if _, other := t.entries.Find(turned); other != nil && (c == nil || other.Opening > c.Opening) {
+			k, turned, c, s.up = turned, k, other, !s.up
+			s.opening = other.Opening
+		}
+	}
+	fresh := c == nil
+	if fresh {
+		if s.refuses || s.silent {
+			return Event{}, false // an answer to what nobody saw
+		}
+		if _, c, _ = t.entries.Put(k, t.now>>3&(1<<59-1)); c == nil {
+			return Event{}, false
+		}
+	}
+	if s.opening == Seen && c.Opening < Seen && k != turned {
+		t.turn(r, s.up, turned, c)
+	}
+	c.Opening = max(c.Opening, s.opening)
+	return t.tell(r, s, k, c, fresh), true
+}
+
+// turn moves what was wrongly taken for a connection of the other direction
+// where it belongs.
+func (t *Table) turn(r *flow.Record, up bool, turned packed, c *Connection) {
+	i, wrong := t.entries.Find(turned)
+	if wrong == nil || wrong.Opening == Seen {
+		return
+	}
+	// The opener's port of the one taken wrongly is the service's of this.
+	service := r.SrcPort
+	if up {
+		service = r.DstPort
+	}
+	if wrong.port != service && wrong.port != 0 {
+		return
+	}
+	if c.First == 0 {
+		c.First, c.Last = wrong.First, wrong.Last
+	}
+	c.merge(wrong)
+	t.entries.Delete(i)
+}
+
+// tell adds a record to its connection.
+func (t *Table) tell(r *flow.Record, s said, k packed, c *Connection, fresh bool) Event {
+	e := Event{Connection: c, Up: s.up, Fresh: fresh, packed: k}
+	if s.up && (s.opens || fresh && !s.refuses) {
+		e.Opened = c.begins(r)
+	}
+	c.seen(r.Time)
+	switch c.Opening {
+	case Seen:
+		t.stats.Seen++
+	case Likely:
+		t.stats.Likely++
+	default:
+		t.stats.Guessed++
+	}
+	dropped := r.Signal == flow.SignalDropped || r.Verdict == flow.VerdictDropped
+	switch {
+	case dropped:
+		c.Dropped += r.ScaledPackets()
+	case s.silent:
+		c.Silences++
+		return e // it stands for no packet
+	case s.refuses && !s.up && !c.Answered():
+		c.Refusals++
+	case s.accepts:
+		c.Accepts++
+	case s.up:
+		c.asked = true
+	case !s.refuses && says(r):
+		c.said = true
+	}
+	v := &c.Down
+	if s.up {
+		v = &c.Up
+	}
+	v.Records++
+	if r.Source != flow.SourceTap {
+		v.Packets += r.ScaledPackets()
+		v.Bytes += r.ScaledBytes()
+	}
+	return e
+}
+
+// says reports whether a record of a responder is an answer: of TCP, a segment
+// that acknowledges and does not reset.
+func says(r *flow.Record) bool {
+	if r.Proto != flow.ProtoTCP || r.TCPFlags == 0 {
+		return true
+	}
+	return r.TCPFlags&flow.ACK != 0 && (r.TCPFlags&flow.RST == 0 || r.Packets > 1)
+}
+
+// unreachable handles an ICMP error that quotes what it answers. The tap's
+// does not, and tells nothing here.
+func (t *Table) unreachable(r *flow.Record) (Event, bool) {
+	q := r.Inner
+	if !q.Valid() {
+		return Event{}, false
+	}
+	k := pack(q.Src, q.Dst, q.Proto, q.DstPort)
+	_, c := t.entries.Find(k)
+	if c == nil {
+		return Event{}, false
+	}
+	c.seen(r.Time)
+	c.Refusals++
+	return Event{Connection: c, packed: k}, true
+}
+
+// All returns what is held, in the order of openers, responders and services.
+func (t *Table) All() []Entry {
+	out := make([]Entry, 0, t.entries.Len())
+	for i, k := range t.entries.All() {
+		out = append(out, Entry{k.key(), *t.entries.At(i)})
+	}
+	slices.SortFunc(out, func(a, b Entry) int { return a.Key.Compare(b.Key) })
+	return out
+}
+
+// Find returns what is held of a key; nil when nothing is.
+func (t *Table) Find(k Key) *Connection {
+	low := k.Port
+	if k.Proto == flow.ProtoICMP || k.Proto == flow.ProtoICMPv6 {
+		low = uint16(k.Type)<<8 | uint16(k.Code)
+	}
+	_, c := t.entries.Find(pack(k.Opener, k.Responder, k.Proto, low))
+	return c
+}
+
+// Entry is a connection with its key.
+type Entry struct {
+	Key
+	Connection
+}
+
+// Compare orders keys by opener, responder and service.
+func (k Key) Compare(o Key) int {
+	return cmp.Or(k.Opener.Compare(o.Opener), k.Responder.Compare(o.Responder), k.Service.Compare(o.Service))
+}
+
+// Compare orders services by protocol, port, type and code.
+func (s Service) Compare(o Service) int {
+	return cmp.Or(cmp.Compare(s.Proto, o.Proto), cmp.Compare(s.Port, o.Port), cmp.Compare(s.Type, o.Type), cmp.Compare(s.Code, o.Code))
+}
+
+// Stats returns what was counted so far.
+func (t *Table) Stats() Stats {
+	s := t.stats
+	s.Connections, s.Forgotten = t.entries.Len(), t.entries.Evicted()+t.entries.Rejected()
+	s.Sources = map[string]uint64{}
+	for source, n := range t.sources {
+		if n > 0 {
+			s.Sources[flow.Source(source).String()] = n
+		}
+	}
+	return s
+}
+
+// unicast reports whether a single host can have the address.
+func unicast(a netip.Addr) bool {
+	return a.IsValid() && !a.IsMulticast() && !a.IsUnspecified() && !a.IsLoopback() && a != netip.AddrFrom4([4]byte{255, 255, 255, 255})
+}
+
+// isDHCP reports whether a record is of DHCP (RFC 2131, RFC 8415), which
+// policies allow implicitly.
+func isDHCP(r *flow.Record) bool {
+	if r.Proto != flow.ProtoUDP {
+		return false
+	}
+	server := func(p uint16) bool { return p == 67 || p == 547 }
+	client := func(p uint16) bool { return p == 68 || p == 546 }
+	return server(r.SrcPort) && (client(r.DstPort) || server(r.DstPort)) || client(r.SrcPort) && server(r.DstPort)
+}
