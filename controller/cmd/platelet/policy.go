@@ -10,7 +10,7 @@ import (
 
 func policyCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "policy", Short: "Look into segmentation policies, and try them without doing anything"}
-	cmd.AddCommand(policyPrintCommand())
+	cmd.AddCommand(policyPrintCommand(), policyTraceCommand())
 	return cmd
 }
 

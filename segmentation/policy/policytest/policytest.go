@@ -5,6 +5,7 @@ package policytest
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -25,7 +26,7 @@ type World struct {
 }
 
 // Worlds draws sets of policies that the reader accepts, with an inventory.
-// Most hold 1 to 8 policies; some policies are staged, out of their schedule
+// They hold 1 to 8 policies; some policies are staged, out of their schedule
 // or past their end at Now.
 func Worlds() *rapid.Generator[World] {
 	return rapid.Custom(func(t *rapid.T) World {
@@ -40,7 +41,7 @@ func feeds() []string { return []string{"feodo", "tor"} }
 func Inventories() *rapid.Generator[policy.Inventory] {
 	return rapid.Custom(func(t *rapid.T) policy.Inventory {
 		inv := policy.Inventory{Feeds: map[string][]netip.Prefix{}}
-		for i := range rapid.IntRange(0, 12).Draw(t, "workloads") {
+		for i := range rapid.IntRange(2, 12).Draw(t, "workloads") {
 			w := policy.Workload{
 				Name: fmt.Sprintf("w%d", i), Addrs: rapid.SliceOfN(Addresses(), 1, 3).Draw(t, "addrs"), MAC: flow.MAC{2, 0, 0, 0, 0, byte(i)},
 				Switch: rapid.SampledFrom([]string{"s1", "s2"}).Draw(t, "switch"), Port: fmt.Sprintf("p%d", rapid.IntRange(1, 4).Draw(t, "port")),
@@ -86,9 +87,9 @@ func Addresses() *rapid.Generator[netip.Addr] {
 func Prefixes() *rapid.Generator[policy.Prefix] {
 	return rapid.Custom(func(t *rapid.T) policy.Prefix {
 		a := Addresses().Draw(t, "addr")
-		lengths := []int{0, 8, 16, 23, 24, 28, 29, 30, 31, 32, 32}
+		lengths := []int{0, 0, 8, 16, 23, 24, 28, 29, 30, 31, 32, 32}
 		if a.Is6() {
-			lengths = []int{0, 16, 32, 63, 64, 124, 125, 126, 127, 128, 128}
+			lengths = []int{0, 0, 16, 32, 63, 64, 124, 125, 126, 127, 128, 128}
 		}
 		p, err := a.Prefix(rapid.SampledFrom(lengths).Draw(t, "length"))
 		if err != nil {
@@ -102,14 +103,14 @@ func Prefixes() *rapid.Generator[policy.Prefix] {
 func Sets() *rapid.Generator[*policy.Set] {
 	return rapid.Custom(func(t *rapid.T) *policy.Set {
 		s := &policy.Set{Groups: map[string]policy.Group{}, Services: map[string][]policy.Service{}}
-		for i := range rapid.IntRange(0, 6).Draw(t, "groups") {
+		for i := range rapid.IntRange(1, 6).Draw(t, "groups") {
 			s.Groups[fmt.Sprintf("g%d", i)] = drawGroup(t, i)
 		}
 		for i := range rapid.IntRange(0, 3).Draw(t, "services") {
 			s.Services[fmt.Sprintf("s%d", i)] = rapid.SliceOfN(Services(), 1, 3).Draw(t, "service")
 		}
 		taken := map[[2]int]bool{}
-		for i := range rapid.IntRange(1, 8).Draw(t, "policies") {
+		for i := range rapid.SampledFrom([]int{1, 2, 3, 4, 6, 8}).Draw(t, "policies") {
 			p := drawPolicy(t, s, i)
 			for taken[[2]int{int(p.Tier), p.Priority}] {
 				p.Priority++
@@ -135,6 +136,9 @@ func drawGroup(t *rapid.T, i int) policy.Group {
 			g.Groups = append(g.Groups, fmt.Sprintf("g%d", n))
 		}
 		g.Except = rapid.SliceOfN(Prefixes(), 0, 2).Draw(t, "except")
+		if len(g.Except) == 0 {
+			g.Except = nil // the reader takes an empty list for a mistake
+		}
 		return g
 	}
 	for {
@@ -158,10 +162,13 @@ func drawKeys(t *rapid.T, g *policy.Group) {
 		g.Selector = map[string]string{}
 		for _, l := range labels() {
 			a, b := l.values[0], l.values[1]
-			wants := []string{"", a, b, "*", "!" + a, "!*", a + "|" + b, "!" + b + "|" + a}
+			wants := []string{"", a, b, "*", "!" + a, "!*", a + "|" + b, "!" + b + "|" + a, "*!" + a}
 			if want := rapid.SampledFrom(wants).Draw(t, l.key); want != "" {
 				g.Selector[l.key] = want
 			}
+		}
+		if len(g.Selector) == 0 {
+			g.Selector = nil
 		}
 	}
 	if rapid.IntRange(0, 7).Draw(t, "has ports") == 0 {
@@ -186,9 +193,9 @@ func Schedules() *rapid.Generator[*policy.Schedule] {
 	return rapid.Custom(func(t *rapid.T) *policy.Schedule {
 		days := []policy.Weekday{policy.Weekday(time.Sunday), policy.Weekday(time.Monday), policy.Weekday(time.Friday)}
 		return &policy.Schedule{
-			Days: rapid.SliceOfNDistinct(rapid.SampledFrom(days), 0, 2, rapid.ID).Draw(t, "days"),
+			Days: rapid.SliceOfNDistinct(rapid.SampledFrom(days), 1, 2, rapid.ID).Draw(t, "days"),
 			From: policy.Clock(rapid.SampledFrom([]int{0, 8 * 60, 12 * 60, 20 * 60}).Draw(t, "from")),
-			To:   policy.Clock(rapid.SampledFrom([]int{0, 6 * 60, 12 * 60, 24 * 60}).Draw(t, "to")),
+			To:   policy.Clock(rapid.SampledFrom([]int{6 * 60, 11 * 60, 12*60 + 1, 24 * 60}).Draw(t, "to")),
 		}
 	})
 }
@@ -199,7 +206,9 @@ func Services() *rapid.Generator[policy.Service] {
 		s := policy.Service{Proto: rapid.SampledFrom([]policy.Proto{0, 6, 6, 17, 17, 132, 1, 58, 47}).Draw(t, "proto")}
 		switch {
 		case s.Proto.HasPorts():
-			s.Ports = rapid.SliceOfN(portRanges(), 0, 3).Draw(t, "ports")
+			if s.Ports = rapid.SliceOfN(portRanges(), 0, 3).Draw(t, "ports"); len(s.Ports) == 0 {
+				s.Ports = nil
+			}
 		case s.Proto.IsICMP():
 			if rapid.Bool().Draw(t, "has type") {
 				v := rapid.SampledFrom(icmpTypes()).Draw(t, "type")
@@ -252,13 +261,13 @@ func drawPolicy(t *rapid.T, s *policy.Set, i int) policy.Policy {
 		p.Schedule = Schedules().Draw(t, "schedule")
 	}
 	for len(p.Ingress)+len(p.Egress) == 0 {
-		for n := range rapid.IntRange(0, 4).Draw(t, "ingress") {
-			r := drawRule(t, s, n)
+		for n := range rapid.SampledFrom([]int{0, 1, 2, 3, 4}).Draw(t, "ingress") {
+			r := drawRule(t, s, fmt.Sprintf("in%d", n))
 			r.From = rapid.SliceOfN(Peers(s), 1, 3).Draw(t, "from")
 			p.Ingress = append(p.Ingress, r)
 		}
-		for n := range rapid.IntRange(0, 4).Draw(t, "egress") {
-			r := drawRule(t, s, n)
+		for n := range rapid.SampledFrom([]int{0, 1, 2, 3, 4}).Draw(t, "egress") {
+			r := drawRule(t, s, fmt.Sprintf("out%d", n))
 			r.To = rapid.SliceOfN(Peers(s), 1, 3).Draw(t, "to")
 			p.Egress = append(p.Egress, r)
 		}
@@ -266,17 +275,13 @@ func drawPolicy(t *rapid.T, s *policy.Set, i int) policy.Policy {
 	return p
 }
 
-func drawRule(t *rapid.T, s *policy.Set, i int) policy.Rule {
-	r := policy.Rule{Name: fmt.Sprintf("r%d", i), Action: policy.Action(rapid.IntRange(1, 5).Draw(t, "action"))}
+func drawRule(t *rapid.T, s *policy.Set, name string) policy.Rule {
+	r := policy.Rule{Name: name, Action: policy.Action(rapid.IntRange(1, 5).Draw(t, "action"))}
 	if r.Action == policy.ActionRateLimit {
 		r.Rate = &policy.Rate{PacketsPerSecond: 1000, Burst: 100}
 	}
-	names := make([]string, 0, len(s.Services))
-	for name := range s.Services {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	for range rapid.IntRange(0, 2).Draw(t, "services") {
+	names := slices.Sorted(maps.Keys(s.Services))
+	for range rapid.SampledFrom([]int{0, 0, 1, 2}).Draw(t, "services") {
 		if len(names) > 0 && rapid.Bool().Draw(t, "named") {
 			r.Services = append(r.Services, policy.ServiceRef{Name: rapid.SampledFrom(names).Draw(t, "name")})
 			continue
@@ -290,11 +295,10 @@ func drawRule(t *rapid.T, s *policy.Set, i int) policy.Rule {
 // Peers draws peers of a set: its groups, prefixes and any.
 func Peers(s *policy.Set) *rapid.Generator[policy.Peer] {
 	return rapid.Custom(func(t *rapid.T) policy.Peer {
-		kind := rapid.IntRange(0, 6).Draw(t, "kind")
-		switch {
-		case kind < 4 && len(s.Groups) > 0:
-			return policy.Peer{Group: fmt.Sprintf("g%d", rapid.IntRange(0, len(s.Groups)-1).Draw(t, "group"))}
-		case kind == 4:
+		switch rapid.SampledFrom([]string{"group", "group", "group", "any", "any", "prefix"}).Draw(t, "kind") {
+		case "group":
+			return policy.Peer{Group: rapid.SampledFrom(slices.Sorted(maps.Keys(s.Groups))).Draw(t, "group")}
+		case "any":
 			return policy.Peer{Group: policy.Any}
 		}
 		return policy.Peer{Prefix: Prefixes().Draw(t, "prefix").Prefix}
