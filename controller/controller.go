@@ -55,7 +55,7 @@ type Controller struct {
 	telemetry *telemetry.Manager
 	tracker   *topology.Tracker
 	entrance  entrance
-	honeypot  honeypot
+	stations  stations
 	probes    *probe.Set
 	watch     *response.Watch
 	manager   *response.Manager
@@ -103,7 +103,7 @@ func New(cfg config.File, opts Options) (*Controller, error) {
 	c.telemetry = telemetry.NewManager(c.db, opts.Log)
 	c.audit = newAuditor(&cfg, opts.Log)
 	dc := cfg.DetectorConfig()
-	c.honeypot.addr = cfg.Response.Honeypot
+	c.stations = newStations(append([]netip.Addr{cfg.Response.Honeypot}, cfg.Response.Scrubbers...)...)
 	dc.Emit = c.finding
 	dc.Edge = c.edge
 	dc.Link.Trunk = c.trunk
@@ -237,7 +237,7 @@ func (c *Controller) parts() []func(context.Context) error {
 		api.NewServer(c.cfg.API.Socket, c, c.hub).Run,
 		c.followTopology,
 		c.offerAgain,
-		c.followHoneypot,
+		c.followStations,
 		c.probes.Run,
 		c.takeCommands,
 		c.experience.run,
@@ -279,7 +279,7 @@ func (c *Controller) peers() []netip.Prefix {
 }
 
 // observe is the hot path: called by the receive threads with each batch.
-func (c *Controller) observe(batch []flow.Record) { c.honeypot.each(batch, c.observed) }
+func (c *Controller) observe(batch []flow.Record) { c.stations.each(batch, c.observed) }
 
 func (c *Controller) observed(batch []flow.Record) {
 	c.entrance.each(batch, func(entering []flow.Record) {

@@ -259,7 +259,7 @@ func (f *fleet) Counters(ctx context.Context, sw, owner string) ([]response.Coun
 	}
 	out := make([]response.Counter, len(rules))
 	for i, r := range rules {
-		out[i] = response.Counter{Intent: r.Intent, Packets: r.Packets, Dropped: r.Dropped}
+		out[i] = response.Counter{Intent: r.Intent, Packets: r.Packets, Dropped: r.Dropped, Copied: r.Copied}
 	}
 	return out, nil
 }

@@ -102,7 +102,8 @@ func (c *Controller) floods() map[thinning]uint16 {
 	}
 	held := map[string]bool{}
 	for _, d := range c.manager.Decisions() {
-		held[d.Finding] = held[d.Finding] || d.State.Holds()
+		diverted := d.Action == response.ActionMirror || d.Action == response.ActionScrub // and goes past the tap
+		held[d.Finding] = held[d.Finding] || d.State.Holds() && !diverted
 	}
 	patience := time.Duration(0)
 	if c.cfg.Mode == response.ModeAutonomous {

@@ -17,8 +17,11 @@ const (
 	rankQuarantineDeny  = 200
 	rankSegment         = 250
 	rankReroute         = 260
+	rankScrubbed        = 265
 	rankCarveOut        = 300
+	rankScrub           = 390
 	rankLimit           = 400
+	rankMirror          = 500 // what nothing else decides about
 )
 
 // limits of one containment, so that a finding cannot write rules without

@@ -46,6 +46,9 @@ const (
 	// ActionReroute hands the packet to the station To, and lets it go on as
 	// ActionAllow does. Only in TierEmergency.
 	ActionReroute
+	// ActionMirror lets the packet go on as ActionAllow does, and sends up to
+	// Limit of such packets also out of ToPort. Only in TierEmergency.
+	ActionMirror
 )
 
 // Direction says from whose side a rule of the policy tiers looks at a
@@ -122,10 +125,13 @@ type Intent struct {
 	Rank   uint16
 	Match  Match
 	Action Action
-	Limit  Limit // for ActionRateLimit
+	// Limit is that of ActionRateLimit, and of the copies of ActionMirror.
+	Limit Limit
 	// To is the station that gets the packet in place of its destination,
 	// for ActionReroute.
 	To flow.MAC
+	// ToPort is the interface by which copies leave, for ActionMirror.
+	ToPort string `json:",omitempty"`
 	// Established is for the policy tiers.
 	Established Established
 	// Sample is the probability, of 65535, with which packets that meet a

@@ -77,8 +77,8 @@ func OfDecision(d *response.Decision, before response.State) Event {
 func rules(intents []segmentation.Intent) []Rule {
 	var list []Rule
 	for _, in := range intents[:min(len(intents), maxList)] {
-		r := Rule{Intent: in.ID, Switch: in.Switch, Action: actionText(in.Action), Match: matchText(&in.Match), TTL: int64(in.TTL / time.Second)}
-		if in.Action == segmentation.ActionRateLimit {
+		r := Rule{Intent: in.ID, Switch: in.Switch, Action: actionText(&in), Match: matchText(&in.Match), TTL: int64(in.TTL / time.Second)}
+		if in.Action == segmentation.ActionRateLimit || in.Action == segmentation.ActionMirror {
 			r.Limit = in.Limit.PacketsPerSecond
 		}
 		list = append(list, r)
@@ -86,8 +86,8 @@ func rules(intents []segmentation.Intent) []Rule {
 	return list
 }
 
-func actionText(a segmentation.Action) string {
-	switch a {
+func actionText(in *segmentation.Intent) string {
+	switch in.Action {
 	case segmentation.ActionAllow:
 		return "allow"
 	case segmentation.ActionDeny:
@@ -96,8 +96,12 @@ func actionText(a segmentation.Action) string {
 		return "rate-limit"
 	case segmentation.ActionPass:
 		return "pass"
+	case segmentation.ActionReroute:
+		return "reroute to " + in.To.String()
+	case segmentation.ActionMirror:
+		return "mirror to " + in.ToPort
 	}
-	return fmt.Sprint(uint8(a))
+	return fmt.Sprint(uint8(in.Action))
 }
 
 // matchText says which packets a rule is about, in the words of ovs-ofctl

@@ -210,6 +210,8 @@ func countermeasure(activity int, action response.Action) object {
 	switch {
 	case activity == 3:
 		tactic, uid, name = "Restore", "D3-RNA", "Restore Network Access"
+	case action == response.ActionMirror:
+		tactic, uid, name = "Detect", "D3-NTA", "Network Traffic Analysis"
 	case action == response.ActionQuarantine:
 		uid, name = "D3-NI", "Network Isolation"
 	}

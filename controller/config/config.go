@@ -47,7 +47,7 @@ type OVS struct {
 	DB string `yaml:"db"`
 	// directory of the bridges' management sockets; empty means the directory of the OVSDB socket
 	RunDir string `yaml:"run_dir"`
-	// first of the fourteen OpenFlow tables that Platelet owns
+	// first of the fifteen OpenFlow tables that Platelet owns
 	BaseTable uint8 `yaml:"base_table"`
 	// first of the 1,024 conntrack zones that Platelet owns; each bridge has one of them
 	BaseZone uint16 `yaml:"base_zone"`
@@ -210,6 +210,7 @@ func Default() File {
 			QuietFor: r.QuietFor, VerifyWithin: r.VerifyWithin, ApprovalWithin: r.ApprovalWithin, Sample: 0.01, AskAbove: r.AskAbove,
 			Quarantine: Quarantine{Max: r.MaxQuarantines, MaxPerMinute: r.MaxActions},
 			Probation:  Probation{Limited: r.Probation.Limited, Watched: r.Probation.Watched, PktPS: r.Probation.Limit.PacketsPerSecond, Burst: r.Probation.Limit.Burst},
+			Mirror:     Mirror{PktPS: r.Mirror.Limit.PacketsPerSecond, Burst: r.Mirror.Limit.Burst, Max: r.Mirror.Max},
 			RateLimit:  RateLimit{PktPS: r.Limit.PacketsPerSecond, Burst: r.Limit.Burst, Margin: r.Margin},
 		},
 	}
@@ -265,7 +266,7 @@ func (f *File) check(want func(ok bool, path, format string, args ...any)) {
 	for i, b := range f.Bridges {
 		want(b != "", fmt.Sprintf("bridges[%d]", i), "is empty")
 	}
-	want(f.OVS.BaseTable >= 1 && f.OVS.BaseTable <= 240, "ovs.base_table", "%d is outside 1 to 240 (fourteen tables, below 254)", f.OVS.BaseTable)
+	want(f.OVS.BaseTable >= 1 && f.OVS.BaseTable <= 239, "ovs.base_table", "%d is outside 1 to 239 (fifteen tables, below 254)", f.OVS.BaseTable)
 	want(f.OVS.BaseZone >= 1 && f.OVS.BaseZone <= 64511, "ovs.base_zone", "%d is outside 1 to 64511 (1,024 zones)", f.OVS.BaseZone)
 	f.OVS.check(want)
 	f.OpenC2.check(want)

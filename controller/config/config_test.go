@@ -190,7 +190,21 @@ one for a time. Days are those on which a window begins.
 ` + "`actions: {port-scan: reroute}`" + ` with ` + "`response.honeypot`" + ` hands what the host sends to the honeypot, addressed as it was: the packets' Ethernet destination
 changes and nothing else. So the honeypot has to be on the same switch, to take packets for any address (Linux: ` + "`ip route add local 10.0.0.0/24 dev lo`" + `), and not
 to claim those addresses (` + "`sysctl net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2`" + `). What it says in their names is left out of detection.
-Where it is not known yet, the host is kept from what it abuses instead.
+Where it is not known yet, the host is kept from what it abuses instead, and so it is when the honeypot's port goes down.
+
+## A scrubber
+
+` + "`actions: {syn-flood: scrub}`" + ` with ` + "`response.scrubbers`" + ` hands what enters the flood's port towards the victim to a scrubber: the packets' Ethernet destination
+changes and nothing else. The scrubber is a host on the same switch, at another port, that drops what it takes for the attack and forwards the rest (Linux:
+` + "`sysctl net.ipv4.ip_forward=1`" + `, and rules of your choice), with its own Ethernet address, as a router does; it should send no redirects
+(` + "`sysctl net.ipv4.conf.all.send_redirects=0`" + `). What it sends on is never handed to it again, and left out of detection. Where there is none, when its port
+goes down, or when known-good connections fail while it scrubs, the flood is limited instead.
+
+## Copies
+
+` + "`actions: {anomaly: mirror}`" + ` with ` + "`response.mirror.ports: {br0: analysis0}`" + ` sends copies of what a suspect sends out of the interface ` + "`analysis0`" + ` of the same bridge; its packets
+go on as they were, and what other rules drop is not copied. A meter of the switch bounds the copies of each suspect, not the packets. Nothing is held up, so
+that one vote of a detector is enough, and mirrors use up no budget of containment. When the port goes down, the mirror is taken back.
 `
 
 const exemptExample = `response:

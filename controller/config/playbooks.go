@@ -77,7 +77,7 @@ func (f *File) LoadPlaybooks() (*playbook.Set, error) {
 	if err := playbook.Check(books, slices.Sorted(maps.Keys(f.PlaybookExec))); err != nil {
 		return nil, err
 	}
-	if err := f.checkHoneypot(books); err != nil {
+	if err := f.checkStations(books); err != nil {
 		return nil, err
 	}
 	defaults, err := playbook.Default()
@@ -93,14 +93,25 @@ func (f *File) LoadPlaybooks() (*playbook.Set, error) {
 	return playbook.NewSet(books, playbook.OfActions(changed), defaults), nil
 }
 
-// checkHoneypot refuses to send somebody to a honeypot that there is none of.
-func (f *File) checkHoneypot(books []playbook.Playbook) error {
+// checkStations refuses to divert traffic to a station that there is none of.
+func (f *File) checkStations(books []playbook.Playbook) error {
+	missing := map[response.Action]string{}
+	if !f.Response.Honeypot.IsValid() {
+		missing[response.ActionReroute] = "response.honeypot"
+	}
+	if len(f.Response.Scrubbers) == 0 {
+		missing[response.ActionScrub] = "response.scrubbers"
+	}
+	if len(f.Response.Mirror.Ports) == 0 {
+		missing[response.ActionMirror] = "response.mirror.ports"
+	}
 	var faults strictyaml.Errors
 	for i := range books {
-		if p := &books[i]; p.Rung() == response.ActionReroute && !f.Response.Honeypot.IsValid() {
+		p := &books[i]
+		if key := missing[p.Rung()]; key != "" {
 			at := p.Origin()
 			faults = append(faults, &strictyaml.Error{File: at.File, Line: at.Line, Column: at.Column,
-				Msg: fmt.Sprintf("playbook %s: %s needs response.honeypot in the configuration", p.Name, p.Rung())})
+				Msg: fmt.Sprintf("playbook %s: %s needs %s in the configuration", p.Name, p.Rung(), key)})
 		}
 	}
 	return faults.Err()

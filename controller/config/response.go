@@ -15,7 +15,7 @@ import (
 
 // Response bounds what is done.
 type Response struct {
-	// action by kind of finding: observe, alert, rate-limit, segment (from the service or the peer alone), reroute (to the honeypot) or quarantine; a kind left out keeps its default
+	// action by kind of finding: observe, alert, mirror (copies to who looks at them), rate-limit, scrub (floods, by a scrubber), segment (from the service or the peer alone), reroute (to the honeypot) or quarantine; a kind left out keeps its default
 	Actions map[detector.Kind]response.Action `yaml:"actions"`
 	// how long the switch keeps an emergency rule that is not renewed
 	TTL time.Duration `yaml:"ttl"`
@@ -42,10 +42,13 @@ type Response struct {
 	// share of the ports with clients above which a host that serves them is only quarantined with approval, whatever the mode; 0 never asks
 	AskAbove float64 `yaml:"ask_above"`
 	// takes what is rerouted (action reroute): a host on the same switch that answers for any address
-	Honeypot   netip.Addr `yaml:"honeypot"`
-	Quarantine Quarantine `yaml:"quarantine"`
-	Probation  Probation  `yaml:"probation"`
-	RateLimit  RateLimit  `yaml:"rate_limit"`
+	Honeypot netip.Addr `yaml:"honeypot"`
+	// take floods (action scrub) and send the clean rest on: hosts that forward, one on each switch
+	Scrubbers  []netip.Addr `yaml:"scrubbers"`
+	Mirror     Mirror       `yaml:"mirror"`
+	Quarantine Quarantine   `yaml:"quarantine"`
+	Probation  Probation    `yaml:"probation"`
+	RateLimit  RateLimit    `yaml:"rate_limit"`
 }
 
 // Exempt says who is left alone.
@@ -81,6 +84,18 @@ type Quarantine struct {
 	MaxPerMinute int `yaml:"max_per_minute"`
 	// hosts that stay reachable from quarantine
 	Remediation []netip.Addr `yaml:"remediation"`
+}
+
+// Mirror is where copies of suspicious traffic go (action mirror).
+type Mirror struct {
+	// interface by which copies leave, by bridge: `ports: {br0: analysis0}`
+	Ports map[string]string `yaml:"ports"`
+	// copies per second of one suspect
+	PktPS uint32 `yaml:"pktps"`
+	// packets
+	Burst uint32 `yaml:"burst"`
+	// suspects that are mirrored at once
+	Max int `yaml:"max"`
 }
 
 // Probation is the way back from quarantine when the attack is over.
@@ -123,6 +138,12 @@ func (r *Response) check(want func(ok bool, path, format string, args ...any)) {
 		want(g.Max >= 0, "response.groups."+name+".max", "%d is negative", g.Max)
 	}
 	want(r.AskAbove >= 0 && r.AskAbove <= 1, "response.ask_above", "%v is outside 0 to 1", r.AskAbove)
+	for i, a := range r.Scrubbers {
+		want(a.IsValid(), fmt.Sprintf("response.scrubbers[%d]", i), "is not an address")
+	}
+	for name, port := range r.Mirror.Ports {
+		want(port != "", "response.mirror.ports."+name, "needs the name of an interface")
+	}
 	for i, a := range r.Quarantine.Remediation {
 		want(a.IsValid(), fmt.Sprintf("response.quarantine.remediation[%d]", i), "is not an address")
 	}
@@ -194,6 +215,8 @@ func (f *File) ResponseConfig() response.Config {
 	return response.Config{
 		Mode: f.Mode, Actions: r.Actions, Protected: segmentation.NewProtected(prefixes(f.Protected)),
 		Exempt: r.exemptions(), Shared: prefixes(r.Shared), Groups: r.groups(), AskAbove: r.AskAbove, Honeypot: r.Honeypot,
+		Scrubbers: r.Scrubbers, Mirror: response.Mirror{Ports: r.Mirror.Ports, Max: r.Mirror.Max,
+			Limit: segmentation.Limit{PacketsPerSecond: r.Mirror.PktPS, Burst: r.Mirror.Burst}},
 		Remediation: r.Quarantine.Remediation, MaxQuarantines: r.Quarantine.Max, MaxActions: r.Quarantine.MaxPerMinute,
 		TTL: r.TTL, MinHold: r.MinHold, MaxHold: r.MaxHold, RelapseWindow: r.RelapseWindow, QuietFor: r.QuietFor,
 		Probation: response.Probation{Limited: r.Probation.Limited, Watched: r.Probation.Watched,

@@ -19,7 +19,9 @@ var errBusySwitch = errors.New("too many requests wait for this switch")
 // switches' decisions do not wait for this one's; then is called when it has
 // answered.
 func (m *Manager) apply(ctx context.Context, d *Decision, now time.Time, then func()) {
-	m.recent = append(m.recent, now)
+	if d.Action.Contains() {
+		m.recent = append(m.recent, now)
+	}
 	m.mu.Lock()
 	d.Committed, d.State = true, StateProposed // nobody can answer it any more
 	m.all[d.ID] = d

@@ -148,7 +148,7 @@ func (m *Manager) variant(d *Decision, f detector.Finding, plan Plan, a Action, 
 
 // guardTarget are the guards about whom and where a decision hits.
 func (m *Manager) guardTarget(d *Decision, f detector.Finding, now time.Time) bool {
-	if !m.guardPlace(d, f) || !m.guardExempt(d, now) || !m.guardShared(d) || !m.guardHoneypot(d) {
+	if !m.guardPlace(d, f) || !m.guardExempt(d, now) || !m.guardShared(d) || !m.guardStation(d) {
 		return false
 	}
 	m.unmask(d) // those guards are about the address

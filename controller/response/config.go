@@ -37,6 +37,10 @@ type Config struct {
 	// Honeypot takes what is rerouted. It has to live on the switch of the
 	// rerouted host and to answer for any address.
 	Honeypot netip.Addr
+	// Scrubbers take what is sent to a victim and send the clean rest on: the
+	// one that lives on the switch where a flood enters.
+	Scrubbers []netip.Addr
+	Mirror    Mirror
 	// Remediation hosts stay reachable from quarantine.
 	Remediation []netip.Addr
 	// MaxQuarantines is the cap on hosts in quarantine at once.
@@ -69,6 +73,17 @@ type Group struct {
 	Name      string
 	Addresses []netip.Prefix
 	Max       int
+}
+
+// Mirror says where copies of suspicious traffic go.
+type Mirror struct {
+	// Ports are the interfaces by which copies leave, by bridge.
+	Ports map[string]string
+	// Limit is that of the copies that one decision makes.
+	Limit segmentation.Limit
+	// Max is the cap on mirrors at once. They are not within the budgets of
+	// containment: whoever only looks suspicious must not use those up.
+	Max int
 }
 
 // Probation is the way back from containment that a host goes when its attack is
@@ -116,6 +131,7 @@ func DefaultConfig() Config {
 			detector.KindLearnedThreat:   ActionAlert,
 		},
 		AskAbove:       0.5,
+		Mirror:         Mirror{Limit: segmentation.Limit{PacketsPerSecond: 1000, Burst: 100}, Max: 4},
 		MaxQuarantines: 8,
 		MaxActions:     30,
 		TTL:            60 * time.Second,
@@ -165,6 +181,10 @@ func (c Config) Validate() error {
 		return fmt.Errorf("max_quarantines and max_actions must not be negative")
 	case c.Limit.PacketsPerSecond == 0:
 		return fmt.Errorf("rate_limit of 0 packets/s would be a drop")
+	case c.Mirror.Max < 0:
+		return fmt.Errorf("mirror.max must not be negative")
+	case len(c.Mirror.Ports) > 0 && c.Mirror.Limit.PacketsPerSecond == 0:
+		return fmt.Errorf("a mirror limit of 0 packets/s copies nothing")
 	}
 	return nil
 }

@@ -158,10 +158,8 @@ func (m *Manager) guardCompile(d *Decision, f detector.Finding) bool {
 	switch d.Action {
 	case ActionQuarantine:
 		err = m.compileQuarantine(d)
-	case ActionReroute:
-		pot, _ := m.honeypot(d.Target.Switch)
-		d.Intents, err = m.cfg.Protected.Reroute(segmentation.Reroute{Owner: d.ID, Switch: d.Target.Switch, Port: d.Target.Port, Host: d.Target.Host,
-			To: pot.MAC, Remediation: m.cfg.Remediation, TTL: d.TTL, Why: d.Why})
+	case ActionReroute, ActionScrub, ActionMirror:
+		err = m.compileDiversion(d)
 	case ActionSegment:
 		t := &d.Target
 		d.Intents, err = m.cfg.Protected.Segment(segmentation.Segment{Owner: d.ID, Switch: t.Switch, Port: t.Port, Host: t.Host, Peer: t.Peer,

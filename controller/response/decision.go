@@ -18,9 +18,15 @@ type Action string
 
 // The rungs that there are, the mildest first.
 const (
-	ActionObserve   Action = "observe"
-	ActionAlert     Action = "alert"
+	ActionObserve Action = "observe"
+	ActionAlert   Action = "alert"
+	// ActionMirror copies what the host sends to where somebody looks at it,
+	// and holds nothing up.
+	ActionMirror    Action = "mirror"
 	ActionRateLimit Action = "rate-limit"
+	// ActionScrub hands what is sent to the victim to a scrubber, which drops
+	// the attack and sends the rest on.
+	ActionScrub Action = "scrub"
 	// ActionSegment keeps the host from the service or the peer that the
 	// finding is about, and from nothing else.
 	ActionSegment Action = "segment"
@@ -32,12 +38,15 @@ const (
 
 // Ladder lists the rungs, the mildest first.
 func Ladder() []Action {
-	return []Action{ActionObserve, ActionAlert, ActionRateLimit, ActionSegment, ActionReroute, ActionQuarantine}
+	return []Action{ActionObserve, ActionAlert, ActionMirror, ActionRateLimit, ActionScrub, ActionSegment, ActionReroute, ActionQuarantine}
 }
 
-// Contains reports whether the action changes anything on a switch.
+// Acts reports whether the action changes anything on a switch.
+func (a Action) Acts() bool { return a == ActionMirror || a.Contains() }
+
+// Contains reports whether the action holds traffic up.
 func (a Action) Contains() bool {
-	return a == ActionRateLimit || a == ActionSegment || a.Isolates()
+	return a == ActionRateLimit || a == ActionScrub || a == ActionSegment || a.Isolates()
 }
 
 // Isolates reports whether the action takes a host off the network as a whole.
@@ -96,8 +105,9 @@ type Target struct {
 	MAC    flow.MAC   `json:"mac,omitzero"`
 	Switch string     `json:"switch,omitempty"`
 	Port   string     `json:"port,omitempty"`
-	// Victim and Proto narrow a rate limit; Host is then the only sender
-	// that is limited, or invalid where sources are forged.
+	// Victim and Proto narrow a rate limit and a scrub; Host is then the only
+	// sender that is meant, or invalid where sources are forged. A mirror has
+	// either a Host or a Victim.
 	Victim netip.Addr `json:"victim,omitzero"`
 	Proto  uint8      `json:"proto,omitempty"`
 	// Peer and Service (with Proto) are what a segmented host is kept from;
@@ -163,7 +173,11 @@ type Proof struct {
 	// Dropped and Passed are attack packets since the rules stand.
 	Dropped uint64 `json:"dropped"`
 	Passed  uint64 `json:"passed"`
-	Why     string `json:"why,omitempty"`
+	// Handed is how many packets a mirror copied or a scrubber was given, and
+	// Returned how many of them it sent on to the victim.
+	Handed   uint64 `json:"handed,omitempty"`
+	Returned uint64 `json:"returned,omitempty"`
+	Why      string `json:"why,omitempty"`
 }
 
 // Decision is what is done about a finding, by whom and why.
@@ -204,6 +218,8 @@ type Decision struct {
 	// Narrow is what the target would be one rung down, nil where that is
 	// not known.
 	Narrow *Target
+	// Station is where diverted traffic goes; nil where none is.
+	Station *Station
 	// Impact is what a quarantine cuts off besides the attack.
 	Impact *Impact
 	// When each step was reached; zero when it was not. Lowered is the begin
@@ -282,6 +298,7 @@ type decisionJSON struct {
 	Overruled string    `json:"overruled,omitempty"`
 	Successor string    `json:"successor,omitempty"`
 	Relieves  string    `json:"relieves,omitempty"`
+	Station   *Station  `json:\"station,omitempty\"`
 }
 
 // Time is when the decision reached its present state.
@@ -313,6 +330,7 @@ func (d Decision) MarshalJSON() ([]byte, error) {
 	if d.Choice != nil && d.Choice.Mode != LearningOff {
 		out.Choice = d.Choice
 	}
+	out.Station = d.Station
 	if !d.Restored.IsZero() {
 		out.Contained, out.Recovery = d.Restored.Sub(d.Applied).Seconds(), d.Restored.Sub(d.Over).Seconds()
 	}
@@ -321,7 +339,7 @@ func (d Decision) MarshalJSON() ([]byte, error) {
 	}
 	for _, in := range d.Intents {
 		out.Rules = append(out.Rules, in.ID)
-		if in.Action == segmentation.ActionRateLimit {
+		if in.Action == segmentation.ActionRateLimit || in.Action == segmentation.ActionMirror {
 			out.Limit = in.Limit.PacketsPerSecond
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -44,6 +45,10 @@ func (m *Manager) tick(ctx context.Context, now time.Time) {
 		l.polled = now
 		if d.State == StateProbation {
 			m.probe(ctx, d, l, now)
+			continue
+		}
+		if why := m.lost(d); why != "" {
+			m.stepDown(ctx, d, l, "station", why)
 			continue
 		}
 		m.follow(ctx, d, l, now)
@@ -95,8 +100,8 @@ func (m *Manager) followed(ctx context.Context, d *Decision, l *life, counters [
 		return
 	}
 	m.measure(d, l, counters, now)
-	if now.Sub(d.Applied) < harmWatch && m.harmful(d, now) {
-		m.hurt(ctx, d, l)
+	if (now.Sub(d.Applied) < harmWatch || d.Action == ActionScrub) && m.harmful(d, now) {
+		m.stepDown(ctx, d, l, "harm", d.Proof.Why)
 		return
 	}
 	if d.State == StateApplied {
@@ -111,7 +116,7 @@ func (m *Manager) followed(ctx context.Context, d *Decision, l *life, counters [
 
 // measure brings proof and activity up to date.
 func (m *Manager) measure(d *Decision, l *life, counters []Counter, now time.Time) {
-	var matched, dropped uint64
+	var matched, dropped, copied, returned uint64
 	does := map[string]segmentation.Action{}
 	for _, in := range d.Intents {
 		does[in.ID] = in.Action
@@ -119,16 +124,23 @@ func (m *Manager) measure(d *Decision, l *life, counters []Counter, now time.Tim
 	for _, c := range counters {
 		switch does[c.Intent] {
 		case segmentation.ActionAllow:
+			if d.Action == ActionScrub {
+				returned += c.Packets
+			}
 			continue
 		case segmentation.ActionReroute: // gone from where it was meant for
 			dropped += c.Packets
 		}
 		matched += c.Packets
 		dropped += c.Dropped
+		copied += c.Copied
 	}
 	passed := l.w.passed.Load()
-	if d.Action == ActionRateLimit || d.Action == ActionReroute {
+	switch d.Action {
+	case ActionRateLimit, ActionReroute, ActionScrub:
 		passed = matched - min(dropped, matched)
+	case ActionMirror: // everything passes, and is meant to
+		passed, l.matched = 0, matched
 	}
 	// A restarted switch counts from zero again.
 	newDrops := dropped - min(l.dropped, dropped)
@@ -142,6 +154,12 @@ func (m *Manager) measure(d *Decision, l *life, counters []Counter, now time.Tim
 	m.mu.Lock()
 	d.Proof.Dropped = max(d.Proof.Dropped+newDrops, l.w.dropped.Load())
 	d.Proof.Passed = passed
+	switch d.Action {
+	case ActionScrub:
+		d.Proof.Handed, d.Proof.Returned = d.Proof.Dropped, max(d.Proof.Returned, returned)
+	case ActionMirror:
+		d.Proof.Handed = max(d.Proof.Handed, copied)
+	}
 	m.mu.Unlock()
 	l.dropped = dropped
 }
@@ -154,7 +172,7 @@ func (m *Manager) judged(d *Decision) bool {
 	case detector.KindPortScan, detector.KindHostSweep, detector.KindWorm:
 		return d.Action == ActionQuarantine && m.cfg.Sample > 0
 	}
-	return d.Action == ActionReroute // they see all of it, from before it is rerouted
+	return d.Action == ActionReroute || d.Action == ActionScrub || d.Action == ActionMirror // they see all of it, from before it is diverted
 }
 
 // harmful compares how known-good conversations of others fare before and
@@ -165,7 +183,17 @@ func (m *Manager) harmful(d *Decision, now time.Time) bool {
 		begun = l.begun
 	}
 	_, before := m.watch.success(begun.Add(-harmWatch), begun)
-	n, after := m.watch.success(d.Applied.Add(enforcementLag), now.Add(-enforcementLag))
+	from := d.Applied.Add(enforcementLag)
+	if l := m.lives[d.ID]; d.Action == ActionScrub && l != nil { // as long as it depends on somebody else
+		if l.before == 0 {
+			l.before = max(before, math.SmallestNonzeroFloat64)
+		}
+		before = l.before
+		if lately := now.Add(-harmWatch); lately.After(from) {
+			from = lately
+		}
+	}
+	n, after := m.watch.success(from, now.Add(-enforcementLag))
 	broke := ""
 	if m.cfg.Health != nil {
 		broke = m.cfg.Health.Broke(d.Probes, d.Applied)
@@ -196,8 +224,8 @@ func (m *Manager) prove(ctx context.Context, d *Decision, l *life, now time.Time
 	if d.Action == ActionRateLimit {
 		passes = float64(d.Proof.Passed) > allowed(d.Intents, since)
 	}
-	seen := d.Proof.Dropped > 0
-	ended := since > time.Second && now.Sub(l.activity) > time.Second
+	seen := d.Proof.Dropped > 0 || d.Proof.Handed > 0
+	ended := since > time.Second && now.Sub(l.activity) > time.Second && l.matched == 0
 	effective := !passes && (seen || ended)
 	switch {
 	case effective && d.Proof.Installed:

@@ -77,6 +77,9 @@ func (m *Manager) guardLimits(d *Decision, now time.Time) bool {
 	if m.Braked() {
 		return d.guard("brake", false, "the global brake is on")
 	}
+	if d.Action == ActionMirror {
+		return m.guardMirrors(d)
+	}
 	if d.Action.Isolates() {
 		n := m.isolated(func(Target) bool { return true })
 		if n >= m.cfg.MaxQuarantines {
@@ -152,30 +155,6 @@ func (d *Decision) milder() bool {
 	d.Action, d.Target = ActionSegment, *d.Narrow
 	d.Target.Switch, d.Target.Port = at.Switch, at.Port
 	return true
-}
-
-// honeypot finds the honeypot on a switch.
-func (m *Manager) honeypot(sw string) (topology.Host, bool) {
-	h, ok := m.where.Snapshot().Host(m.cfg.Honeypot)
-	return h, ok && m.cfg.Honeypot.IsValid() && h.Bound && !h.MAC.IsZero() && h.Port.Switch == sw
-}
-
-// guardHoneypot reroutes only to a honeypot that is there; never harder than what
-// was asked for, a host is kept from what it abuses where it is not.
-func (m *Manager) guardHoneypot(d *Decision) bool {
-	if d.Action != ActionReroute {
-		return true
-	}
-	if d.Target.Host == m.cfg.Honeypot {
-		return d.guard("honeypot", false, "it is the honeypot itself")
-	}
-	if _, ok := m.honeypot(d.Target.Switch); ok && d.Target.Host.IsValid() {
-		return d.guard("honeypot", true, "%s is known on %s", m.cfg.Honeypot, d.Target.Switch)
-	}
-	if !d.milder() {
-		return d.guard("honeypot", false, "no honeypot is known on %s, and what is abused is not known more narrowly", d.Target.Switch)
-	}
-	return d.guard("honeypot", true, "no honeypot is known on %s: it is only kept from %s", d.Target.Switch, d.Target.abused())
 }
 
 // abused names what a segmented host is kept from.

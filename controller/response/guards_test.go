@@ -15,6 +15,7 @@ import (
 
 	"github.com/platelet-sdn/platelet/detector"
 	"github.com/platelet-sdn/platelet/flowcollector/flow"
+	"github.com/platelet-sdn/platelet/segmentation"
 	"github.com/platelet-sdn/platelet/topology"
 )
 
@@ -199,15 +200,18 @@ func TestGuardsHold(t *testing.T) {
 	cfg.Shared = []netip.Prefix{prefix("10.0.0.3/32")}
 	cfg.Groups = []Group{{Name: "few", Addresses: []netip.Prefix{prefix("10.0.0.4/30")}, Max: 1}}
 	cfg.MaxQuarantines, cfg.MaxActions = 4, 100
-	cfg.Actions[detector.KindWorm] = ActionReroute
-	cfg.Honeypot = host(12)
+	cfg.Actions[detector.KindWorm], cfg.Actions[detector.KindBeacon], cfg.Actions[detector.KindSYNFlood] = ActionReroute, ActionMirror, ActionScrub
+	cfg.Honeypot, cfg.Scrubbers = host(105), []netip.Addr{host(105)}
+	cfg.Mirror.Ports, cfg.Mirror.Max = map[string]string{"s1": "p6"}, 2
 	rapid.Check(t, func(t *rapid.T) {
 		r, ctx, now := newRig(t, cfg), context.Background(), time.Now()
 		r.log.(*logrus.Logger).SetLevel(logrus.PanicLevel)
 		kinds := []detector.Kind{detector.KindPortScan, detector.KindWorm, detector.KindBruteForce, detector.KindBeacon, detector.KindSYNFlood, detector.KindARPSpoof}
 		var firing []detector.Finding
 		for i := range rapid.IntRange(1, 40).Draw(t, "steps") {
-			switch rapid.IntRange(0, 4).Draw(t, "step") {
+			switch rapid.IntRange(0, 5).Draw(t, "step") {
+			case 5:
+				r.move(105, rapid.SampledFrom([]string{"p5", "p6", "p9"}).Draw(t, "station"), rapid.Bool().Draw(t, "up"))
 			case 0, 1:
 				f := scanBy(rapid.ByteRange(0, 12).Draw(t, "host"), rapid.Uint32Range(1, 9).Draw(t, "port"), i)
 				f.Kind = rapid.SampledFrom(kinds).Draw(t, "kind")
@@ -235,10 +239,13 @@ func TestGuardsHold(t *testing.T) {
 }
 
 func (r *rig) checkGuards(t *rapid.T) {
-	few := 0
+	few, mirrors := 0, 0
 	for owner, in := range r.led.rules {
 		d := r.all[owner]
 		h := d.Target.Host
+		if d.Action == ActionMirror && d.State.Holds() {
+			mirrors++
+		}
 		switch {
 		case d.State == StateExpired: // and so have they, on a switch
 			continue
@@ -253,10 +260,16 @@ func (r *rig) checkGuards(t *rapid.T) {
 			if x.TTL <= 0 {
 				t.Fatalf("a rule without a TTL: %+v", x)
 			}
+			if x.Action == segmentation.ActionReroute && d.Action == ActionScrub && x.Match.InPort == d.Station.Port {
+				t.Fatalf("what the scrubber sends goes back to it: %+v", x)
+			}
 			if x.Match.InPort == "" && !x.Match.Src.IsValid() && !x.Match.SrcMAC.IsZero() {
 				t.Fatalf("a rule for every port: %+v", x)
 			}
 		}
+	}
+	if mirrors > r.cfg.Mirror.Max {
+		t.Fatalf("%d mirrors, at most %d may stand", mirrors, r.cfg.Mirror.Max)
 	}
 	if few > 1 {
 		t.Fatalf("%d hosts of a group are in quarantine, at most 1 may be", few)

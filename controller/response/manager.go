@@ -48,6 +48,7 @@ type Counter struct {
 	Intent  string
 	Packets uint64 // matched
 	Dropped uint64 // of these, dropped
+	Copied  uint64 // of these, copied by a mirror
 }
 
 // Locator tells where hosts and ports are.
@@ -94,6 +95,8 @@ type Manager struct {
 type life struct {
 	w        *watched  // nil before the switch has answered
 	dropped  uint64    // of the rules' counters when last polled
+	matched  uint64    // likewise, by a mirror
+	before   float64   // share of known-good attempts that succeeded before, for a scrub
 	activity time.Time // last sign of the attack
 	polled   time.Time
 	applied  time.Time // installed last; a second attempt moves it
@@ -305,6 +308,7 @@ func (m *Manager) begin(d *Decision, now time.Time) {
 		l.w.known = d.known()
 		l.w.spared = d.spared()
 	}
+	l.w.alone = d.Action == ActionMirror || d.Action == ActionScrub
 	if p, ok := m.where.Snapshot().Port(topology.PortID{Switch: d.Target.Switch, Port: d.Target.Port}); ok {
 		l.w.ifIndex = p.IfIndex
 	}
@@ -315,7 +319,7 @@ func (m *Manager) begin(d *Decision, now time.Time) {
 func (m *Manager) refollow() {
 	list := make([]*watched, 0, len(m.lives))
 	for _, l := range m.lives {
-		if l.w != nil {
+		if l.w != nil && !l.w.alone {
 			list = append(list, l.w)
 		}
 	}

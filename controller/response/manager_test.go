@@ -121,7 +121,7 @@ func testPlace() place {
 	ports := map[string]topology.Port{}
 	for i := range uint32(9) {
 		name := fmt.Sprintf("p%d", i+1)
-		ports[name] = topology.Port{ID: topology.PortID{Switch: "s1", Port: name}, IfIndex: i + 1, OFPort: i + 1}
+		ports[name] = topology.Port{ID: topology.PortID{Switch: "s1", Port: name}, IfIndex: i + 1, OFPort: i + 1, LinkUp: true}
 	}
 	ports["up"] = topology.Port{ID: topology.PortID{Switch: "s1", Port: "up"}, IfIndex: 10, Type: topology.PortLink}
 	return place{topology.NewSnapshot(map[string]topology.Switch{

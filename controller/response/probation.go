@@ -3,13 +3,10 @@ package response
 import (
 	"context"
 	"errors"
-	"fmt"
-	"slices"
 	"time"
 
 	"github.com/sirupsen/logrus"
 
-	"github.com/platelet-sdn/platelet/detector"
 	"github.com/platelet-sdn/platelet/segmentation"
 )
 
@@ -63,7 +60,7 @@ func (m *Manager) lower(ctx context.Context, d *Decision, l *life, now time.Time
 
 // restore takes the last rules off and goes on watching for a while.
 func (m *Manager) restore(ctx context.Context, d *Decision, l *life, now time.Time) {
-	if m.cfg.Probation.Watched == 0 || d.Action == ActionRateLimit || !d.Until.IsZero() {
+	if m.cfg.Probation.Watched == 0 || !d.heldUp() || !d.Until.IsZero() {
 		m.mu.Lock()
 		d.Restored = now
 		m.mu.Unlock()
@@ -113,40 +110,6 @@ func (m *Manager) supersede(ctx context.Context, by *Decision) {
 	}
 }
 
-// hurt answers harm to others: one rung down where there is one, else the
-// containment is rolled back.
-func (m *Manager) hurt(ctx context.Context, d *Decision, l *life) {
-	down := *d
-	down.Guards = slices.Clone(d.Guards)
-	if !down.milder() || !m.guardCompile(&down, detector.Finding{}) {
-		m.rollBack(ctx, d, d.Proof.Why)
-		m.log.WithField("decision", d.ID).Error("containment rolled back: it hurt others")
-		return
-	}
-	m.log.WithFields(logrus.Fields{"decision": d.ID, "action": down.Action, "why": d.Proof.Why}).Error("containment hurts others: one rung down")
-	var r Receipt
-	var err error
-	l.busy = true
-	asked := m.on(ctx, d.Target.Switch, func(ctx context.Context) {
-		ctx, cancel := context.WithTimeout(ctx, time.Second)
-		defer cancel()
-		r, err = m.enforce.Apply(ctx, down.Target.Switch, down.ID, down.Intents)
-	}, func(ctx context.Context) {
-		if l.busy = false; m.lives[d.ID] != l || l.ending {
-			return
-		}
-		if err != nil {
-			m.rollBack(ctx, d, fmt.Sprintf("%s; the switch did not take less: %v", d.Proof.Why, err))
-			return
-		}
-		begun := d.Applied
-		m.change(ctx, d, func(d *Decision) {
-			d.Action, d.Target, d.Intents, d.Guards = down.Action, down.Target, down.Intents, down.Guards
-			d.guard("harm", true, "%s: it is now kept from %s alone", d.Proof.Why, d.Target.abused())
-			d.State, d.Applied, d.Renewed, d.Proof = StateApplied, r.At, r.At, Proof{Installed: r.ReadBack}
-		})
-		m.begin(d, r.At)
-		m.lives[d.ID].begun = begun
-	})
-	l.busy = l.busy && asked
-}
+// heldUp reports whether what comes back from the target when a decision ends was
+// held up altogether: of the rest a relapse shows at once, and costs little.
+func (d *Decision) heldUp() bool { return d.Action == ActionSegment || d.Action.Isolates() }

@@ -23,11 +23,15 @@ func Propose(cfg Config, f detector.Finding, at Circumstances) (d Decision, ok b
 
 func propose(cfg Config, f detector.Finding, plan Plan) (d Decision, ok bool) {
 	action := plan.Action
-	if !action.Contains() || !f.MayContain() {
+	if !action.Acts() || action.Contains() && !f.MayContain() { // to look closer, one vote is enough
 		return Decision{}, false
 	}
-	if f.Spoofed && action != ActionRateLimit {
+	if f.Spoofed && action != ActionScrub && action != ActionMirror {
 		action = ActionRateLimit // never ban an address that did not send
+	}
+	asking := f.Kind == detector.KindAmplification && !f.HostMAC.IsZero()
+	if action == ActionScrub && asking {
+		action = ActionRateLimit // nothing of what is asked in the victim's name is clean
 	}
 	d = Decision{
 		Finding: f.ID, Kind: f.Kind, Action: action, State: StateProposed, Who: "playbook", Why: Why(f),
@@ -44,13 +48,13 @@ func propose(cfg Config, f detector.Finding, plan Plan) (d Decision, ok bool) {
 	if action == ActionSegment && !d.Target.narrow(f) {
 		return Decision{}, false
 	}
-	if action == ActionRateLimit {
+	if action == ActionRateLimit || action == ActionScrub || action == ActionMirror && !d.Target.Host.IsValid() {
 		if len(f.Victims) == 0 {
 			return Decision{}, false
 		}
 		d.Target.Victim, d.Target.Proto = f.Victims[0], f.Proto
-		if f.Kind == detector.KindAmplification {
-			d.Target.Reflector, d.Target.Asking = f.DstPort, !f.HostMAC.IsZero()
+		if f.Kind == detector.KindAmplification && action != ActionMirror {
+			d.Target.Reflector, d.Target.Asking = f.DstPort, asking
 		}
 	}
 	if narrow := d.Target; d.Action.Isolates() && narrow.narrow(f) {

@@ -44,6 +44,7 @@ type watched struct {
 	spared  []netip.Addr // go on behind a station that is cut off
 	sweep   bool         // caught asking for neighbours, whatever its address
 	ifIndex uint32
+	alone   bool  // does not count: what it is about goes on
 	since   int64 // Unix nanoseconds; records before it do not count
 	passed  atomic.Uint64
 	dropped atomic.Uint64

@@ -95,6 +95,9 @@ func (b *Bridge) Renew(ctx context.Context, owner string, ttl time.Duration) (Re
 	b.mu.Lock()
 	var intents []segmentation.Intent
 	for _, r := range b.rules.owners[owner] {
+		if r.reply {
+			continue // comes with its intent
+		}
 		in := r.intent
 		if in.TTL > 0 && ttl > 0 {
 			in.TTL = ttl

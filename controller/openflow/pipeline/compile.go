@@ -20,9 +20,12 @@ type Placement struct {
 	// switch holds only one flow for each priority and match. Below 8.
 	Slot   uint8
 	InPort uint32 // of Match.InPort; not used when that is empty
-	Meter  uint32 // for ActionRateLimit
-	// Reply asks for the second flow of a rule about connections, the one for
-	// packets against the direction in which the connection was opened.
+	// ToPort is that of Intent.ToPort; not used when that is empty.
+	ToPort uint32
+	Meter  uint32 // for ActionRateLimit, and the copies of ActionMirror
+	// Reply asks for the second flow: of a rule about connections the one for
+	// packets against the direction in which the connection was opened, of a
+	// mirror the one that makes the copies.
 	Reply bool
 }
 
@@ -71,12 +74,27 @@ func compile(in segmentation.Intent, p Placement) (openflow.Flow, error) {
 		f.Meter, f.Actions = p.Meter, next
 	case segmentation.ActionReroute:
 		f.Actions = append([]openflow.Action{openflow.SetField{Field: openflow.EthDst(in.To)}}, next...)
+	case segmentation.ActionMirror:
+		mirrored(&f, p, next)
 	}
 	var err error
 	if f.Match, err = compileMatch(in.Match, p.InPort); err != nil {
 		return f, err
 	}
 	return f, f.Validate()
+}
+
+// mirrored completes one of the two flows of a mirror. The copy is made last and
+// in a table of its own: a meter that drops ends what the switch does with a
+// packet, and the packet itself has been sent by then. It is copied as the
+// pipeline behind ours leaves it, VLAN tags for example.
+func mirrored(f *openflow.Flow, p Placement, next []openflow.Action) {
+	if p.Reply {
+		f.Table, f.Meter = p.Layout.table(tableCopy), p.Meter
+		f.Actions = []openflow.Action{openflow.Output{Port: p.ToPort}}
+		return
+	}
+	f.Actions = append(next, openflow.Resubmit{Table: p.Layout.table(tableCopy)})
 }
 
 // checkIntent reports what no placement can help.
@@ -92,12 +110,14 @@ func checkIntent(in segmentation.Intent) error {
 		return fmt.Errorf("TTL %v is not whole seconds up to %v", in.TTL, maxTTL)
 	case in.Tier == segmentation.TierEmergency && in.TTL == 0:
 		return errors.New("emergency rules need a TTL")
-	case in.Action < segmentation.ActionAllow || in.Action > segmentation.ActionReroute:
+	case in.Action < segmentation.ActionAllow || in.Action > segmentation.ActionMirror:
 		return fmt.Errorf("unknown action %d", in.Action)
 	case in.Action == segmentation.ActionRateLimit && in.Limit.PacketsPerSecond == 0:
 		return errors.New("rate limit of 0 packets/s; deny instead")
 	case in.Action == segmentation.ActionReroute && (in.Tier != segmentation.TierEmergency || in.To.IsZero()):
 		return errors.New("reroute is for the emergency tier, and needs a station")
+	case in.Action == segmentation.ActionMirror && (in.Tier != segmentation.TierEmergency || in.ToPort == "" || in.ToPort == in.Match.InPort || in.Limit.PacketsPerSecond == 0):
+		return errors.New("mirror is for the emergency tier, and needs another port and a limit")
 	case in.Tier.Policy():
 		return checkPolicy(in)
 	case in.Action == segmentation.ActionPass:
@@ -113,7 +133,7 @@ func checkIntent(in segmentation.Intent) error {
 func priority(in segmentation.Intent, slot uint8) uint16 {
 	strictness := map[segmentation.Action]uint16{
 		segmentation.ActionDeny: 0, segmentation.ActionRateLimit: 1, segmentation.ActionAllow: 2, segmentation.ActionPass: 3,
-		segmentation.ActionReroute: 3,
+		segmentation.ActionReroute: 3, segmentation.ActionMirror: 3,
 	}
 	if in.Tier.Policy() {
 		return ruleTop - in.Rank*policyPrioritiesRank - strictness[in.Action]*policySlots - uint16(slot)

@@ -29,6 +29,8 @@ func intents() []segmentation.Intent {
 	limited.Limit = segmentation.Limit{PacketsPerSecond: 100, Burst: 10}
 	reroute := em("reroute/0", 260, segmentation.ActionReroute, segmentation.Match{InPort: "vm1", EtherType: flow.EtherIPv4, Src: p("10.0.0.7/32")})
 	reroute.To = flow.MAC{2, 0, 0, 0, 0, 9}
+	mirror := em("mirror/0", 500, segmentation.ActionMirror, segmentation.Match{InPort: "vm1", EtherType: flow.EtherIPv4, Src: p("10.0.0.7/32")})
+	mirror.ToPort, mirror.Limit = "vm2", segmentation.Limit{PacketsPerSecond: 1000, Burst: 100}
 	return append([]segmentation.Intent{
 		guard, sampled, limited,
 		em("deny/plain", 1, segmentation.ActionDeny, segmentation.Match{InPort: "vm1", SrcMAC: flow.MAC{2, 0, 0, 0, 0, 1}}),
@@ -38,7 +40,7 @@ func intents() []segmentation.Intent {
 		em("allow/icmp", 5, segmentation.ActionAllow, segmentation.Match{EtherType: flow.EtherIPv4, Proto: flow.ProtoICMP, ICMPType: 0, HasICMPType: true}),
 		em("allow/nd", 999, segmentation.ActionAllow, segmentation.Match{EtherType: flow.EtherIPv6, Proto: flow.ProtoICMPv6, ICMPType: 135, HasICMPType: true, NDTarget: netip.MustParseAddr("fe80::1")}),
 		reroute,
-	}, policies()...)
+	}, append(policies(), mirror)...)
 }
 
 // policies are the cases that are about connections.
@@ -65,7 +67,7 @@ func policies() []segmentation.Intent {
 
 func TestCompileGolden(t *testing.T) {
 	place := pipeline.Placement{
-		Layout: pipeline.Layout{Base: 200}, InPort: 5, Meter: 262100,
+		Layout: pipeline.Layout{Base: 200}, InPort: 5, ToPort: 6, Meter: 262100,
 		Tap: pipeline.TapConfig{CollectorSet: 7, Domain: flow.TapDomain(3)},
 	}
 	var got strings.Builder
@@ -109,6 +111,12 @@ func TestCompileRefuses(t *testing.T) {
 		"needs a station": func(in *segmentation.Intent) { in.Action = segmentation.ActionReroute },
 		"reroute is for": func(in *segmentation.Intent) {
 			in.Tier, in.Action, in.To = segmentation.TierAdmin, segmentation.ActionReroute, flow.MAC{2}
+		},
+		"mirror is for": func(in *segmentation.Intent) {
+			in.Action, in.ToPort = segmentation.ActionMirror, "vm2" // without a limit
+		},
+		"another port": func(in *segmentation.Intent) {
+			in.Action, in.ToPort, in.Limit = segmentation.ActionMirror, in.Match.InPort, segmentation.Limit{PacketsPerSecond: 1}
 		},
 		"pass leads":                func(in *segmentation.Intent) { in.Action = segmentation.ActionPass },
 		"direction and established": func(in *segmentation.Intent) { in.Direction = segmentation.DirectionEgress },

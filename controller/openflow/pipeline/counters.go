@@ -20,7 +20,9 @@ type RuleCounter struct {
 	Packets uint64 `json:"packets"`
 	Bytes   uint64 `json:"bytes"`
 	// Dropped is how many of the packets were dropped.
-	Dropped  uint64        `json:"dropped"`
+	Dropped uint64 `json:"dropped"`
+	// Copied is how many of them a mirror copied.
+	Copied   uint64        `json:"copied,omitempty"`
 	Duration time.Duration `json:"duration"`
 	// Installed is false while the rule waits for its port or the switch.
 	Installed bool `json:"installed"`
@@ -92,13 +94,14 @@ func (b *Bridge) count(owner string, flows []openflow.FlowStats, metered []openf
 	}
 	var out []RuleCounter
 	for _, r := range b.rules.owners[owner] {
-		if r.reply {
-			continue
-		}
 		if m, ok := byMeter[r.meter.ID]; ok {
 			r.metered.observe(m.Packets, m.DroppedPackets)
 		}
-		out = append(out, r.counter(b.now()))
+	}
+	for _, r := range b.rules.owners[owner] {
+		if !r.reply {
+			out = append(out, r.counter(b.now()))
+		}
 	}
 	return out
 }
@@ -106,7 +109,7 @@ func (b *Bridge) count(owner string, flows []openflow.FlowStats, metered []openf
 func (r *rule) counter(now time.Time) RuleCounter {
 	c := RuleCounter{Intent: r.intent.ID, Owner: r.owner, Duration: now.Sub(r.since), Installed: r.placed != nil}
 	c.Packets, c.Bytes = r.flow.total()
-	if r.other != nil {
+	if r.other != nil && !r.other.limited() {
 		packets, bytes := r.other.flow.total()
 		c.Packets, c.Bytes = c.Packets+packets, c.Bytes+bytes
 	}
@@ -115,6 +118,10 @@ func (r *rule) counter(now time.Time) RuleCounter {
 		c.Dropped = c.Packets
 	case segmentation.ActionRateLimit:
 		c.Packets, c.Dropped = r.metered.total()
+	case segmentation.ActionMirror:
+		offered, dropped := r.other.metered.total()
+		c.Copied = offered - min(dropped, offered)
+		c.Packets = max(c.Packets, offered) // meters count at once
 	}
 	return c
 }

@@ -44,14 +44,15 @@ const (
 	tableCommit  = tableIngress + policyTiers
 	tableTap     = tableCommit + 1
 	tableReturn  = tableTap + 1
-	tableCount   = tableReturn + 1
+	tableCopy    = tableReturn + 1 // of packets that go on by themselves
+	tableCount   = tableCopy + 1
 	policyTiers  = 3
 	lastBase     = 254 - tableCount
 )
 
 var tableNames = [tableCount]string{"guard", "emergency", "admit", "conntrack", "state",
 	"egress-admin", "egress-application", "egress-baseline", "ingress-admin", "ingress-application", "ingress-baseline",
-	"commit", "tap", "return"}
+	"commit", "tap", "return", "copy"}
 
 // Layout places our tables on a bridge.
 type Layout struct {

@@ -27,11 +27,14 @@ func checkPolicy(in segmentation.Intent) error {
 	return nil
 }
 
-// HasReply reports whether an intent has a second flow: a rule about
-// connections decides what comes back as well. Replies to what it leaves to
+// HasReply reports whether an intent has a second flow: a mirror makes copies,
+// and a rule about connections decides what comes back as well. Replies to what it leaves to
 // established connections are not its concern, and neither is ICMP that is
 // no question.
 func HasReply(in segmentation.Intent) bool {
+	if in.Action == segmentation.ActionMirror {
+		return true
+	}
 	if !in.Tier.Policy() || in.Established == segmentation.EstablishedKeep && in.Action == segmentation.ActionDeny {
 		return false
 	}

@@ -10,18 +10,18 @@ import (
 )
 
 // rule is a desired intent and what we know of it on the switch: of its flow,
-// or, in a rule of its own, of the second flow that is for replies.
+// or, in a rule of its own, of the second flow that is for replies or copies.
 type rule struct {
 	intent segmentation.Intent
 	reply  bool
-	other  *rule // the one for replies, if the intent has them
+	other  *rule // the second one, if the intent has it
 	owner  string
 	object uint32
 	slot   uint8
 	since  time.Time // when it was first applied
 	// expiry is when the rule ends unless it is renewed; zero is never.
 	expiry time.Time
-	// meter is the one allocated for a rate limit; its ID is 0 before.
+	// meter is the one allocated for a rate limit or copies; its ID is 0 before.
 	meter openflow.Meter
 	// placed is the flow as we last put it on the switch, nil when it is
 	// not there as far as we know.
@@ -51,7 +51,9 @@ func (t *tally) restart() {
 func (t *tally) total() (a, b uint64) { return t.base[0] + t.last[0], t.base[1] + t.last[1] }
 
 // limited reports whether the rule needs a meter.
-func (r *rule) limited() bool { return r.intent.Action == segmentation.ActionRateLimit && !r.reply }
+func (r *rule) limited() bool {
+	return r.intent.Action == segmentation.ActionRateLimit && !r.reply || r.intent.Action == segmentation.ActionMirror && r.reply
+}
 
 // put records what is on the switch now, nil for nothing.
 func (r *rule) put(f *openflow.Flow) {
@@ -66,6 +68,11 @@ func (r *rule) put(f *openflow.Flow) {
 func (r *rule) compile(now time.Time, p Placement, port func(string) (uint32, bool)) (f openflow.Flow, ok bool, err error) {
 	if r.intent.Match.InPort != "" {
 		if p.InPort, ok = port(r.intent.Match.InPort); !ok {
+			return f, false, nil
+		}
+	}
+	if r.intent.ToPort != "" {
+		if p.ToPort, ok = port(r.intent.ToPort); !ok {
 			return f, false, nil
 		}
 	}
@@ -99,8 +106,11 @@ func (r *rule) slotKey() slotKey {
 	if m.Dst.IsValid() {
 		m.Dst = m.Dst.Masked()
 	}
-	in := &r.intent
-	return slotKey{in.Tier, in.Direction, in.Established, in.Rank, in.Action, m, r.reply}
+	in, action := &r.intent, r.intent.Action
+	if action == segmentation.ActionMirror {
+		action = segmentation.ActionReroute // they share priorities
+	}
+	return slotKey{in.Tier, in.Direction, in.Established, in.Rank, action, m, r.reply}
 }
 
 // ruleSet is what we want on the switch, by owner.
@@ -165,7 +175,7 @@ func makeRules(owner string, in segmentation.Intent, old *rule, now time.Time) (
 	}
 	for _, r := range rules {
 		// A trial with placeholders finds every error of the intent itself.
-		if _, err := Compile(in, Placement{Layout: Layout{Base: DefaultBase}, InPort: 1, Meter: 1, Reply: r.reply}); err != nil {
+		if _, err := Compile(in, Placement{Layout: Layout{Base: DefaultBase}, InPort: 1, ToPort: 2, Meter: 1, Reply: r.reply}); err != nil {
 			return nil, err
 		}
 	}
@@ -180,6 +190,9 @@ func makeRules(owner string, in segmentation.Intent, old *rule, now time.Time) (
 
 // name is what the rule's object ID is made from.
 func (r *rule) name() string {
+	if r.reply && r.intent.Action == segmentation.ActionMirror {
+		return r.intent.ID + " copies"
+	}
 	if r.reply {
 		return r.intent.ID + " replies"
 	}
@@ -200,7 +213,7 @@ func (s *ruleSet) freeObject(name string, taken map[uint32]bool) uint32 {
 func (r *rule) inherit(old *rule) {
 	r.object, r.since, r.slot = old.object, old.since, old.slot
 	r.flow, r.metered, r.placed = old.flow, old.metered, old.placed
-	if old.intent.Action == segmentation.ActionRateLimit && r.intent.Action == segmentation.ActionRateLimit && old.intent.Limit == r.intent.Limit {
+	if old.limited() && r.limited() && old.intent.Limit == r.intent.Limit {
 		r.meter = old.meter
 	}
 }

@@ -82,7 +82,7 @@ func selects(m segmentation.Match, p oftest.Packet) bool {
 // strictest returns the rule of a tier that decides about a packet, nil for
 // none.
 func strictest(intents []segmentation.Intent, tier segmentation.Tier, p oftest.Packet) *segmentation.Intent {
-	order := []segmentation.Action{segmentation.ActionDeny, segmentation.ActionRateLimit, segmentation.ActionAllow, segmentation.ActionReroute}
+	order := []segmentation.Action{segmentation.ActionDeny, segmentation.ActionRateLimit, segmentation.ActionAllow, segmentation.ActionReroute, segmentation.ActionMirror}
 	rank := func(in *segmentation.Intent) int { return int(in.Rank)*len(order) + slices.Index(order, in.Action) }
 	var best *segmentation.Intent
 	for i := range intents {
@@ -192,7 +192,10 @@ func drawnContainment(t *rapid.T, i int, p oftest.Packet) segmentation.Intent {
 	if in.Tier == segmentation.TierEmergency && rapid.IntRange(0, 4).Draw(t, "reroute") == 0 {
 		in.Action, in.To = segmentation.ActionReroute, decoyMAC
 	}
-	if in.Action == segmentation.ActionRateLimit {
+	if in.Tier == segmentation.TierEmergency && in.Match.InPort != "vm3" && rapid.IntRange(0, 4).Draw(t, "mirror") == 0 {
+		in.Action, in.ToPort, in.Rank = segmentation.ActionMirror, "vm3", 500
+	}
+	if in.Action == segmentation.ActionRateLimit || in.Action == segmentation.ActionMirror {
 		in.Limit = segmentation.Limit{PacketsPerSecond: 100, Burst: 1 << 20} // never reached here
 	}
 	return in
@@ -243,6 +246,9 @@ func TestContainmentDecidesAsItReads(t *testing.T) {
 			if rerouted(&res) != reroutes(intents, by) {
 				t.Fatalf("%s: by %q it went to the decoy: %v\n%s\nrules:\n%s", p, by, rerouted(&res), &res, written(intents))
 			}
+			if n := mirrored(&res); n > 1 || n == 1 != (action(intents, by) == segmentation.ActionMirror && p.InPort != ports()["vm3"]) {
+				t.Fatalf("%s: by %q it was copied %d times\n%s\nrules:\n%s", p, by, n, &res, written(intents))
+			}
 			if n := samples(&res); n > 1 {
 				t.Fatalf("%s: reported %d times\n%s", p, n, &res)
 			}
@@ -262,6 +268,26 @@ func rerouted(res *oftest.Result) bool {
 		}
 	}
 	return false
+}
+
+// mirrored counts the copies that were made of a packet: there is no other output to that
+// port than NORMAL's.
+func mirrored(res *oftest.Result) (n int) {
+	for _, e := range res.Effects {
+		if o, ok := e.(oftest.Output); ok && o.Port == ports()["vm3"] {
+			n++
+		}
+	}
+	return n
+}
+
+func action(intents []segmentation.Intent, id string) segmentation.Action {
+	for _, in := range intents {
+		if in.ID == id {
+			return in.Action
+		}
+	}
+	return 0
 }
 
 func reroutes(intents []segmentation.Intent, by string) bool {

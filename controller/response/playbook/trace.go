@@ -94,10 +94,10 @@ func (s *Set) Try(cfg response.Config, f detector.Finding, at response.Circumsta
 func (t *Trace) contain(cfg response.Config, f detector.Finding, at response.Circumstances) response.Decision {
 	d, ok := response.Propose(cfg, f, at)
 	switch {
-	case !t.Rung.Contains():
-		t.Why = "the playbook begins with no containment"
+	case !t.Rung.Acts():
+		t.Why = "the playbook begins with nothing that a switch does"
 		return d
-	case !ok && !f.MayContain():
+	case !ok && t.Rung.Contains() && !f.MayContain():
 		t.Why = "one vote alone does not contain: neither a sequential test nor two families"
 		return d
 	case !ok:

@@ -245,7 +245,7 @@ func (x *Executor) consider(ctx context.Context, f detector.Finding) {
 	if _, decided := response.Propose(x.cfg.Response, f, at); book == nil || decided {
 		return
 	}
-	x.begin(ctx, order{book: book, finding: f, tags: at.Tags, told: book.Rung().Contains()})
+	x.begin(ctx, order{book: book, finding: f, tags: at.Tags, told: book.Rung().Acts()})
 }
 
 // follow begins the run of a decision, or undoes it.

@@ -62,8 +62,11 @@ func (x *exporter) steps(p *playbook.Playbook) error {
 		}
 		next = id
 	}
-	if rung := p.Rung(); rung.Contains() {
+	switch rung := p.Rung(); {
+	case rung.Contains():
 		next = x.manual("rung", fmt.Sprintf("Contain the attacker: %s. Platelet does so by itself.", rung), next, failed)
+	case rung.Acts():
+		next = x.manual("rung", fmt.Sprintf("Look at the suspect: %s. Platelet does so by itself.", rung), next, failed)
 	}
 	for i := range p.People {
 		next = x.manual(fmt.Sprintf("approval %d", i+1), "Approve what follows.", next, failed)
