@@ -218,7 +218,9 @@ type decision struct {
 	Proof struct {
 		Installed, Effective, Harmless bool
 		Dropped, Passed                uint64
+		Handed, Returned               uint64
 	}
+	Station                            struct{ Address, Port string }
 	Detected, Applied, Verified, Ended time.Time
 	Relapse                            int
 }
