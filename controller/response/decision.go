@@ -298,7 +298,7 @@ type decisionJSON struct {
 	Overruled string    `json:"overruled,omitempty"`
 	Successor string    `json:"successor,omitempty"`
 	Relieves  string    `json:"relieves,omitempty"`
-	Station   *Station  `json:\"station,omitempty\"`
+	Station   *Station  `json:"station,omitempty"`
 }
 
 // Time is when the decision reached its present state.
