@@ -98,7 +98,7 @@ func everything() []netip.Prefix {
 	return []netip.Prefix{netip.PrefixFrom(netip.IPv4Unspecified(), 0), netip.PrefixFrom(netip.IPv6Unspecified(), 0)}
 }
 
-// feedKey is equal while feeds are. An inventory is not changed once made, so
+// feedKey is equal while feeds and assets are. An inventory is not changed once made, so
 // a feed is told by where it stands.
 func feedKey(inv *policy.Inventory, pol *policy.Set) string {
 	var out []byte
@@ -106,6 +106,11 @@ func feedKey(inv *policy.Inventory, pol *policy.Set) string {
 		if intel := pol.Groups[name].Intel; intel != "" {
 			feed := inv.Feeds[intel]
 			out = fmt.Appendf(out, "%s %d %p\n", intel, len(feed), feed)
+		}
+	}
+	for _, p := range pol.Protected {
+		if assets := inv.Assets[p.Group]; slices.Contains(policy.AssetClasses(), p.Group) {
+			out = fmt.Appendf(out, "%s %d %p\n", p.Group, len(assets), assets)
 		}
 	}
 	return string(out)

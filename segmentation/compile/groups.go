@@ -23,7 +23,7 @@ type groups struct {
 	byOther []int
 	always  set // groups by address that name no prefix
 	narrow  set // groups that hold only what they name by prefix or feed
-	feeds   set // groups that hold only addresses of a feed
+	feeds   set // groups that hold only addresses of a feed, or of assets
 	static  map[netip.Prefix]*named
 	lengths [2][]int // of the static prefixes of IPv4 and IPv6, falling
 }
@@ -31,6 +31,8 @@ type groups struct {
 type group struct {
 	policy.Group
 	members []int // joined groups
+	// asset is the class of the controller's assets that it holds, if any.
+	asset string
 }
 
 // named says which groups name a prefix or one that holds it.
@@ -48,6 +50,12 @@ func newGroups(pol *policy.Set, inv *policy.Inventory, now time.Time) (*groups, 
 		if _, ok := g.index[p.String()]; p.Group == "" && !ok {
 			g.index[p.String()] = len(g.list)
 			g.list = append(g.list, group{Group: policy.Group{CIDRs: []policy.Prefix{{Prefix: p.Prefix.Masked()}}}})
+		}
+	}
+	for _, name := range policy.AssetClasses() {
+		if slices.Contains(pol.Protected, policy.Peer{Group: name}) {
+			g.index[name] = len(g.list)
+			g.list = append(g.list, group{asset: name})
 		}
 	}
 	g.always, g.narrow, g.feeds = newSet(len(g.list)), newSet(len(g.list)), newSet(len(g.list))
@@ -101,6 +109,12 @@ func (g *groups) prepare(i int, inv *policy.Inventory) error {
 	if gr.Intel != "" {
 		g.feeds.add(i)
 		for _, p := range inv.Feeds[gr.Intel] {
+			g.name(p).feed.add(i)
+		}
+	}
+	if gr.asset != "" {
+		g.feeds.add(i)
+		for _, p := range inv.Assets[gr.asset] {
 			g.name(p).feed.add(i)
 		}
 	}

@@ -33,13 +33,14 @@ type Oracle struct {
 	policies  []policy.Policy // in force, in the order in which they decide
 	workloads []policy.Workload
 	feeds     map[string][]netip.Prefix
+	assets    map[string][]netip.Prefix
 	now       time.Time
 }
 
 // New returns an oracle. The set and the inventory must not change while it
 // is used. Policies outside their schedule or past their end have no say.
 func New(set *policy.Set, inv policy.Inventory, now time.Time) *Oracle {
-	o := &Oracle{set: set, workloads: inv.Workloads, feeds: inv.Feeds, now: now}
+	o := &Oracle{set: set, workloads: inv.Workloads, feeds: inv.Feeds, assets: inv.Assets, now: now}
 	for _, p := range set.Policies {
 		if p.Active(now) {
 			o.policies = append(o.policies, p)
@@ -80,6 +81,10 @@ func (o *Oracle) side(d policy.Direction, c Connection, staged bool) Side {
 		own, other = c.Src, c.Dst
 	}
 	s := Side{Action: policy.ActionAllow}
+	if p, ok := o.Protected(own); ok {
+		s.Protected = p.String()
+		return s
+	}
 	var leftTo policy.Tier // tiers before this one have passed
 	for i := range o.policies {
 		p := &o.policies[i]
@@ -106,6 +111,21 @@ func (o *Oracle) side(d policy.Direction, c Connection, staged bool) Side {
 // anyHolds reports whether an address is one of the peers.
 func (o *Oracle) anyHolds(peers []policy.Peer, a netip.Addr) bool {
 	return slices.ContainsFunc(peers, func(p policy.Peer) bool { return o.Holds(p, a) })
+}
+
+// Protected returns the entry of the set's protected that holds an address: no
+// policy applies to it, whatever its appliesTo says.
+func (o *Oracle) Protected(a netip.Addr) (policy.Peer, bool) {
+	i := slices.IndexFunc(o.set.Protected, func(p policy.Peer) bool {
+		if slices.Contains(policy.AssetClasses(), p.Group) {
+			return slices.ContainsFunc(o.assets[p.Group], func(x netip.Prefix) bool { return x.Contains(a) })
+		}
+		return o.Holds(p, a)
+	})
+	if i < 0 {
+		return policy.Peer{}, false
+	}
+	return o.set.Protected[i], true
 }
 
 // Holds reports whether an address belongs to a peer.

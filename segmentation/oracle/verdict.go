@@ -17,6 +17,9 @@ type Side struct {
 	Action policy.Action // never pass
 	// Passed are rules that left the decision to a later tier.
 	Passed []policy.RuleID
+	// Protected is the entry of protected that keeps every policy away from
+	// this end; "" if none does.
+	Protected string
 }
 
 // MarshalJSON writes {"policy": …, "rule": …}, both empty when no rule
@@ -31,6 +34,9 @@ func (s Side) MarshalJSON() ([]byte, error) {
 // String is the side's part of why.
 func (s Side) String() string {
 	text := "no rule matches"
+	if s.Protected != "" {
+		return "protected (" + s.Protected + "), no policy applies"
+	}
 	if s.ID != (policy.RuleID{}) {
 		text = fmt.Sprintf("rule %s of policy %s (%s): %s", s.ID.Rule, s.ID.Policy, s.Tier, s.Action)
 	}

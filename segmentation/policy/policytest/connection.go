@@ -53,9 +53,16 @@ func edges(w World) []netip.Addr {
 			add(p.Prefix)
 		}
 	}
-	for _, feed := range w.Inventory.Feeds {
-		for _, p := range feed {
-			add(p)
+	for _, named := range []map[string][]netip.Prefix{w.Inventory.Feeds, w.Inventory.Assets} {
+		for _, list := range named {
+			for _, p := range list {
+				add(p)
+			}
+		}
+	}
+	for _, p := range w.Set.Protected {
+		if p.Group == "" {
+			add(p.Prefix)
 		}
 	}
 	for _, p := range w.Set.Policies {

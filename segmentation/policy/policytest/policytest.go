@@ -40,7 +40,7 @@ func feeds() []string { return []string{"feodo", "tor"} }
 // Inventories draws workloads with addresses, labels, places and risks.
 func Inventories() *rapid.Generator[policy.Inventory] {
 	return rapid.Custom(func(t *rapid.T) policy.Inventory {
-		inv := policy.Inventory{Feeds: map[string][]netip.Prefix{}}
+		inv := policy.Inventory{Feeds: map[string][]netip.Prefix{}, Assets: map[string][]netip.Prefix{}}
 		for i := range rapid.IntRange(2, 12).Draw(t, "workloads") {
 			w := policy.Workload{
 				Name: fmt.Sprintf("w%d", i), Addrs: rapid.SliceOfN(Addresses(), 1, 3).Draw(t, "addrs"), MAC: flow.MAC{2, 0, 0, 0, 0, byte(i)},
@@ -55,12 +55,21 @@ func Inventories() *rapid.Generator[policy.Inventory] {
 			inv.Workloads = append(inv.Workloads, w)
 		}
 		for _, f := range feeds() {
-			for _, p := range rapid.SliceOfN(Prefixes(), 0, 3).Draw(t, f) {
-				inv.Feeds[f] = append(inv.Feeds[f], p.Prefix)
-			}
+			inv.Feeds[f] = drawPlain(t, f)
 		}
+		inv.Assets["dns"] = drawPlain(t, "dns")
 		return inv
 	})
+}
+
+func drawPlain(t *rapid.T, what string) []netip.Prefix {
+	var out []netip.Prefix
+	for _, p := range rapid.SliceOfN(Prefixes(), 0, 3).Draw(t, what) {
+		if p.Bits() > 8 { // not everybody
+			out = append(out, p.Prefix)
+		}
+	}
+	return out
 }
 
 type label struct {
@@ -109,6 +118,9 @@ func Sets() *rapid.Generator[*policy.Set] {
 		for i := range rapid.IntRange(0, 3).Draw(t, "services") {
 			s.Services[fmt.Sprintf("s%d", i)] = rapid.SliceOfN(Services(), 1, 3).Draw(t, "service")
 		}
+		if rapid.IntRange(0, 3).Draw(t, "protects") == 0 {
+			s.Protected = []policy.Peer{drawProtected(t, s)}
+		}
 		taken := map[[2]int]bool{}
 		for i := range rapid.SampledFrom([]int{1, 2, 3, 4, 6, 8}).Draw(t, "policies") {
 			p := drawPolicy(t, s, i)
@@ -126,6 +138,19 @@ func Sets() *rapid.Generator[*policy.Set] {
 		})
 		return s
 	})
+}
+
+// drawProtected draws who is spared: a class of assets, a group or a prefix.
+func drawProtected(t *rapid.T, s *policy.Set) policy.Peer {
+	for {
+		p := Peers(s).Draw(t, "protected")
+		if p.IsAny() {
+			p.Group = rapid.SampledFrom([]string{"dns", "gateways"}).Draw(t, "asset")
+		}
+		if p.Group != "" || p.Prefix.Bits() > 8 {
+			return p
+		}
+	}
 }
 
 // drawGroup draws the group number i, which may join those before it.
