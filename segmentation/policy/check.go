@@ -161,11 +161,14 @@ func (r *reader) policy(want check, p *Policy) {
 func (r *reader) rule(want check, rule *Rule, d Direction) {
 	want(ruleForm.MatchString(rule.Name) && len(rule.Name) <= maxName, "name", "%q is not a name of letters, digits and . _ : -", rule.Name)
 	want(rule.Action != 0, "action", "is missing (valid: allow, deny, reject, pass, rate-limit)")
-	if d == Ingress {
-		want(rule.To == nil, "to", "an ingress rule is about what comes from somewhere: use from")
+	switch {
+	case d == Ingress && rule.To != nil:
+		want(false, "to", "an ingress rule is about what comes from somewhere: use from")
+	case d == Egress && rule.From != nil:
+		want(false, "from", "an egress rule is about what goes to somewhere: use to")
+	case d == Ingress:
 		r.peers(want, "from", rule.From, "needs a peer; [any] is everybody")
-	} else {
-		want(rule.From == nil, "from", "an egress rule is about what goes to somewhere: use to")
+	default:
 		r.peers(want, "to", rule.To, "needs a peer; [any] is everybody")
 	}
 	notEmpty(want, "services", rule.Services)
