@@ -1,10 +1,11 @@
-package policy
+package policy_test
 
 import (
 	"errors"
 	"strings"
 	"testing"
 
+	"github.com/platelet-sdn/platelet/segmentation/policy"
 	"github.com/platelet-sdn/platelet/segmentation/strictyaml"
 )
 
@@ -103,13 +104,15 @@ var faults = []struct {
 }
 
 func TestFaults(t *testing.T) {
-	mustRead(t, good)
+	if _, err := policy.Read(policy.Source{Name: "p.yaml", Data: []byte(good)}); err != nil {
+		t.Fatal(err)
+	}
 	for _, f := range faults {
 		text := strings.Replace(good, f.old, f.new, 1)
 		if text == good {
 			t.Fatalf("%s: nothing was replaced", f.class)
 		}
-		_, err := Read(Source{"p.yaml", []byte(text)})
+		_, err := policy.Read(policy.Source{Name: "p.yaml", Data: []byte(text)})
 		var bad strictyaml.Errors
 		if !errors.As(err, &bad) || !strings.Contains(err.Error(), f.want) {
 			t.Errorf("%s: got %v, want %s", f.class, err, f.want)
@@ -121,7 +124,7 @@ func TestFaults(t *testing.T) {
 // as long as they are the same.
 func TestSeveralFiles(t *testing.T) {
 	second := strings.NewReplacer("name: one", "name: two", "priority: 1", "priority: 2").Replace(good)
-	set, err := Read(Source{"a.yaml", []byte(good)}, Source{"b.yaml", []byte(second)})
+	set, err := policy.Read(policy.Source{Name: "a.yaml", Data: []byte(good)}, policy.Source{Name: "b.yaml", Data: []byte(second)})
 	if err != nil || len(set.Policies) != 2 || len(set.Groups) != 3 || len(set.Protected) != 2 {
 		t.Fatalf("%v: %+v", err, set)
 	}
@@ -134,15 +137,15 @@ func TestSeveralFiles(t *testing.T) {
 		{strings.Replace(second, "{selector: {app: web}}", "{selector: {app: wob}}", 1), "b.yaml:3:8: groups.web: is something else in a.yaml:3:8"},
 		{strings.Replace(second, "ports: [80]", "ports: [81]", 1), "b.yaml:7:9: services.http: is something else in a.yaml:7:9"},
 	} {
-		if _, err := Read(Source{"a.yaml", []byte(good)}, Source{"b.yaml", []byte(c.text)}); err == nil || !strings.Contains(err.Error(), c.want) {
+		if _, err := policy.Read(policy.Source{Name: "a.yaml", Data: []byte(good)}, policy.Source{Name: "b.yaml", Data: []byte(c.text)}); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("got %v, want %s", err, c.want)
 		}
 	}
 	part := "apiVersion: segmentation/v1\npolicies:\n- {name: x, tier: admin, mode: staged, appliesTo: [web], egress: [{name: r, action: pass, to: [both], services: [http]}]}\n"
-	if _, err := Read(Source{"b.yaml", []byte(part)}, Source{"a.yaml", []byte(good)}); err != nil {
+	if _, err := policy.Read(policy.Source{Name: "b.yaml", Data: []byte(part)}, policy.Source{Name: "a.yaml", Data: []byte(good)}); err != nil {
 		t.Errorf("a group of another file: %v", err)
 	}
-	if _, err := Read(Source{"b.yaml", []byte(part)}); err == nil {
+	if _, err := policy.Read(policy.Source{Name: "b.yaml", Data: []byte(part)}); err == nil {
 		t.Error("a group of a file that is not there")
 	}
 }

@@ -10,7 +10,7 @@ import (
 
 func policyCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "policy", Short: "Look into segmentation policies, and try them without doing anything"}
-	cmd.AddCommand(policyPrintCommand(), policyTraceCommand())
+	cmd.AddCommand(policyPrintCommand(), policySchemaCommand(), policyTraceCommand())
 	return cmd
 }
 
@@ -44,4 +44,11 @@ func policyPrintCommand() *cobra.Command {
 			return err
 		},
 	}
+}
+
+func policySchemaCommand() *cobra.Command {
+	return &cobra.Command{Use: "schema", Short: "Print the JSON Schema of policy files, for editors", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+		_, err := cmd.OutOrStdout().Write(policy.Schema())
+		return err
+	}}
 }
