@@ -1,0 +1,21 @@
+// Package exposure keeps who talked with whom in the last hour, and how much: what
+// an action would have hit had it stood that long.
+//
+// A conversation is a client, a server, a protocol and the server's port, whatever
+// ports the client takes. Of each the ledger has connections, packets and bytes in
+// both directions for each of the last 60 minutes of recorded time, scaled by the
+// sampling rates, in a table that never holds more than Capacity of them: 21 MB, and
+// next to nothing where few talk.
+//
+// Where there is no room the table keeps what nobody can invent. A conversation is
+// answered when its client goes on after the server spoke, which a forged source
+// does not; one that is not answered never displaces one that is, but for one place
+// in sixteen. Where all are answered the ingress port that has the most gives way:
+// ports are what an attacker cannot have many of. What is displaced is counted on,
+// by host, in a sketch that only errs upwards (count-min, Cormode and
+// Muthukrishnan 2005), so that what the ledger does not list it still bounds.
+//
+// No packet counts twice. Volumes are those of flow export where a port has it, else
+// of packet samples; the packets that open, refuse and close TCP connections are
+// the tap's, as long as there is one, because it sees each of them.
+package exposure
