@@ -109,6 +109,11 @@ func (c *Controller) Feedback(id string, actual bool, who, why string) (int, err
 // Decisions implements api.Controller.
 func (c *Controller) Decisions() []response.Decision { return c.manager.Decisions() }
 
+// Decision implements api.Controller.
+func (c *Controller) Decision(ctx context.Context, id string) (response.Decision, error) {
+	return c.manager.Look(ctx, id)
+}
+
 type hostLine struct {
 	Address  netip.Addr `json:"address"`
 	MAC      string     `json:"mac"`

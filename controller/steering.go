@@ -34,6 +34,11 @@ func (c *Controller) Unexempt(ctx context.Context, host netip.Addr, who string) 
 // Exemptions implements api.Controller.
 func (c *Controller) Exemptions() []response.Exemption { return c.manager.Exemptions() }
 
+// Preview implements api.Controller.
+func (c *Controller) Preview(ctx context.Context, o response.Order) (response.Decision, error) {
+	return c.manager.Preview(ctx, o)
+}
+
 // Contain implements api.Controller.
 func (c *Controller) Contain(ctx context.Context, o response.Order) (id string, err error) {
 	action := response.ActionQuarantine

@@ -31,6 +31,8 @@ type Controller interface {
 	// Explain puts a finding into words and numbers.
 	Explain(id string) (explain.Explanation, error)
 	Decisions() []response.Decision
+	// Decision is one of them, with what it would have hit by now.
+	Decision(ctx context.Context, id string) (response.Decision, error)
 	// Runs are those of playbooks.
 	Runs() any
 	Hosts() any
@@ -49,6 +51,8 @@ type Controller interface {
 	Release(ctx context.Context, id, who, why string) error
 	// Contain does what somebody asks for by name; see response.Order.
 	Contain(ctx context.Context, o response.Order) (id string, err error)
+	// Preview says what Contain would do, and does nothing.
+	Preview(ctx context.Context, o response.Order) (response.Decision, error)
 	SetBrake(ctx context.Context, on, release bool, who string) error
 	Steering
 	// Feedback keeps an operator's verdict on a finding, and tells how many
@@ -152,6 +156,7 @@ func (s *Server) routes() http.Handler {
 	get("/v1/findings", func(*http.Request) (any, error) { return s.ctl.Findings(), nil })
 	get("/v1/findings/{id}/explanation", func(r *http.Request) (any, error) { return s.ctl.Explain(r.PathValue("id")) })
 	get("/v1/decisions", func(*http.Request) (any, error) { return s.ctl.Decisions(), nil })
+	get("/v1/decisions/{id}", func(r *http.Request) (any, error) { return s.ctl.Decision(r.Context(), r.PathValue("id")) })
 	get("/v1/runs", func(*http.Request) (any, error) { return s.ctl.Runs(), nil })
 	get("/v1/hosts", func(*http.Request) (any, error) { return s.ctl.Hosts(), nil })
 	get("/v1/topology", func(*http.Request) (any, error) { return s.ctl.Topology(), nil })

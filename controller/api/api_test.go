@@ -74,6 +74,15 @@ func (d *desk) Exemptions() []response.Exemption { return []response.Exemption{{
 func (d *desk) Contain(_ context.Context, o response.Order) (string, error) {
 	return "d-9", d.note("quarantine %s for %s by %s", o.Host, o.For, o.Who)
 }
+
+func (d *desk) Decision(_ context.Context, id string) (response.Decision, error) {
+	return response.Decision{ID: id, Action: response.ActionQuarantine}, nil
+}
+
+func (d *desk) Preview(_ context.Context, o response.Order) (response.Decision, error) {
+	return response.Decision{ID: "d-8", Action: response.ActionQuarantine, Target: response.Target{Host: o.Host}}, d.note("preview %s by %s", o.Host, o.Who)
+}
+
 func (d *desk) SetBrake(_ context.Context, on, release bool, _ string) error {
 	return d.note("brake %v %v", on, release)
 }

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/netip"
@@ -33,6 +34,9 @@ type containRequest struct {
 	Proto   uint8      `json:"proto,omitempty"`
 	Service uint16     `json:"service,omitempty"`
 	Seconds int64      `json:"seconds"`
+	// DryRun asks for the decision, with what it would have hit, and nothing
+	// more.
+	DryRun bool `json:"dry_run,omitempty"`
 }
 
 func (s *Server) contain(r *http.Request) (any, error) {
@@ -43,8 +47,12 @@ func (s *Server) contain(r *http.Request) (any, error) {
 	if !q.Host.IsValid() || q.Seconds < 0 || q.Seconds > int64(longest/time.Second) {
 		return nil, &requestError{fmt.Sprintf("host must be an address, seconds 0 to %d", int64(longest/time.Second))}
 	}
-	id, err := s.ctl.Contain(r.Context(), response.Order{Host: q.Host.Unmap(), Peer: q.Peer.Unmap(), Proto: q.Proto, Service: q.Service,
-		For: time.Duration(q.Seconds) * time.Second, Who: who(r)})
+	o := response.Order{Host: q.Host.Unmap(), Peer: q.Peer.Unmap(), Proto: q.Proto, Service: q.Service,
+		For: time.Duration(q.Seconds) * time.Second, Who: who(r)}
+	if q.DryRun {
+		return s.ctl.Preview(r.Context(), o)
+	}
+	id, err := s.ctl.Contain(r.Context(), o)
 	return map[string]string{"id": id}, err
 }
 
@@ -106,6 +114,14 @@ func (c *Client) Contain(ctx context.Context, o response.Order) (string, error) 
 	err := c.call(ctx, http.MethodPost, "quarantine",
 		containRequest{Host: o.Host, Peer: o.Peer, Proto: o.Proto, Service: o.Service, Seconds: int64(o.For / time.Second)}, &out)
 	return out.ID, err
+}
+
+// Preview returns the decision that Contain would make, as JSON, with the guards'
+// answers and what it would have hit in the last hour; nothing is done.
+func (c *Client) Preview(ctx context.Context, o response.Order) (out json.RawMessage, err error) {
+	err = c.call(ctx, http.MethodPost, "quarantine",
+		containRequest{Host: o.Host, Peer: o.Peer, Proto: o.Proto, Service: o.Service, Seconds: int64(o.For / time.Second), DryRun: true}, &out)
+	return out, err
 }
 
 // Extend holds a containment for at least this much longer.

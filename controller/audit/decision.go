@@ -53,6 +53,12 @@ func OfDecision(d *response.Decision, before response.State) Event {
 	if d.Relapse > 0 {
 		detail["relapse"] = fmt.Sprint(d.Relapse)
 	}
+	if w := d.WhatIf; w != nil && (before == "" || d.State == response.StateApplied && before != d.State) {
+		detail["what_if"] = w.String()
+		if len(w.Peers) > 0 {
+			detail["what_if_hosts"] = hosts(w)
+		}
+	}
 	switch {
 	case d.State == response.StateProposed && before == response.StateAwaitingApproval,
 		d.State == response.StateAwaitingApproval && before == d.State && len(d.Approvals) > 0:
@@ -71,6 +77,19 @@ func OfDecision(d *response.Decision, before response.State) Event {
 		e.Detail = detail
 	}
 	return e
+}
+
+// hosts names those that have the most to lose.
+func hosts(w *response.WhatIf) string {
+	names := make([]string, len(w.Peers))
+	for i, p := range w.Peers {
+		names[i] = p.Host.String()
+	}
+	s := strings.Join(names, " ")
+	if w.More > 0 {
+		s += fmt.Sprintf(" and %d more", w.More)
+	}
+	return s
 }
 
 // rules lists what was compiled.

@@ -71,7 +71,9 @@ func (m *Manager) applied(ctx context.Context, d *Decision, r Receipt, err error
 		return // released while it was on its way
 	}
 	m.begin(d, r.At)
+	hit := m.whatIf(d) // now that every millisecond does not count any more
 	m.change(ctx, d, func(d *Decision) {
+		d.WhatIf = hit
 		d.State, d.Applied, d.Renewed, d.Proof.Installed = StateApplied, r.At, r.At, r.ReadBack
 	})
 	m.supersede(ctx, d)

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/platelet-sdn/platelet/detector"
-	"github.com/platelet-sdn/platelet/topology"
 )
 
 // LearningMode says how far a chooser may go beyond the rule, which is the rung
@@ -116,9 +115,8 @@ func (m *Manager) choose(d *Decision, f detector.Finding, plan Plan, now time.Ti
 	slices.SortFunc(open, func(a, b Action) int { return slices.Index(Ladder(), a) - slices.Index(Ladder(), b) })
 	q := Question{Decision: d.ID, Finding: f, Time: now, Target: trial.Target, Rule: rule, Open: slices.Clone(open),
 		Relapse: m.relapses(&trial, now), Cost: *trial.Cost}
-	if h := trial.Target.Host; h.IsValid() && len(open) > 1 {
-		at, _ := m.where.Snapshot().Port(topology.PortID{Switch: trial.Target.Switch, Port: trial.Target.Port})
-		q.Impact = m.watch.impact(h, at.IfIndex)
+	if trial.Target.Host.IsValid() && len(open) > 1 {
+		q.Impact = m.impact(&trial)
 	}
 	c := m.cfg.Chooser.Choose(q)
 	v, other := variants[c.Action]

@@ -92,6 +92,7 @@ func (m *Manager) decide(ctx context.Context, f detector.Finding, now time.Time)
 		if d.Mode != ModeObserve {
 			d.State = StateAwaitingApproval
 		}
+		d.WhatIf = m.whatIf(&d)
 		m.change(ctx, &d, func(*Decision) {})
 		m.log.WithFields(logrus.Fields{"decision": d.ID, "action": d.Action, "target": d.Target.String(), "port": d.Target.Port, "why": d.Why}).Warnf("containment %s", d.State)
 	}

@@ -222,6 +222,9 @@ type Decision struct {
 	Station *Station
 	// Impact is what a quarantine cuts off besides the attack.
 	Impact *Impact
+	// WhatIf is what the rules would have hit in the hour before they were
+	// proposed or, where they stand, installed; nil where a guard refused them.
+	WhatIf *WhatIf
 	// When each step was reached; zero when it was not. Lowered is the begin
 	// of the present stage of probation, Over when the last sign of the attack
 	// was seen, Restored when the last of its rules was taken off after that.
@@ -299,6 +302,7 @@ type decisionJSON struct {
 	Successor string    `json:"successor,omitempty"`
 	Relieves  string    `json:"relieves,omitempty"`
 	Station   *Station  `json:"station,omitempty"`
+	WhatIf    *WhatIf   `json:"what_if,omitempty"`
 }
 
 // Time is when the decision reached its present state.
@@ -330,7 +334,7 @@ func (d Decision) MarshalJSON() ([]byte, error) {
 	if d.Choice != nil && d.Choice.Mode != LearningOff {
 		out.Choice = d.Choice
 	}
-	out.Station = d.Station
+	out.Station, out.WhatIf = d.Station, d.WhatIf
 	if !d.Restored.IsZero() {
 		out.Contained, out.Recovery = d.Restored.Sub(d.Applied).Seconds(), d.Restored.Sub(d.Over).Seconds()
 	}

@@ -198,14 +198,19 @@ func (m *Manager) guardImpact(d *Decision) bool {
 	if !d.Action.Isolates() || !d.Target.Host.IsValid() {
 		return true
 	}
-	at, _ := m.where.Snapshot().Port(topology.PortID{Switch: d.Target.Switch, Port: d.Target.Port})
-	i := m.watch.impact(d.Target.Host, at.IfIndex)
+	i := m.impact(d)
 	d.Impact = &i
 	if m.cfg.AskAbove > 0 && i.Known >= leastPorts && i.Share() > m.cfg.AskAbove {
 		d.People = max(d.People, 1)
 		return d.guard("impact", true, "hosts behind %d of %d ports depend on it: somebody has to approve", i.Served, i.Known)
 	}
 	return d.guard("impact", true, "hosts behind %d of %d ports depend on it", i.Served, i.Known)
+}
+
+// impact is what depends on a decision's host.
+func (m *Manager) impact(d *Decision) Impact {
+	at, _ := m.where.Snapshot().Port(topology.PortID{Switch: d.Target.Switch, Port: d.Target.Port})
+	return m.watch.impact(d.Target.Host, at.IfIndex)
 }
 
 // guardCanary lets one containment of a playbook be the test of the next.

@@ -276,16 +276,22 @@ func (r *rig) checkGuards(t *rapid.T) {
 	}
 }
 
+// hostsAt are hosts that live at the ports of their numbers.
+func hostsAt(numbers ...byte) map[netip.Addr]topology.Host {
+	all := map[netip.Addr]topology.Host{}
+	for _, n := range numbers {
+		all[host(n)] = topology.Host{Addr: host(n), MAC: flow.MAC{2, 0, 0, 0, 0, n}, Bound: true,
+			Port: topology.PortID{Switch: "s1", Port: fmt.Sprintf("p%d", n)}}
+	}
+	return all
+}
+
 // What people ask for goes through the same guards.
 func TestOrders(t *testing.T) {
 	cfg := testConfig()
 	cfg.Shared = []netip.Prefix{prefix("10.0.0.3/32")}
 	r, p := newRig(t, cfg), testPlace()
-	p.s.Hosts = map[netip.Addr]topology.Host{}
-	for _, n := range []byte{1, 3, 9} {
-		p.s.Hosts[host(n)] = topology.Host{Addr: host(n), MAC: flow.MAC{2, 0, 0, 0, 0, n}, Bound: true,
-			Port: topology.PortID{Switch: "s1", Port: fmt.Sprintf("p%d", n)}}
-	}
+	p.s.Hosts = hostsAt(1, 3, 9)
 	r.where = p
 	run, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)

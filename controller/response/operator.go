@@ -143,28 +143,61 @@ type Order struct {
 	Who string
 }
 
+// order makes a decision of what is asked for, through the guards; pass is whether
+// they let it.
+func (m *Manager) order(o Order, now time.Time) (d *Decision, pass bool, err error) {
+	h, ok := m.where.Snapshot().Host(o.Host)
+	if !ok {
+		return nil, false, fmt.Errorf("contain %s: the host has not been seen: %w", o.Host, ErrState)
+	}
+	if o.For <= 0 {
+		o.For = m.cfg.MinHold
+	}
+	d = &Decision{
+		ID: decisionID(o.Host.String(), o.Who, now.String()), Action: ActionQuarantine, State: StateProposed, Who: o.Who,
+		Why: "asked for by " + o.Who, Target: Target{Host: o.Host, MAC: h.MAC}, TTL: m.cfg.TTL, Created: now, Until: now.Add(o.For),
+	}
+	if o.Peer.IsValid() || o.Proto != 0 {
+		d.Action, d.Target = ActionSegment, Target{Host: o.Host, Peer: o.Peer, Proto: o.Proto, Service: o.Service}
+	}
+	if pass = m.guardPlaceOf(d) && m.guardShared(d); pass && m.sameTarget(d) {
+		return nil, false, fmt.Errorf("contain %s: what is asked for stands already: %w", o.Host, ErrState)
+	}
+	return d, pass && m.guardCompile(d, detector.Finding{}) && m.guardLimits(d, now), nil
+}
+
+// Preview says what Contain would do, the guards' answers and what it would have hit
+// in the last hour included, and does nothing.
+func (m *Manager) Preview(ctx context.Context, o Order) (out Decision, err error) {
+	err = m.do(ctx, func(context.Context, func()) error {
+		d, pass, err := m.order(o, time.Now())
+		if err != nil {
+			return err
+		}
+		if !pass {
+			d.State = StateRefused
+		}
+		if d.Action.Isolates() {
+			i := m.impact(d)
+			d.Impact = &i
+		}
+		d.WhatIf = m.whatIf(d)
+		out = *d
+		return nil
+	})
+	return out, err
+}
+
 // Contain contains a host at somebody's word, within the same guards as everything
 // else. The host must have been seen. It returns the decision's ID.
 func (m *Manager) Contain(ctx context.Context, o Order) (id string, err error) {
 	err = m.do(ctx, func(ctx context.Context, answer func()) error {
 		now := time.Now()
-		h, ok := m.where.Snapshot().Host(o.Host)
-		if !ok {
-			return fmt.Errorf("contain %s: the host has not been seen: %w", o.Host, ErrState)
+		d, pass, err := m.order(o, now)
+		if err != nil {
+			return err
 		}
-		if o.For <= 0 {
-			o.For = m.cfg.MinHold
-		}
-		d := &Decision{
-			ID: decisionID(o.Host.String(), o.Who, now.String()), Action: ActionQuarantine, State: StateProposed, Who: o.Who,
-			Why: "asked for by " + o.Who, Target: Target{Host: o.Host, MAC: h.MAC}, TTL: m.cfg.TTL, Created: now, Until: now.Add(o.For),
-		}
-		if o.Peer.IsValid() || o.Proto != 0 {
-			d.Action, d.Target = ActionSegment, Target{Host: o.Host, Peer: o.Peer, Proto: o.Proto, Service: o.Service}
-		}
-		if pass := m.guardPlaceOf(d) && m.guardShared(d); pass && m.sameTarget(d) {
-			return fmt.Errorf("contain %s: what is asked for stands already: %w", o.Host, ErrState)
-		} else if !pass || !m.guardCompile(d, detector.Finding{}) || !m.guardLimits(d, now) {
+		if !pass {
 			return fmt.Errorf("contain %s: %s: %w", o.Host, d.lastVerdict(), ErrState)
 		}
 		id = d.ID

@@ -7,15 +7,18 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/platelet-sdn/platelet/controller/response/exposure"
 	"github.com/platelet-sdn/platelet/flowcollector/flow"
 )
 
 // Watch counts, behind the enforcement point, what still passes of contained
 // traffic, and whether known-good conversations of everyone else go on. The
 // tap stands behind the emergency rules, so a record of the tap is a packet
-// that passed; a record with SignalDropped is one that did not.
+// that passed; a record with SignalDropped is one that did not. It also keeps what
+// was said in the last hour.
 type Watch struct {
-	set atomic.Pointer[watchSet]
+	set     atomic.Pointer[watchSet]
+	traffic *exposure.Ledger
 
 	mu     sync.Mutex
 	health health
@@ -23,7 +26,7 @@ type Watch struct {
 
 // NewWatch returns a watch that follows nothing yet.
 func NewWatch() *Watch {
-	w := &Watch{health: newHealth()}
+	w := &Watch{health: newHealth(), traffic: exposure.New()}
 	w.set.Store(&watchSet{})
 	return w
 }
@@ -53,6 +56,7 @@ type watched struct {
 
 // Observe counts a batch of records; it is called by the receive threads.
 func (w *Watch) Observe(batch []flow.Record) {
+	w.traffic.Observe(batch)
 	set := w.set.Load()
 	follow := len(set.bySource)+len(set.byMAC)+len(set.byVictim)+len(set.byPort) > 0
 	for i := range batch {
@@ -116,6 +120,9 @@ func (s *watchSet) count(r *flow.Record) bool {
 	t.last.Store(r.Time)
 	return true
 }
+
+// Traffic is what was said in the last hour.
+func (w *Watch) Traffic() *exposure.Ledger { return w.traffic }
 
 // follow replaces what is watched. Counters of targets that stay are kept.
 func (w *Watch) follow(list []*watched) {

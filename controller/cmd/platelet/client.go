@@ -79,14 +79,22 @@ func actCommand(name, short string) *cobra.Command {
 func explainCommand() *cobra.Command {
 	var c clientFlags
 	cmd := &cobra.Command{
-		Use: "explain ID", Short: "Say why a finding fired", Args: cobra.ExactArgs(1),
-		Long: `Say in words and numbers what happened, what would have been normal (for
+		Use: "explain ID", Short: "Say why a finding fired, or what a decision would hit", Args: cobra.ExactArgs(1),
+		Long: `Of a decision, say what it is, what the guards said of it, and which hosts,
+connections and bytes of the last hour its rules would have hit, besides the attack.
+Of a finding, say in words and numbers what happened, what would have been normal (for
 this host, where it is known for long enough), what carried the score, what would
 have kept the finding from firing, what is not known, and show the latest records
 behind it. There is no capture of packets: telemetry carries headers of samples,
 which are read and not kept.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var raw json.RawMessage
+			if strings.HasPrefix(args[0], "d-") {
+				if err := c.client().Get(cmd.Context(), "decisions/"+url.PathEscape(args[0]), &raw); err != nil {
+					return err
+				}
+				return print(cmd.OutOrStdout(), c.output, raw, decisionText)
+			}
 			if err := c.client().Get(cmd.Context(), "findings/"+url.PathEscape(args[0])+"/explanation", &raw); err != nil {
 				return err
 			}
@@ -106,19 +114,17 @@ which are read and not kept.`,
 func quarantineCommand() *cobra.Command {
 	var c clientFlags
 	var d time.Duration
+	var dry bool
 	cmd := &cobra.Command{Use: "quarantine HOST", Short: "Contain a host, within the guards", Args: cobra.ExactArgs(1), RunE: func(cmd *cobra.Command, args []string) error {
 		host, err := netip.ParseAddr(args[0])
 		if err != nil {
 			return usage("quarantine: %v", err)
 		}
-		id, err := c.client().Contain(cmd.Context(), response.Order{Host: host, For: d})
-		if err == nil {
-			fmt.Fprintln(cmd.OutOrStdout(), id)
-		}
-		return err
+		return c.contain(cmd, response.Order{Host: host, For: d}, dry)
 	}}
 	cmd.Flags().DurationVar(&d, "for", 10*time.Minute, "how long")
-	c.add(cmd, false)
+	cmd.Flags().BoolVar(&dry, "dry-run", false, "say what it would have hit in the last hour, and do nothing")
+	c.add(cmd, true)
 	return cmd
 }
 
@@ -216,10 +222,6 @@ func table(out io.Writer, raw []byte, fields ...string) error {
 
 func findingsText(out io.Writer, raw []byte) error {
 	return table(out, raw, "id", "time", "kind", "host", "state", "severity", "score", "records")
-}
-
-func decisionsText(out io.Writer, raw []byte) error {
-	return table(out, raw, "id", "time", "action", "target", "state", "who", "why")
 }
 
 func exemptionsText(out io.Writer, raw []byte) error {

@@ -19,6 +19,7 @@ func segmentCommand() *cobra.Command {
 	var c clientFlags
 	var d time.Duration
 	var peer, service string
+	var dry bool
 	cmd := &cobra.Command{Use: "segment HOST", Short: "Keep a host from a peer or a service, and from nothing else",
 		Args: cobra.ExactArgs(1), RunE: func(cmd *cobra.Command, args []string) error {
 			o, err := segmentOrder(args[0], peer, service)
@@ -26,16 +27,13 @@ func segmentCommand() *cobra.Command {
 				return usage("segment: %v", err)
 			}
 			o.For = d
-			id, err := c.client().Contain(cmd.Context(), o)
-			if err == nil {
-				fmt.Fprintln(cmd.OutOrStdout(), id)
-			}
-			return err
+			return c.contain(cmd, o, dry)
 		}}
 	cmd.Flags().StringVar(&peer, "from", "", "address of the peer")
 	cmd.Flags().StringVar(&service, "service", "", "tcp/PORT, udp/PORT or sctp/PORT")
 	cmd.Flags().DurationVar(&d, "for", 10*time.Minute, "how long")
-	c.add(cmd, false)
+	cmd.Flags().BoolVar(&dry, "dry-run", false, "say what it would have hit in the last hour, and do nothing")
+	c.add(cmd, true)
 	return cmd
 }
 

@@ -46,6 +46,11 @@ type Ledger struct {
 // sampling is what was seen, and what that stood for.
 type sampling struct{ seen, stood float64 }
 
+func (s *sampling) note(r *flow.Record) {
+	s.seen += float64(r.Packets)
+	s.stood += r.ScaledPackets()
+}
+
 // New returns an empty ledger; it takes memory as it fills.
 func New() *Ledger { return &Ledger{seed: maphash.MakeSeed()} }
 
@@ -135,10 +140,11 @@ func (l *Ledger) weigh(r *flow.Record) (v weight) {
 		if l.lately(l.sampled) {
 			v.packets, v.bytes = 0, 0
 		}
+	case flow.SourcePacket:
+		l.samples[slot].note(r)
 	case flow.SourceSFlow:
 		l.sampled = l.minute
-		l.samples[slot].seen += float64(r.Packets)
-		l.samples[slot].stood += r.ScaledPackets()
+		l.samples[slot].note(r)
 		if l.lately(l.exported[r.InPort%uint32(len(l.exported))]) || opens(r.Signal) && l.lately(l.tapped) {
 			return weight{}
 		}
