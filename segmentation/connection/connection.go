@@ -212,17 +212,27 @@ func (c *Connection) begins(r *flow.Record) bool {
 	return true
 }
 
-// packed is a Key without pointers, hashed as plain memory.
-type packed struct {
+// ID is a Key without pointers, hashed as plain memory: for maps with many.
+type ID struct {
 	opener, responder [16]byte
 	service           uint32 // protocol<<16 | port, or type<<8 | code
 }
 
-func pack(opener, responder netip.Addr, proto uint8, low uint16) packed {
-	return packed{opener.As16(), responder.As16(), uint32(proto)<<16 | uint32(low)}
+// ID returns the key's ID.
+func (k Key) ID() ID {
+	low := k.Port
+	if k.Proto == flow.ProtoICMP || k.Proto == flow.ProtoICMPv6 {
+		low = uint16(k.Type)<<8 | uint16(k.Code)
+	}
+	return pack(k.Opener, k.Responder, k.Proto, low)
 }
 
-func (p packed) key() Key {
+func pack(opener, responder netip.Addr, proto uint8, low uint16) ID {
+	return ID{opener.As16(), responder.As16(), uint32(proto)<<16 | uint32(low)}
+}
+
+// Key returns the key of an ID.
+func (p ID) Key() Key {
 	k := Key{Opener: netip.AddrFrom16(p.opener).Unmap(), Responder: netip.AddrFrom16(p.responder).Unmap()}
 	k.Proto = uint8(p.service >> 16)
 	switch k.Proto {

@@ -58,7 +58,7 @@ type Table struct {
 	idle    int64
 	now     int64
 	names   *Names
-	entries *bounded.Table[packed, Connection]
+	entries *bounded.Table[ID, Connection]
 	stats   Stats
 	sources [flow.SourceCopy + 1]uint64
 }
@@ -72,7 +72,7 @@ func New(cfg Config) *Table {
 		cfg.Idle = 30 * 24 * time.Hour
 	}
 	t := &Table{idle: int64(cfg.Idle), names: NewNames()}
-	t.entries = bounded.New[packed](cfg.Capacity, t.worth)
+	t.entries = bounded.New[ID](cfg.Capacity, t.worth)
 	return t
 }
 
@@ -101,12 +101,11 @@ type Event struct {
 	// Opened is true for a record that begins a conversation, Fresh for the
 	// first of a key.
 	Opened, Fresh bool
-
-	packed packed
+	// Packets and Bytes are what the record adds to the volume.
+	Packets, Bytes float64
+	// ID is the connection's.
+	ID ID
 }
-
-// Key is the connection's.
-func (e *Event) Key() Key { return e.packed.key() }
 
 // Observe takes a record in. It returns false for one that is about no
 // connection, or for which there is no room.
@@ -283,7 +282,7 @@ func (t *Table) place(r *flow.Record, s said) (Event, bool) {
 
 // turn moves what was wrongly taken for a connection of the other direction
 // where it belongs.
-func (t *Table) turn(r *flow.Record, up bool, turned packed, c *Connection) {
+func (t *Table) turn(r *flow.Record, up bool, turned ID, c *Connection) {
 	i, wrong := t.entries.Find(turned)
 	if wrong == nil || wrong.Opening == Seen {
 		return
@@ -304,8 +303,8 @@ func (t *Table) turn(r *flow.Record, up bool, turned packed, c *Connection) {
 }
 
 // tell adds a record to its connection.
-func (t *Table) tell(r *flow.Record, s said, k packed, c *Connection, fresh bool) Event {
-	e := Event{Connection: c, Up: s.up, Fresh: fresh, packed: k}
+func (t *Table) tell(r *flow.Record, s said, k ID, c *Connection, fresh bool) Event {
+	e := Event{Connection: c, Up: s.up, Fresh: fresh, ID: k}
 	if s.up && (s.opens || fresh && !s.refuses) {
 		e.Opened = c.begins(r)
 	}
@@ -340,8 +339,9 @@ func (t *Table) tell(r *flow.Record, s said, k packed, c *Connection, fresh bool
 	}
 	v.Records++
 	if r.Source != flow.SourceTap {
-		v.Packets += r.ScaledPackets()
-		v.Bytes += r.ScaledBytes()
+		e.Packets, e.Bytes = r.ScaledPackets(), r.ScaledBytes()
+		v.Packets += e.Packets
+		v.Bytes += e.Bytes
 	}
 	return e
 }
@@ -369,14 +369,14 @@ func (t *Table) unreachable(r *flow.Record) (Event, bool) {
 	}
 	c.seen(r.Time)
 	c.Refusals++
-	return Event{Connection: c, packed: k}, true
+	return Event{Connection: c, ID: k}, true
 }
 
 // All returns what is held, in the order of openers, responders and services.
 func (t *Table) All() []Entry {
 	out := make([]Entry, 0, t.entries.Len())
 	for i, k := range t.entries.All() {
-		out = append(out, Entry{k.key(), *t.entries.At(i)})
+		out = append(out, Entry{k.Key(), *t.entries.At(i)})
 	}
 	slices.SortFunc(out, func(a, b Entry) int { return a.Key.Compare(b.Key) })
 	return out
@@ -384,11 +384,7 @@ func (t *Table) All() []Entry {
 
 // Find returns what is held of a key; nil when nothing is.
 func (t *Table) Find(k Key) *Connection {
-	low := k.Port
-	if k.Proto == flow.ProtoICMP || k.Proto == flow.ProtoICMPv6 {
-		low = uint16(k.Type)<<8 | uint16(k.Code)
-	}
-	_, c := t.entries.Find(pack(k.Opener, k.Responder, k.Proto, low))
+	_, c := t.entries.Find(k.ID())
 	return c
 }
 

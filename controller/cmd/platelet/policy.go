@@ -11,6 +11,7 @@ import (
 func policyCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "policy", Short: "Look into segmentation policies, and try them without doing anything"}
 	cmd.AddCommand(policyPrintCommand(), policySchemaCommand(), policyTraceCommand())
+	cmd.AddCommand(policySimulateCommand())
 	return cmd
 }
 

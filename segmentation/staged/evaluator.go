@@ -1,0 +1,261 @@
+// Package staged holds policies against the connections that telemetry shows,
+// and says whom they deny, and whom they would deny if what is staged were
+// enforced.
+//
+// Two programs are compiled, one of the policies as they are and one with the
+// staged ones enforced. A connection is judged once by both, by the classes of
+// its ends and its service (compile.Evaluator), and again only when the
+// policies, the inventory or what is in force by the clock change. After that
+// its records cost a look at the connection's mark. Package oracle says what
+// the verdicts have to be, and the tests ask it.
+package staged
+
+import (
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/platelet-sdn/platelet/detector/bounded"
+	"github.com/platelet-sdn/platelet/flowcollector/flow"
+	"github.com/platelet-sdn/platelet/segmentation/compile"
+	"github.com/platelet-sdn/platelet/segmentation/connection"
+	"github.com/platelet-sdn/platelet/segmentation/policy"
+)
+
+const (
+	// DefaultDetails is how many denied connections are kept one by one:
+	// about 20 MB. Beyond it, those that were not answered are only counted.
+	DefaultDetails = 1 << 16
+	// maxOutcomes bounds the distinct pairs of verdicts. What would be beyond
+	// is only counted as not judged.
+	maxOutcomes = 1 << 14
+)
+
+// Config says what to hold against what.
+type Config struct {
+	// Set must come from policy.Read, and is not changed.
+	Set       *policy.Set
+	Inventory policy.Inventory
+	// Connections bounds the table of connections, Details those that are
+	// kept because they are or would be denied; DefaultDetails if 0.
+	Connections connection.Config
+	Details     int
+}
+
+// Evaluator judges connections. It is safe for concurrent use.
+type Evaluator struct {
+	mu        sync.Mutex
+	table     *connection.Table
+	set       *policy.Set
+	enforced  *policy.Set // the same with staged policies enforced
+	inv       policy.Inventory
+	now, next compiled
+	// due is when what is in force is looked at again, Unix nanoseconds.
+	due      int64
+	epoch    uint32
+	outcomes []*outcome
+	index    map[verdicts]uint32
+	details  *bounded.Table[detailKey, detail]
+	err      error
+}
+
+// compiled is one program, with those before it of the same compiler.
+type compiled struct {
+	compiler *compile.Compiler
+	program  *compile.Program
+	eval     *compile.Evaluator
+}
+
+// verdicts is what both programs say of a connection, the egress side first.
+type verdicts struct {
+	now, staged [2]compile.Side
+}
+
+// sum adds up what is told of connections.
+type sum struct {
+	records              uint64
+	opens                float64
+	packets, bytes       float64
+	first, last          int64
+	connections, guessed uint64 // fresh ones, and records of guessed ones
+}
+
+type outcome struct {
+	verdicts
+	sum
+}
+
+type detailKey struct {
+	id      connection.ID
+	outcome uint32
+}
+
+type detail struct {
+	sum
+	answered bool
+	opening  connection.Opening
+}
+
+// worth lets those that were answered stay.
+func (d *detail) worth() int64 {
+	v := d.last >> 2
+	if d.answered {
+		v += 1 << 61
+	}
+	return v
+}
+
+// New compiles the policies for a time.
+func New(cfg Config, now time.Time) (*Evaluator, error) {
+	if cfg.Details <= 0 {
+		cfg.Details = DefaultDetails
+	}
+	e := &Evaluator{table: connection.New(cfg.Connections), index: map[verdicts]uint32{}, outcomes: []*outcome{{}},
+		details: bounded.New[detailKey](cfg.Details, (*detail).worth)}
+	e.now.compiler, e.next.compiler = compile.New(), compile.New()
+	e.adopt(cfg.Set, cfg.Inventory)
+	if err := e.compile(now); err != nil {
+		return nil, err
+	}
+	return e, nil
+}
+
+func (e *Evaluator) adopt(set *policy.Set, inv policy.Inventory) {
+	with := *set
+	with.Policies = slices.Clone(set.Policies)
+	for i := range with.Policies {
+		with.Policies[i].Mode = policy.ModeEnforce
+	}
+	e.set, e.enforced, e.inv = set, &with, inv
+}
+
+// Update takes other policies, or another inventory, from now on. What was
+// counted stays; an error leaves the evaluator as it was.
+func (e *Evaluator) Update(set *policy.Set, inv policy.Inventory, now time.Time) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	before, with, had := e.set, e.enforced, e.inv
+	if set == before {
+		e.inv = inv
+	} else {
+		e.adopt(set, inv)
+	}
+	if err := e.compile(now); err != nil {
+		e.set, e.enforced, e.inv = before, with, had
+		return err
+	}
+	return nil
+}
+
+// compile makes both programs for a time. Connections are judged anew if one
+// is another.
+func (e *Evaluator) compile(now time.Time) error {
+	e.due = now.Truncate(time.Minute).Add(time.Minute).UnixNano()
+	plain, err := e.now.compiler.Compile(e.set, e.inv, now)
+	if err != nil {
+		return fmt.Errorf("staged policies: %w", err)
+	}
+	staged, err := e.next.compiler.Compile(e.enforced, e.inv, now)
+	if err != nil {
+		return fmt.Errorf("staged policies: %w", err)
+	}
+	if plain == e.now.program && staged == e.next.program {
+		return nil
+	}
+	e.now.program, e.now.eval = plain, compile.NewEvaluator(plain)
+	e.next.program, e.next.eval = staged, compile.NewEvaluator(staged)
+	e.epoch++
+	return nil
+}
+
+// Observe judges the connections of a batch.
+func (e *Evaluator) Observe(batch []flow.Record) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for i := range batch {
+		r := &batch[i]
+		if r.Time >= e.due {
+			// What compiled before compiles again: only the time is another.
+			e.err = e.compile(time.Unix(0, r.Time))
+		}
+		if ev, ok := e.table.Observe(r); ok {
+			e.count(r, &ev)
+		}
+	}
+}
+
+// count adds a record to what its connection's verdicts are.
+func (e *Evaluator) count(r *flow.Record, ev *connection.Event) {
+	c := ev.Connection
+	if uint32(c.Mark>>32) != e.epoch {
+		c.Mark = uint64(e.epoch)<<32 | uint64(e.judge(ev.ID.Key()))
+	}
+	n := uint32(c.Mark)
+	o := e.outcomes[n]
+	o.add(r, ev)
+	if !o.refuses() {
+		return
+	}
+	k := detailKey{ev.ID, n}
+	_, d, _ := e.details.Put(k, r.Time>>2)
+	if d == nil {
+		return
+	}
+	d.add(r, ev)
+	d.answered, d.opening = c.Answered(), c.Opening
+}
+
+func (s *sum) add(r *flow.Record, ev *connection.Event) {
+	if s.records == 0 {
+		s.first = r.Time
+	}
+	s.records++
+	s.last = max(s.last, r.Time)
+	s.packets += ev.Packets
+	s.bytes += ev.Bytes
+	if ev.Fresh {
+		s.connections++
+	}
+	if ev.Connection.Opening == connection.Guessed {
+		s.guessed++
+	}
+	if ev.Opened {
+		s.opens += max(1, r.Rate)
+	}
+}
+
+// judge asks both programs, and returns the number of the outcome.
+func (e *Evaluator) judge(k connection.Key) uint32 {
+	c := compile.Connection{Src: k.Opener, Dst: k.Responder, Proto: policy.Proto(k.Proto), DstPort: k.Port, Type: k.Type, Code: k.Code}
+	var v verdicts
+	v.now[0], v.now[1] = e.now.eval.Verdict(c)
+	v.staged[0], v.staged[1] = e.next.eval.Verdict(c)
+	n, ok := e.index[v]
+	if !ok {
+		if len(e.outcomes) >= maxOutcomes {
+			return 0
+		}
+		n = uint32(len(e.outcomes))
+		e.index[v] = n
+		e.outcomes = append(e.outcomes, &outcome{verdicts: v})
+	}
+	return n
+}
+
+// denies returns the side that refuses, the egress side first.
+func denies(sides [2]compile.Side) (compile.Side, bool) {
+	for _, s := range sides {
+		if !s.Consents() {
+			return s, true
+		}
+	}
+	return compile.Side{}, false
+}
+
+// refuses reports whether one of the programs does.
+func (o *outcome) refuses() bool {
+	_, now := denies(o.now)
+	_, staged := denies(o.staged)
+	return now || staged
+}
