@@ -33,6 +33,7 @@ func stages() []stage {
 		{dir: "controller/response", may: []string{"flowcollector/flow", "detector", "topology", "segmentation", "controller/response/exposure"}, pure: true},
 		{dir: "controller/response/exposure", may: []string{"flowcollector/flow"}, pure: true},
 		{dir: "controller/response/playbook", may: []string{"flowcollector/flow", "detector", "segmentation", "controller/response"}, pure: true},
+		{dir: "controller/response/learn", may: []string{"flowcollector/flow", "detector", "segmentation", "controller/response"}, pure: true},
 		{dir: "controller/response/run", may: []string{"flowcollector/flow", "detector", "segmentation", "controller/response"}, pure: true},
 		{dir: "controller/audit", may: []string{"flowcollector/flow", "detector", "segmentation", "controller/response"}},
 		{dir: "controller/openflow", may: []string{"flowcollector/flow", "topology", "segmentation", "controller/openflow"}},

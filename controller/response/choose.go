@@ -40,8 +40,10 @@ type Question struct {
 	Decision string // its ID
 	Finding  detector.Finding
 	Time     time.Time
-	// Target is where and whom the rule's rung would hit.
+	// Target is where and whom the rule's rung would hit. Mode is that of the
+	// decision: where it is observe, nothing is done.
 	Target Target
+	Mode   Mode
 	// Rule is the rung that the playbook asks for, as far as the guards let
 	// it; Open are the rungs, the rule's among them, that playbook and guards
 	// leave open without a person being asked, the mildest first.
@@ -113,7 +115,7 @@ func (m *Manager) choose(d *Decision, f detector.Finding, plan Plan, now time.Ti
 		}
 	}
 	slices.SortFunc(open, func(a, b Action) int { return slices.Index(Ladder(), a) - slices.Index(Ladder(), b) })
-	q := Question{Decision: d.ID, Finding: f, Time: now, Target: trial.Target, Rule: rule, Open: slices.Clone(open),
+	q := Question{Decision: d.ID, Finding: f, Time: now, Target: trial.Target, Mode: trial.Mode, Rule: rule, Open: slices.Clone(open),
 		Relapse: m.relapses(&trial, now), Cost: *trial.Cost}
 	if trial.Target.Host.IsValid() && len(open) > 1 {
 		q.Impact = m.impact(&trial)
