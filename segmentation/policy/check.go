@@ -67,6 +67,7 @@ func (r *reader) check() {
 	r.checkGroups()
 	r.checkServices()
 	r.checkPolicies()
+	r.checkInvariants()
 }
 
 func (r *reader) checkServices() {
@@ -171,8 +172,18 @@ func (r *reader) rule(want check, rule *Rule, d Direction) {
 	default:
 		r.peers(want, "to", rule.To, "needs a peer; [any] is everybody")
 	}
-	notEmpty(want, "services", rule.Services)
-	for i, s := range rule.Services {
+	r.serviceRefs(want, rule.Services)
+	want((rule.Action == ActionRateLimit) == (rule.Rate != nil), "rate", "rate-limit needs a rate, and nothing else has one")
+	if rule.Rate != nil {
+		want((rule.Rate.PacketsPerSecond == 0) != (rule.Rate.KilobitsPerSecond == 0), "rate", "needs one of pktps and kbps, above 0")
+	}
+	want(rule.Mirror == "" || placeForm.MatchString(rule.Mirror), "mirror", `%q is not "port" or "switch/port"`, rule.Mirror)
+}
+
+// serviceRefs checks a list of services, which may be left out.
+func (r *reader) serviceRefs(want check, list []ServiceRef) {
+	notEmpty(want, "services", list)
+	for i, s := range list {
 		path := fmt.Sprintf("services[%d]", i)
 		if s.Inline != nil {
 			s.Inline.check(want.under(path))
@@ -180,11 +191,6 @@ func (r *reader) rule(want check, rule *Rule, d Direction) {
 			want(false, path, "there is no service %q%s", s.Name, meant(s.Name, r.set.Services))
 		}
 	}
-	want((rule.Action == ActionRateLimit) == (rule.Rate != nil), "rate", "rate-limit needs a rate, and nothing else has one")
-	if rule.Rate != nil {
-		want((rule.Rate.PacketsPerSecond == 0) != (rule.Rate.KilobitsPerSecond == 0), "rate", "needs one of pktps and kbps, above 0")
-	}
-	want(rule.Mirror == "" || placeForm.MatchString(rule.Mirror), "mirror", `%q is not "port" or "switch/port"`, rule.Mirror)
 }
 
 // peers checks a list of them, which must not be empty.
@@ -198,6 +204,7 @@ func (r *reader) peers(want check, path string, list []Peer, missing string) {
 
 // peer checks that a group is known, or one of some words.
 func (r *reader) peer(want check, path string, p Peer, words []string) {
+	want(p.Group != "" || p.Prefix.IsValid(), path, "names nobody")
 	if p.Group == "" || p.IsAny() {
 		return
 	}

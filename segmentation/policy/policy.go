@@ -39,6 +39,8 @@ type File struct {
 	// beside those that the controller protects anyway.
 	Protected []Peer   `yaml:"protected,omitempty"`
 	Policies  []Policy `yaml:"policies,omitempty"`
+	// Invariants are what must be true of the policies of all files together.
+	Invariants []Invariant `yaml:"invariants,omitempty"`
 }
 
 // Set is what several files say together, and what is enforced at a time.
@@ -48,6 +50,9 @@ type Set struct {
 	Services  map[string][]Service
 	Protected []Peer
 	Policies  []Policy
+	// Invariants have no effect; "platelet policy verify" holds the policies
+	// against them.
+	Invariants []Invariant
 
 	origins *origins // where it was read; nil if it was not
 }

@@ -32,7 +32,7 @@ func TestRoundTrip(t *testing.T) {
 
 func equal(a, b *policy.Set) bool {
 	return reflect.DeepEqual(a.Groups, b.Groups) && reflect.DeepEqual(a.Services, b.Services) &&
-		reflect.DeepEqual(a.Protected, b.Protected) && reflect.DeepEqual(a.Policies, b.Policies)
+		reflect.DeepEqual(a.Protected, b.Protected) && reflect.DeepEqual(a.Policies, b.Policies) && reflect.DeepEqual(a.Invariants, b.Invariants)
 }
 
 // Whatever is read is either refused, at a place, or can be written and read.

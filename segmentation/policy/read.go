@@ -93,6 +93,7 @@ type reader struct {
 	set              *Set
 	groups, services map[string]place
 	policies         []place // of set.Policies
+	invariants       []place // of set.Invariants
 	errs             strictyaml.Errors
 }
 
@@ -121,6 +122,7 @@ func (r *reader) merge() {
 			r.set.Policies = append(r.set.Policies, p.Policies[i])
 			r.policies = append(r.policies, place{p.doc, fmt.Sprintf("policies[%d]", i)})
 		}
+		r.mergeInvariants(p)
 	}
 }
 
@@ -145,11 +147,14 @@ func (r *reader) order() {
 	}
 	all := r.set.Policies
 	slices.SortFunc(index, func(a, b int) int { return all[a].Compare(&all[b]) })
-	o := &origins{groups: r.groups, services: r.services, policies: make(map[string]place, len(all))}
+	o := &origins{groups: r.groups, services: r.services, policies: make(map[string]place, len(all)), invariants: map[string]place{}}
 	r.set.Policies = nil
 	for _, i := range index {
 		r.set.Policies = append(r.set.Policies, all[i])
 		o.policies[all[i].Name] = r.policies[i]
+	}
+	for i := range r.set.Invariants {
+		o.invariants[r.set.Invariants[i].Name] = r.invariants[i]
 	}
 	r.set.origins = o
 }
@@ -164,7 +169,7 @@ func (p *Policy) Compare(q *Policy) int {
 
 // origins say where the parts of a set were read.
 type origins struct {
-	groups, services, policies map[string]place
+	groups, services, policies, invariants map[string]place
 }
 
 // GroupAt is where a group stands; zero if it was not read from a file.
@@ -212,7 +217,7 @@ func (s *Set) Policy(name string) *Policy {
 
 // Marshal writes the set as one file, from which Read makes the same set.
 func (s *Set) Marshal() ([]byte, error) {
-	raw, err := yaml.Marshal(File{APIVersion: APIVersion, Groups: s.Groups, Services: s.Services, Protected: s.Protected, Policies: s.Policies})
+	raw, err := yaml.Marshal(File{APIVersion: APIVersion, Groups: s.Groups, Services: s.Services, Protected: s.Protected, Policies: s.Policies, Invariants: s.Invariants})
 	if err != nil {
 		return nil, fmt.Errorf("write policies: %w", err)
 	}

@@ -27,7 +27,7 @@ func TestSchemaIsTheCode(t *testing.T) {
 	root := g.object(reflect.TypeFor[File]())
 	root["$schema"], root["title"] = "https://json-schema.org/draft/2020-12/schema", "Platelet segmentation policies"
 	root["$defs"] = object{
-		"group": g.group(), "service": g.service(), "policy": g.policy(), "schedule": g.schedule(), "peer": g.peer(),
+		"group": g.group(), "service": g.service(), "policy": g.policy(), "schedule": g.schedule(), "peer": g.peer(), "invariant": g.invariant(),
 		"ingress": g.rule("from", "to"), "egress": g.rule("to", "from"),
 	}
 	properties := root["properties"].(object)
@@ -37,7 +37,7 @@ func TestSchemaIsTheCode(t *testing.T) {
 	properties["services"].(object)["propertyNames"] = object{"pattern": nameForm.String(), "maxLength": maxName}
 	properties["services"].(object)["additionalProperties"].(object)["minItems"] = 1
 	properties["protected"].(object)["items"] = object{"allOf": []any{object{"$ref": "#/$defs/peer"}, object{"not": object{"const": Any}}}}
-	for _, key := range []string{"policies", "protected"} { // of a file, these may be empty
+	for _, key := range []string{"policies", "protected", "invariants"} { // of a file, these may be empty
 		delete(properties[key].(object), "minItems")
 	}
 	raw, err := json.MarshalIndent(root, "", "  ")
@@ -152,7 +152,9 @@ func (g generator) named(typ reflect.Type) object {
 		return object{"anyOf": []any{object{"type": "integer", "minimum": 0, "maximum": 65535}, object{"type": "string", "pattern": "^[0-9]{1,5}(-[0-9]{1,5})?$"}}}
 	case reflect.TypeFor[ServiceRef]():
 		return object{"anyOf": []any{object{"type": "string", "pattern": nameForm.String()}, ref("service")}}
-	case reflect.TypeFor[Group](), reflect.TypeFor[Service](), reflect.TypeFor[Policy](), reflect.TypeFor[Schedule](), reflect.TypeFor[Peer]():
+	case reflect.TypeFor[Term](): // "not" and a peer is a text as well
+		return ref("peer")
+	case reflect.TypeFor[Group](), reflect.TypeFor[Service](), reflect.TypeFor[Policy](), reflect.TypeFor[Schedule](), reflect.TypeFor[Peer](), reflect.TypeFor[Invariant]():
 		return ref(strings.ToLower(typ.Name()))
 	}
 	return nil
@@ -172,6 +174,17 @@ func (g generator) peer() object {
 		object{"type": "object", "additionalProperties": false, "minProperties": 1, "maxProperties": 1, "properties": object{
 			"group": object{"type": "string", "minLength": 1}, "ip": g.of(reflect.TypeFor[Prefix]()), "cidr": g.of(reflect.TypeFor[Prefix]())}},
 	}}
+}
+
+func (g generator) invariant() object {
+	s := g.object(reflect.TypeFor[Invariant]())
+	properties := s["properties"].(object)
+	properties["name"] = object{"type": "string", "pattern": policyForm.String(), "maxLength": maxName}
+	properties["description"].(object)["maxLength"] = maxText
+	properties["description"].(object)["pattern"] = `^[^\x00-\x1f\x7f]*$`
+	s["required"] = []string{"name"}
+	s["oneOf"] = []any{has("deny"), has("allow")}
+	return s
 }
 
 func (g generator) group() object {
@@ -246,7 +259,7 @@ func (g generator) rule(by, not string) object {
 func comments(t *testing.T) map[string]string {
 	t.Helper()
 	docs := map[string]string{}
-	for _, name := range []string{"policy.go", "schedule.go", "inventory.go", "text.go"} {
+	for _, name := range []string{"policy.go", "schedule.go", "inventory.go", "text.go", "invariant.go"} {
 		file, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ParseComments)
 		if err != nil {
 			t.Fatal(err)

@@ -130,6 +130,11 @@ func Sets() *rapid.Generator[*policy.Set] {
 			taken[[2]int{int(p.Tier), p.Priority}] = true
 			s.Policies = append(s.Policies, p)
 		}
+		for i := range rapid.SampledFrom([]int{0, 0, 1, 2}).Draw(t, "invariants") {
+			x := Invariants(s).Draw(t, "invariant")
+			x.Name = fmt.Sprintf("i%d", i)
+			s.Invariants = append(s.Invariants, x)
+		}
 		slices.SortFunc(s.Policies, func(a, b policy.Policy) int {
 			if a.Tier != b.Tier {
 				return int(a.Tier) - int(b.Tier)
@@ -305,16 +310,40 @@ func drawRule(t *rapid.T, s *policy.Set, name string) policy.Rule {
 	if r.Action == policy.ActionRateLimit {
 		r.Rate = &policy.Rate{PacketsPerSecond: 1000, Burst: 100}
 	}
+	r.Services = drawRefs(t, s)
+	return r
+}
+
+func drawRefs(t *rapid.T, s *policy.Set) (out []policy.ServiceRef) {
 	names := slices.Sorted(maps.Keys(s.Services))
 	for range rapid.SampledFrom([]int{0, 0, 1, 2}).Draw(t, "services") {
 		if len(names) > 0 && rapid.Bool().Draw(t, "named") {
-			r.Services = append(r.Services, policy.ServiceRef{Name: rapid.SampledFrom(names).Draw(t, "name")})
+			out = append(out, policy.ServiceRef{Name: rapid.SampledFrom(names).Draw(t, "name")})
 			continue
 		}
 		inline := Services().Draw(t, "inline")
-		r.Services = append(r.Services, policy.ServiceRef{Inline: &inline})
+		out = append(out, policy.ServiceRef{Inline: &inline})
 	}
-	return r
+	return out
+}
+
+// Invariants draws invariants about the groups and services of a set.
+func Invariants(s *policy.Set) *rapid.Generator[policy.Invariant] {
+	terms := func(t *rapid.T, what string) (out []policy.Term) {
+		for range rapid.SampledFrom([]int{0, 1, 1, 2}).Draw(t, what) {
+			x := policy.Term{Not: rapid.Bool().Draw(t, "not"), Peer: Peers(s).Draw(t, "peer")}
+			x.Not = x.Not && !x.Peer.IsAny()
+			out = append(out, x)
+		}
+		return out
+	}
+	return rapid.Custom(func(t *rapid.T) policy.Invariant {
+		c := &policy.Connections{From: terms(t, "from"), To: terms(t, "to"), Services: drawRefs(t, s)}
+		if rapid.Bool().Draw(t, "deny") {
+			return policy.Invariant{Name: "i", Deny: c}
+		}
+		return policy.Invariant{Name: "i", Allow: c}
+	})
 }
 
 // Peers draws peers of a set: its groups, prefixes and any.
