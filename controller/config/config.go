@@ -208,7 +208,7 @@ func Default() File {
 		Response: Response{
 			Actions: r.Actions, TTL: r.TTL, MinHold: r.MinHold, MaxHold: r.MaxHold, RelapseWindow: r.RelapseWindow,
 			QuietFor: r.QuietFor, VerifyWithin: r.VerifyWithin, ApprovalWithin: r.ApprovalWithin, Sample: 0.01, AskAbove: r.AskAbove,
-			Quarantine: Quarantine{Max: r.MaxQuarantines, MaxPerMinute: r.MaxActions},
+			Quarantine: Quarantine{Max: r.MaxQuarantines, MaxPerMinute: r.MaxActions, MaxTraffic: r.MaxTraffic, TrafficWindow: r.TrafficWindow},
 			Probation:  Probation{Limited: r.Probation.Limited, Watched: r.Probation.Watched, PktPS: r.Probation.Limit.PacketsPerSecond, Burst: r.Probation.Limit.Burst},
 			Mirror:     Mirror{PktPS: r.Mirror.Limit.PacketsPerSecond, Burst: r.Mirror.Limit.Burst, Max: r.Mirror.Max},
 			RateLimit:  RateLimit{PktPS: r.Limit.PacketsPerSecond, Burst: r.Limit.Burst, Margin: r.Margin},

@@ -82,6 +82,10 @@ type Quarantine struct {
 	Max int `yaml:"max"`
 	// containments of any kind begun within a minute
 	MaxPerMinute int `yaml:"max_per_minute"`
+	// share of the network's traffic, before the attack, that hosts in quarantine may have had together; above it somebody has to approve, whatever the mode; 0 never asks
+	MaxTraffic float64 `yaml:"max_traffic"`
+	// how far back that is looked at, from the first evidence: 5m to 1h
+	TrafficWindow time.Duration `yaml:"traffic_window"`
 	// hosts that stay reachable from quarantine
 	Remediation []netip.Addr `yaml:"remediation"`
 }
@@ -218,6 +222,7 @@ func (f *File) ResponseConfig() response.Config {
 		Scrubbers: r.Scrubbers, Mirror: response.Mirror{Ports: r.Mirror.Ports, Max: r.Mirror.Max,
 			Limit: segmentation.Limit{PacketsPerSecond: r.Mirror.PktPS, Burst: r.Mirror.Burst}},
 		Remediation: r.Quarantine.Remediation, MaxQuarantines: r.Quarantine.Max, MaxActions: r.Quarantine.MaxPerMinute,
+		MaxTraffic: r.Quarantine.MaxTraffic, TrafficWindow: r.Quarantine.TrafficWindow,
 		TTL: r.TTL, MinHold: r.MinHold, MaxHold: r.MaxHold, RelapseWindow: r.RelapseWindow, QuietFor: r.QuietFor,
 		Probation: response.Probation{Limited: r.Probation.Limited, Watched: r.Probation.Watched,
 			Limit: segmentation.Limit{PacketsPerSecond: r.Probation.PktPS, Burst: r.Probation.Burst}},

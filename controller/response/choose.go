@@ -157,7 +157,7 @@ func (m *Manager) guardTarget(d *Decision, f detector.Finding, now time.Time) bo
 
 // guardRest are the guards about what is done.
 func (m *Manager) guardRest(d *Decision, f detector.Finding, now time.Time) bool {
-	ok := m.guardCompile(d, f) && m.guardLimits(d, now) && m.guardCanary(d, now) && m.guardImpact(d)
+	ok := m.guardCompile(d, f) && m.guardLimits(d, now) && m.guardCanary(d, now) && m.guardImpact(d) && m.guardTraffic(d)
 	if ok {
 		m.price(d, f)
 	}

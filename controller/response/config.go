@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/platelet-sdn/platelet/controller/response/exposure"
 	"github.com/platelet-sdn/platelet/detector"
 	"github.com/platelet-sdn/platelet/segmentation"
 )
@@ -34,6 +35,12 @@ type Config struct {
 	// AskAbove is the share of all ports with clients above which a host on
 	// whom they depend is only cut off with approval; zero never asks.
 	AskAbove float64
+	// MaxTraffic is the share of the network's traffic, in the TrafficWindow
+	// before the first evidence, that hosts in quarantine may have had together;
+	// above it somebody has to approve. Zero never asks. The window is in whole
+	// minutes, at most 60.
+	MaxTraffic    float64
+	TrafficWindow time.Duration
 	// Honeypot takes what is rerouted. It has to live on the switch of the
 	// rerouted host and to answer for any address.
 	Honeypot netip.Addr
@@ -131,6 +138,8 @@ func DefaultConfig() Config {
 			detector.KindLearnedThreat:   ActionAlert,
 		},
 		AskAbove:       0.5,
+		MaxTraffic:     0.5,
+		TrafficWindow:  30 * time.Minute,
 		Mirror:         Mirror{Limit: segmentation.Limit{PacketsPerSecond: 1000, Burst: 100}, Max: 4},
 		MaxQuarantines: 8,
 		MaxActions:     30,
@@ -175,6 +184,10 @@ func (c Config) Validate() error {
 		return fmt.Errorf("a probation limit of 0 packets/s would be a drop")
 	case c.TTL < 2*time.Second || c.TTL > 18*time.Hour:
 		return fmt.Errorf("ttl %s: want 2s to 18h (the switch keeps it as a hard timeout)", c.TTL)
+	case c.MaxTraffic < 0 || c.MaxTraffic > 1:
+		return fmt.Errorf("max_traffic %v is outside 0 to 1", c.MaxTraffic)
+	case c.MaxTraffic > 0 && (c.TrafficWindow < leastMinutes*time.Minute || c.TrafficWindow > exposure.Minutes*time.Minute):
+		return fmt.Errorf("traffic_window %s: want %dm to %dm", c.TrafficWindow, leastMinutes, exposure.Minutes)
 	case c.MaxHold < c.MinHold:
 		return fmt.Errorf("max_hold %s is less than min_hold %s", c.MaxHold, c.MinHold)
 	case c.MaxQuarantines < 0 || c.MaxActions < 0:

@@ -222,6 +222,9 @@ type Decision struct {
 	Station *Station
 	// Impact is what a quarantine cuts off besides the attack.
 	Impact *Impact
+	// TrafficShare is the part of its host, from 0 to 1, in the traffic of the
+	// network before the attack; 0 where that is not known.
+	TrafficShare float64
 	// WhatIf is what the rules would have hit in the hour before they were
 	// proposed or, where they stand, installed; nil where a guard refused them.
 	WhatIf *WhatIf
@@ -302,6 +305,7 @@ type decisionJSON struct {
 	Successor string    `json:"successor,omitempty"`
 	Relieves  string    `json:"relieves,omitempty"`
 	Station   *Station  `json:"station,omitempty"`
+	Share     float64   `json:"traffic_share,omitempty"`
 	WhatIf    *WhatIf   `json:"what_if,omitempty"`
 }
 
@@ -334,7 +338,7 @@ func (d Decision) MarshalJSON() ([]byte, error) {
 	if d.Choice != nil && d.Choice.Mode != LearningOff {
 		out.Choice = d.Choice
 	}
-	out.Station, out.WhatIf = d.Station, d.WhatIf
+	out.Station, out.WhatIf, out.Share = d.Station, d.WhatIf, d.TrafficShare
 	if !d.Restored.IsZero() {
 		out.Contained, out.Recovery = d.Restored.Sub(d.Applied).Seconds(), d.Restored.Sub(d.Over).Seconds()
 	}

@@ -163,6 +163,9 @@ func (m *Manager) order(o Order, now time.Time) (d *Decision, pass bool, err err
 	if pass = m.guardPlaceOf(d) && m.guardShared(d); pass && m.sameTarget(d) {
 		return nil, false, fmt.Errorf("contain %s: what is asked for stands already: %w", o.Host, ErrState)
 	}
+	if d.Action.Isolates() { // nobody has to be asked any more, but it counts
+		m.measureShare(d)
+	}
 	return d, pass && m.guardCompile(d, detector.Finding{}) && m.guardLimits(d, now), nil
 }
 
