@@ -39,7 +39,7 @@ func (want check) under(prefix string) check {
 }
 
 // at checks what stands in a document below a path.
-func (r *reader) at(doc *strictyaml.Doc, path string) check {
+func (r *reader) at(doc document, path string) check {
 	want := check(func(ok bool, path, format string, args ...any) {
 		if !ok && len(r.errs) < maxFaults {
 			r.errs = append(r.errs, doc.Errorf(path, format, args...))

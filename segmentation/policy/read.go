@@ -16,6 +16,29 @@ import (
 type Source struct {
 	Name string
 	Data []byte
+	// File is what is there instead of Data, when it was translated from
+	// another language. At then tells where that stands which became the value
+	// of a path, such as "policies[2].ingress[0].from".
+	File *File
+	At   func(path string) strictyaml.Position
+}
+
+// document tells where its values stand.
+type document interface {
+	Pos(path string) strictyaml.Position
+	Errorf(path, format string, args ...any) *strictyaml.Error
+}
+
+// translated is the document of a file in another language.
+type translated struct {
+	at func(string) strictyaml.Position
+}
+
+func (t translated) Pos(path string) strictyaml.Position { return t.at(path) }
+
+func (t translated) Errorf(path, format string, args ...any) *strictyaml.Error {
+	p := t.at(path)
+	return &strictyaml.Error{File: p.File, Line: p.Line, Column: p.Column, Msg: path + ": " + fmt.Sprintf(format, args...)}
 }
 
 // Read reads files that belong together: they know each other's groups and
@@ -44,13 +67,13 @@ func Read(files ...Source) (*Set, error) {
 
 // part is one file with where its values stand.
 type part struct {
-	doc *strictyaml.Doc
+	doc document
 	File
 }
 
 // place is where something of a set was read.
 type place struct {
-	doc  *strictyaml.Doc
+	doc  document
 	path string
 }
 
@@ -62,6 +85,13 @@ func (p place) position() strictyaml.Position {
 }
 
 func readFile(src Source) (*part, error) {
+	if src.File != nil {
+		at := src.At
+		if at == nil {
+			at = func(string) strictyaml.Position { return strictyaml.Position{File: src.Name, Line: 1, Column: 1} }
+		}
+		return &part{translated{at}, *src.File}, nil
+	}
 	doc, err := strictyaml.Parse(src.Name, src.Data)
 	if err != nil {
 		return nil, err

@@ -10,7 +10,7 @@ import (
 
 func mustRead(t *testing.T, text string) *Set {
 	t.Helper()
-	set, err := Read(Source{"p.yaml", []byte(text)})
+	set, err := Read(Source{Name: "p.yaml", Data: []byte(text)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -28,7 +28,7 @@ func TestExamples(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		set, err := Read(Source{name, raw})
+		set, err := Read(Source{Name: name, Data: raw})
 		if err != nil {
 			t.Errorf("%v", err)
 			continue
@@ -43,7 +43,7 @@ func again(t interface{ Fatalf(string, ...any) }, set *Set) {
 	if err != nil {
 		t.Fatalf("%v", err)
 	}
-	back, err := Read(Source{"again", raw})
+	back, err := Read(Source{Name: "again", Data: raw})
 	if err != nil {
 		t.Fatalf("%v in\n%s", err, raw)
 	}

@@ -14,6 +14,7 @@ import (
 	"io"
 	"reflect"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -29,6 +30,8 @@ const (
 	// the document writes out, above a floor of aliasFloor.
 	aliasFactor = 10
 	aliasFloor  = 10_000
+	// maxDocs bounds the documents of a stream.
+	maxDocs = 10_000
 	// maxErrors is how many errors are worth reading at once.
 	maxErrors = 50
 )
@@ -48,29 +51,57 @@ func Decode(file string, data []byte, out any) error {
 type Doc struct {
 	file string
 	root *yaml.Node // nil when the document is empty
-	size int        // nodes written out
+	// start is where the document begins, which may be before its first value.
+	start *yaml.Node
+	size  int // nodes written out
 }
 
 // Parse parses one YAML document. The file is only a name for messages.
 func Parse(file string, data []byte) (*Doc, error) {
+	docs, err := parse(file, data, 2)
+	switch {
+	case err != nil:
+		return nil, err
+	case len(docs) == 0:
+		return &Doc{file: file}, nil
+	case len(docs) > 1:
+		second := docs[1].start
+		return nil, Errors{{File: file, Line: second.Line, Column: second.Column, Msg: "a second document starts here; one file holds one document"}}
+	}
+	return docs[0], nil
+}
+
+// ParseAll parses a stream of YAML documents, without those that are empty.
+func ParseAll(file string, data []byte) ([]*Doc, error) {
+	docs, err := parse(file, data, maxDocs+1)
+	if err != nil {
+		return nil, err
+	}
+	if len(docs) > maxDocs {
+		at := docs[maxDocs].start
+		return nil, Errors{{File: file, Line: at.Line, Column: at.Column, Msg: fmt.Sprintf("more than %d documents", maxDocs)}}
+	}
+	return slices.DeleteFunc(docs, func(d *Doc) bool { return isNull(d.root) }), nil
+}
+
+// parse parses the first documents of a stream.
+func parse(file string, data []byte, most int) ([]*Doc, error) {
 	if len(data) > maxBytes {
 		return nil, Errors{{File: file, Line: 1, Column: 1, Msg: fmt.Sprintf("file has more than %d bytes", maxBytes)}}
 	}
 	dec := yaml.NewDecoder(bytes.NewReader(data))
-	var node, second yaml.Node
-	switch err := dec.Decode(&node); {
-	case errors.Is(err, io.EOF):
-		return &Doc{file: file}, nil
-	case err != nil:
-		return nil, Errors{syntaxError(file, err)}
+	var docs []*Doc
+	for len(docs) < most {
+		var node yaml.Node
+		switch err := dec.Decode(&node); {
+		case errors.Is(err, io.EOF):
+			return docs, nil
+		case err != nil:
+			return nil, Errors{syntaxError(file, err)}
+		}
+		docs = append(docs, &Doc{file: file, root: node.Content[0], start: &node, size: count(&node, 0)})
 	}
-	switch err := dec.Decode(&second); {
-	case err == nil:
-		return nil, Errors{{File: file, Line: second.Line, Column: second.Column, Msg: "a second document starts here; one file holds one document"}}
-	case !errors.Is(err, io.EOF):
-		return nil, Errors{syntaxError(file, err)}
-	}
-	return &Doc{file: file, root: node.Content[0], size: count(&node, 0)}, nil
+	return docs, nil
 }
 
 // Decode decodes the document into out, a pointer.

@@ -259,3 +259,23 @@ func FuzzDecode(f *testing.F) {
 		}
 	})
 }
+
+func TestParseAll(t *testing.T) {
+	docs, err := strictyaml.ParseAll("many.yaml", []byte("# none\n---\na: 1\n---\n---\n# nothing\n---\na: 2\nb: x\n"))
+	if err != nil || len(docs) != 2 {
+		t.Fatalf("%v: %d documents", err, len(docs))
+	}
+	var one struct{ A int }
+	if err := docs[0].Decode(&one); err != nil || one.A != 1 {
+		t.Errorf("%v: %+v", err, one)
+	}
+	if err := docs[1].Decode(&one); err == nil || !strings.HasPrefix(err.Error(), `many.yaml:9:1: unknown key "b"`) {
+		t.Errorf("%v", err)
+	}
+	if _, err := strictyaml.ParseAll("many.yaml", []byte("a: 1\n---\n[")); err == nil || !strings.HasPrefix(err.Error(), "many.yaml:") {
+		t.Errorf("%v", err)
+	}
+	if _, err := strictyaml.ParseAll("many.yaml", []byte(strings.Repeat("--- 1\n", 10_001))); err == nil || !strings.Contains(err.Error(), "more than 10000 documents") {
+		t.Errorf("%v", err)
+	}
+}

@@ -5,28 +5,51 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/platelet-sdn/platelet/segmentation/kubernetes"
 	"github.com/platelet-sdn/platelet/segmentation/policy"
 )
 
 func policyCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "policy", Short: "Look into segmentation policies, and try them without doing anything"}
 	cmd.AddCommand(policyPrintCommand(), policySchemaCommand(), policyTraceCommand())
+	cmd.AddCommand(policyImportCommand())
 	cmd.AddCommand(policySimulateCommand())
 	return cmd
 }
 
-// readPolicies reads files of policies that belong together; "-" is standard
-// input. Faults of the files are strictyaml.Errors: exit code 2.
+// readPolicies reads files of policies that belong together, and those of
+// Kubernetes among them; "-" is standard input. Faults of the files are
+// strictyaml.Errors: exit code 2.
 func readPolicies(names []string) (*policy.Set, error) {
-	var files []policy.Source
+	files, err := policySources(names)
+	if err != nil {
+		return nil, err
+	}
+	return policy.Read(files...)
+}
+
+// policySources reads files, and translates those of Kubernetes together.
+func policySources(names []string) ([]policy.Source, error) {
+	var files, foreign []policy.Source
 	for _, name := range names {
 		raw, err := readFile(name)
 		if err != nil {
 			return nil, fmt.Errorf("policy: %w", err)
 		}
-		files = append(files, policy.Source{Name: name, Data: raw})
+		if src := (policy.Source{Name: name, Data: raw}); kubernetes.Is(raw) {
+			foreign = append(foreign, src)
+		} else {
+			files = append(files, src)
+		}
 	}
-	return policy.Read(files...)
+	if len(foreign) > 0 {
+		src, _, err := kubernetes.Translate(kubernetes.Options{}, foreign...)
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, src)
+	}
+	return files, nil
 }
 
 func policyPrintCommand() *cobra.Command {
