@@ -20,6 +20,7 @@ import (
 	"github.com/platelet-sdn/platelet/controller/bus"
 	"github.com/platelet-sdn/platelet/controller/config"
 	"github.com/platelet-sdn/platelet/controller/learning"
+	"github.com/platelet-sdn/platelet/controller/metrics"
 	"github.com/platelet-sdn/platelet/controller/ovsdb"
 	"github.com/platelet-sdn/platelet/controller/ovsdb/telemetry"
 	"github.com/platelet-sdn/platelet/controller/probe"
@@ -65,6 +66,7 @@ type Controller struct {
 	hub       *api.Hub
 	learning  *learning.Site // nil when the classifier is off
 	audit     *auditor
+	metrics   *metrics.Metrics
 	collector *flowcollector.Collector
 
 	engineMu   sync.Mutex // the engine belongs to one thread at a time
@@ -102,6 +104,7 @@ func New(cfg config.File, opts Options) (*Controller, error) {
 	}
 	c.telemetry = telemetry.NewManager(c.db, opts.Log)
 	c.audit = newAuditor(&cfg, opts.Log)
+	c.metrics = metrics.New(c.readings)
 	dc := cfg.DetectorConfig()
 	c.stations = newStations(append([]netip.Addr{cfg.Response.Honeypot}, cfg.Response.Scrubbers...)...)
 	dc.Emit = c.finding
@@ -217,6 +220,7 @@ func (c *Controller) open(ctx context.Context, state *bus.Bus) error {
 		}
 	}
 	c.audit.started(c)
+	c.metrics.Adopted(c.manager.Decisions())
 	c.collector, err = c.newCollector(ctx, templateStore{templates})
 	if err != nil {
 		return err
@@ -240,6 +244,7 @@ func (c *Controller) parts() []func(context.Context) error {
 		c.followStations,
 		c.probes.Run,
 		c.takeCommands,
+		c.serveMetrics,
 		c.experience.run,
 	}
 	if c.learning != nil {
@@ -308,6 +313,7 @@ func (c *Controller) advance(now int64) {
 // finding takes a finding's change of state from the engine.
 func (c *Controller) finding(f detector.Finding) {
 	c.audit.finding(&f)
+	c.metrics.Finding(&f)
 	c.manager.Handle(f)
 	c.runs.Finding(f)
 	if c.learning != nil {
@@ -352,6 +358,7 @@ func (c *Controller) offerAgain(ctx context.Context) error {
 
 func (c *Controller) decision(d response.Decision) {
 	c.audit.decision(&d)
+	c.metrics.Decision(&d)
 	c.runs.Decision(d)
 	c.publish(d)
 }

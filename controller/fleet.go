@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/platelet-sdn/platelet/controller/config"
+	"github.com/platelet-sdn/platelet/controller/metrics"
 	"github.com/platelet-sdn/platelet/controller/openflow/pipeline"
 	"github.com/platelet-sdn/platelet/controller/ovsdb/telemetry"
 	"github.com/platelet-sdn/platelet/controller/response"
@@ -221,7 +222,9 @@ func (f *fleet) Apply(ctx context.Context, sw, owner string, intents []segmentat
 	if err != nil {
 		return response.Receipt{}, err
 	}
+	begun := time.Now()
 	r, err := b.Apply(ctx, owner, intents)
+	f.c.metrics.Enforced(metrics.OperationApply, time.Since(begun), err)
 	f.c.audit.installed(sw, owner, b.Placed(owner), r, err)
 	return response.Receipt{At: time.Now(), ReadBack: r.ReadBack}, pending(err)
 }
@@ -232,7 +235,9 @@ func (f *fleet) Renew(ctx context.Context, sw, owner string, ttl time.Duration) 
 	if err != nil {
 		return err
 	}
+	begun := time.Now()
 	_, err = b.Renew(ctx, owner, ttl)
+	f.c.metrics.Enforced(metrics.OperationRenew, time.Since(begun), err)
 	return pending(err)
 }
 
@@ -242,7 +247,9 @@ func (f *fleet) Remove(ctx context.Context, sw, owner string) error {
 	if err != nil {
 		return err
 	}
+	begun := time.Now()
 	_, err = b.Remove(ctx, owner)
+	f.c.metrics.Enforced(metrics.OperationRemove, time.Since(begun), err)
 	f.c.audit.removed(sw, owner, err)
 	return pending(err)
 }

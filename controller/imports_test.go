@@ -35,6 +35,7 @@ func stages() []stage {
 		{dir: "controller/response/playbook", may: []string{"flowcollector/flow", "detector", "segmentation", "controller/response"}, pure: true},
 		{dir: "controller/response/learn", may: []string{"flowcollector/flow", "detector", "segmentation", "controller/response"}, pure: true},
 		{dir: "controller/response/run", may: []string{"flowcollector/flow", "detector", "segmentation", "controller/response"}, pure: true},
+		{dir: "controller/metrics", may: []string{"detector", "controller/response"}},
 		{dir: "controller/audit", may: []string{"flowcollector/flow", "detector", "segmentation", "controller/response"}},
 		{dir: "controller/openflow", may: []string{"flowcollector/flow", "topology", "segmentation", "controller/openflow"}},
 		{dir: "controller/ovsdb", may: []string{"flowcollector/flow", "topology", "controller/ovsdb"}},

@@ -30,6 +30,7 @@ type File struct {
 	OVS       OVS      `yaml:"ovs"`
 	State     State    `yaml:"state"`
 	API       API      `yaml:"api"`
+	Metrics   Metrics  `yaml:"metrics"`
 	Audit     Audit    `yaml:"audit"`
 	// files of playbooks, also as patterns such as playbooks/*.yaml, relative to this file; they are tried in this order, before those that the program brings along
 	Playbooks []string `yaml:"playbooks"`
@@ -92,6 +93,12 @@ type Audit struct {
 type API struct {
 	// path of the Unix socket, mode 0600
 	Socket string `yaml:"socket"`
+}
+
+// Metrics says where Prometheus finds the controller.
+type Metrics struct {
+	// address and port that serve GET /metrics over plain HTTP to whoever asks, as 127.0.0.1:9184; empty serves none
+	Listen string `yaml:"listen"`
 }
 
 // Telemetry says what is exported by the switches and where it is received.
@@ -274,6 +281,8 @@ func (f *File) check(want func(ok bool, path, format string, args ...any)) {
 	want(f.State.Dir != "" || f.State.NATS != "", "state.dir", "is empty")
 	f.checkPlaybooks(want)
 	want(f.API.Socket != "" && len(f.API.Socket) < 108, "api.socket", "needs 1 to 107 bytes")
+	_, err := netip.ParseAddrPort(f.Metrics.Listen)
+	want(f.Metrics.Listen == "" || err == nil, "metrics.listen", "%v", err)
 	want(f.Audit.FileSize >= 1 && f.Audit.FileSize <= 4096, "audit.file_size", "%d is outside 1 to 4096 MiB", f.Audit.FileSize)
 	want(f.Audit.Checkpoint >= time.Second && f.Audit.Checkpoint <= 24*time.Hour, "audit.checkpoint", "%s is outside 1s to 24h", f.Audit.Checkpoint)
 	for name, s := range f.Detection.Segments {
