@@ -12,6 +12,7 @@ import (
 
 	"github.com/platelet-sdn/platelet/segmentation/compile"
 	"github.com/platelet-sdn/platelet/segmentation/policy"
+	"github.com/platelet-sdn/platelet/segmentation/policy/policytest"
 )
 
 var noon = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
@@ -263,7 +264,7 @@ func TestRanksStay(t *testing.T) {
 // What the compiler did before tells in nothing but numbers that stay: a label
 // moves one workload, and touches neither rules nor other workloads.
 func TestALabelTouchesOneWorkload(t *testing.T) {
-	pol, inv := large(500, 100)
+	pol, inv := policytest.Large(500, 100)
 	c := compile.New()
 	before, err := c.Compile(pol, inv, noon)
 	if err != nil {
@@ -296,7 +297,7 @@ func TestALabelTouchesOneWorkload(t *testing.T) {
 }
 
 func TestErrorsLeaveTheCompilerAsItWas(t *testing.T) {
-	pol, inv := large(10, 5)
+	pol, inv := policytest.Large(10, 5)
 	c := compile.New()
 	if _, err := c.Compile(pol, inv, noon); err != nil {
 		t.Fatal(err)
@@ -305,7 +306,7 @@ func TestErrorsLeaveTheCompilerAsItWas(t *testing.T) {
 		"an unknown group":   func(p *policy.Policy) { p.Ingress[0].From = []policy.Peer{{Group: "nobody"}} },
 		"an unknown service": func(p *policy.Policy) { p.Ingress[0].Services = []policy.ServiceRef{{Name: "nothing"}} },
 	} {
-		bad, _ := large(10, 5)
+		bad, _ := policytest.Large(10, 5)
 		edit(&bad.Policies[0])
 		if _, err := c.Compile(bad, inv, noon); err == nil {
 			t.Errorf("%s was compiled", name)

@@ -7,7 +7,6 @@ import (
 	"io"
 	"net/netip"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -209,9 +208,8 @@ func addressesOf(flag, text string, inv policy.Inventory) ([]netip.Addr, error) 
 	return inv.Workloads[i].Addrs, nil
 }
 
-// traced is a line of JSON.
-type traced struct {
-	oracle.Verdict
+// asked is a connection in JSON.
+type asked struct {
 	From netip.Addr   `json:"from"`
 	To   netip.Addr   `json:"to"`
 	On   policy.Proto `json:"proto"`
@@ -220,25 +218,36 @@ type traced struct {
 	Code *uint8       `json:"code,omitempty"`
 }
 
-func printVerdict(out io.Writer, format string, c oracle.Connection, v oracle.Verdict) error {
-	if format == "json" {
-		t := traced{Verdict: v, From: c.Src, To: c.Dst, On: c.Proto}
-		switch {
-		case c.Proto.HasPorts():
-			t.Port = &c.DstPort
-		case c.Proto.IsICMP():
-			t.Type, t.Code = &c.Type, &c.Code
-		}
-		return json.NewEncoder(out).Encode(t)
-	}
-	service := c.Proto.String()
+func askedOf(c oracle.Connection) asked {
+	a := asked{From: c.Src, To: c.Dst, On: c.Proto}
 	switch {
 	case c.Proto.HasPorts():
-		service += " " + strconv.Itoa(int(c.DstPort))
+		a.Port = &c.DstPort
 	case c.Proto.IsICMP():
-		service += fmt.Sprintf(" type %d code %d", c.Type, c.Code)
+		a.Type, a.Code = &c.Type, &c.Code
 	}
-	_, err := fmt.Fprintf(out, "%s: %s to %s, %s\n  %s\n", v.Action, c.Src, c.Dst, service, v.Why)
+	return a
+}
+
+// serviceText is the service of a connection in words.
+func serviceText(c oracle.Connection) string {
+	switch {
+	case c.Proto.HasPorts():
+		return fmt.Sprintf("%s %d", c.Proto, c.DstPort)
+	case c.Proto.IsICMP():
+		return fmt.Sprintf("%s type %d code %d", c.Proto, c.Type, c.Code)
+	}
+	return "protocol " + c.Proto.String()
+}
+
+func printVerdict(out io.Writer, format string, c oracle.Connection, v oracle.Verdict) error {
+	if format == "json" {
+		return json.NewEncoder(out).Encode(struct {
+			oracle.Verdict
+			asked
+		}{v, askedOf(c)})
+	}
+	_, err := fmt.Fprintf(out, "%s: %s to %s, %s\n  %s\n", v.Action, c.Src, c.Dst, serviceText(c), v.Why)
 	if err == nil && v.Staged != nil {
 		_, err = fmt.Fprintf(out, "  with staged policies enforced: %s\n    %s\n", v.Staged.Action, v.Staged.Why)
 	}

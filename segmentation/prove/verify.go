@@ -1,0 +1,150 @@
+package prove
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/platelet-sdn/platelet/segmentation/oracle"
+	"github.com/platelet-sdn/platelet/segmentation/policy"
+)
+
+// Result says whether an invariant is true.
+type Result struct {
+	Invariant *policy.Invariant
+	Holds     bool
+	// Vacuous says that it holds because it speaks of no connection at all: a
+	// group is empty, perhaps for want of an inventory.
+	Vacuous bool
+	// Counterexample is a connection for which it is not; nil when it holds.
+	Counterexample *Counterexample
+}
+
+// Counterexample is a connection, who has its addresses, and what becomes of
+// it.
+type Counterexample struct {
+	oracle.Connection
+	From, To string // workloads; "" for addresses that nobody has
+	Verdict  oracle.Verdict
+}
+
+// Verify tells of each of the set's invariants whether it is true of all
+// connections, in order. Staged policies have no say. The error is about a
+// fault of this package: every counterexample is put to the oracle.
+func Verify(set *policy.Set, inv policy.Inventory, now time.Time) ([]Result, error) {
+	resolve, d := newResolver(set, inv, now), &dimensions{}
+	all := collect(resolve, d)
+	claims := make([]claim, 0, len(set.Invariants))
+	for i := range set.Invariants {
+		claims = append(claims, newClaim(&set.Invariants[i], resolve, d))
+	}
+	results := make([]Result, len(claims))
+	for i := range results {
+		results[i] = Result{Invariant: claims[i].invariant, Holds: true, Vacuous: true}
+	}
+	truth := oracle.New(set, inv, now)
+	for family := range families {
+		s := newSpace(family, d)
+		j, choose := newJudged(s, all), newChooser(s, inv)
+		for i := range claims {
+			if !results[i].Holds {
+				continue
+			}
+			if !claims[i].vacuous(s) {
+				results[i].Vacuous = false
+			}
+			c, found := claims[i].counterexample(j, choose)
+			if !found {
+				continue
+			}
+			v := truth.Verdict(c)
+			if v.Allowed() != claims[i].denies {
+				return nil, fmt.Errorf("verify %s: %+v is no counterexample: %s", claims[i].invariant.Name, c, v.Why)
+			}
+			results[i].Holds = false
+			results[i].Counterexample = &Counterexample{Connection: c, From: choose.names[c.Src], To: choose.names[c.Dst], Verdict: v}
+		}
+	}
+	return results, nil
+}
+
+// claim is an invariant whose terms are numbers of sets.
+type claim struct {
+	invariant          *policy.Invariant
+	denies             bool
+	from, to, services int
+}
+
+func newClaim(x *policy.Invariant, r *resolver, d *dimensions) claim {
+	c := claim{invariant: x, denies: x.Deny != nil, services: everything}
+	about := x.Deny
+	if about == nil {
+		about = x.Allow
+	}
+	c.from, c.to = d.addAddresses(r.terms(about.From)), d.addAddresses(r.terms(about.To))
+	if len(about.Services) > 0 {
+		c.services = d.addServices(entries(r.set, about.Services))
+	}
+	return c
+}
+
+// vacuous reports whether a claim is about nothing in a family.
+func (c *claim) vacuous(s *space) bool {
+	return s.holding(c.from).empty() || s.holding(c.to).empty() || s.fit(c.services).empty()
+}
+
+// counterexample looks for a connection that makes the claim false.
+func (c *claim) counterexample(j *judged, choose *chooser) (oracle.Connection, bool) {
+	from, to, services := j.holding(c.from), j.holding(c.to), j.fit(c.services)
+	if c.denies {
+		return j.passing(from, to, services, choose)
+	}
+	if x, found := j.refused(policy.Egress, from, to, services, choose.connection); found {
+		return x, true
+	}
+	return j.refused(policy.Ingress, to, from, services, func(to, from, services set) (oracle.Connection, bool) {
+		return choose.connection(from, to, services)
+	})
+}
+
+// refused looks for a connection that the rules of one side refuse.
+func (j *judged) refused(d policy.Direction, own, others, services set, choose func(own, others, services set) (oracle.Connection, bool)) (oracle.Connection, bool) {
+	s := j.sides[d]
+	for _, n := range s.profilesOf(own) {
+		p := &s.profiles[n]
+		for _, r := range p.rects {
+			if s.consents(r.by) || !r.others.meets(others) || !r.services.meets(services) {
+				continue
+			}
+			if x, ok := choose(p.members.and(own), r.others.and(others), r.services.and(services)); ok {
+				return x, true
+			}
+		}
+	}
+	return oracle.Connection{}, false
+}
+
+// passing looks for a connection that both sides consent to.
+func (j *judged) passing(from, to, services set, choose *chooser) (oracle.Connection, bool) {
+	egress, ingress := j.sides[policy.Egress], j.sides[policy.Ingress]
+	for _, n := range egress.profilesOf(from) {
+		p := &egress.profiles[n]
+		for _, out := range p.rects {
+			if !egress.consents(out.by) || !out.others.meets(to) || !out.services.meets(services) {
+				continue
+			}
+			src, dst, fit := p.members.and(from), out.others.and(to), out.services.and(services)
+			for _, m := range ingress.profilesOf(dst) {
+				q := &ingress.profiles[m]
+				for _, in := range q.rects {
+					if !ingress.consents(in.by) || !in.others.meets(src) || !in.services.meets(fit) {
+						continue
+					}
+					if x, ok := choose.connection(src.and(in.others), dst.and(q.members), fit.and(in.services)); ok {
+						return x, true
+					}
+				}
+			}
+		}
+	}
+	return oracle.Connection{}, false
+}
