@@ -14,7 +14,7 @@ func policyCommand() *cobra.Command {
 	cmd.AddCommand(policyPrintCommand(), policySchemaCommand(), policyTraceCommand())
 	cmd.AddCommand(policyImportCommand())
 	cmd.AddCommand(policyVerifyCommand())
-	cmd.AddCommand(policySimulateCommand())
+	cmd.AddCommand(policySimulateCommand(), policyRecommendCommand())
 	return cmd
 }
 

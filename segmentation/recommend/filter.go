@@ -1,0 +1,188 @@
+package recommend
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/platelet-sdn/platelet/flowcollector/flow"
+	"github.com/platelet-sdn/platelet/segmentation/connection"
+	"github.com/platelet-sdn/platelet/segmentation/policy"
+)
+
+// Reasons to leave connections out.
+const (
+	unanswered   = "nobody answered"
+	announcement = "sent to a group or to everybody, where nobody answers: denied with the rest"
+	guessed      = "who opened it is a guess"
+	scanning     = "opened by a host that tries what is there"
+	transit      = "between two hosts outside the internal networks"
+	tooRare      = "too rare"
+)
+
+// read takes the connections that rules may be learned from.
+func (n *network) read(in Input) {
+	list := slices.Clone(in.Connections)
+	slices.SortFunc(list, func(a, b connection.Entry) int { return a.Key.Compare(b.Key) })
+	sweeps := connection.Sweeps(list)
+	suspects := map[netip.Addr]Suspect{}
+	for _, s := range in.Suspects {
+		if first, has := suspects[s.Host]; !has || s.Since < first.Since || s.Since == first.Since && s.Why < first.Why {
+			suspects[s.Host] = s
+		}
+	}
+	var taken []*connection.Entry
+	for i := range list {
+		e := &list[i]
+		why := reject(e, sweeps[e.Opener])
+		if s, is := suspects[e.Opener]; why == "" && is && e.First >= s.Since {
+			why = "opened by a host with a finding (" + s.Why + ")"
+		}
+		from, to := n.node(e.Opener), outside
+		if e.Answered() || why == "" { // the addresses that a scan tries need not be hosts
+			to = n.node(e.Responder)
+		}
+		if from != outside {
+			n.nodes[from].opened = true
+		}
+		if why == "" && from == outside && to == outside {
+			why = transit
+		}
+		if why == "" && from == to {
+			continue // a host with itself, by two of its addresses
+		}
+		if why != "" {
+			n.leave(why, e)
+			continue
+		}
+		taken = append(taken, e)
+	}
+	dynamic := n.dynamic(taken)
+	both := n.overBoth(taken)
+	for _, e := range taken {
+		from, to := n.node(e.Opener), n.node(e.Responder)
+		n.edges = append(n.edges, edge{from, to, n.service(e.Service, dynamic[dynamicKey{to, e.Proto}], both), e})
+	}
+}
+
+// reject says why a connection teaches nothing; "" when it does.
+func reject(e *connection.Entry, s connection.Sweep) string {
+	switch {
+	case e.Responder.IsMulticast() || e.Responder == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
+		return announcement
+	case !e.Answered():
+		return unanswered
+	case e.Opening == connection.Guessed:
+		return guessed
+	case s.Scanning():
+		return scanning
+	}
+	return ""
+}
+
+// leave notes a connection that is left out.
+func (n *network) leave(why string, e *connection.Entry) {
+	l := n.left[why]
+	if l == nil {
+		l = &leftOut{}
+		n.left[why] = l
+	}
+	l.connections++
+	busier := func(a, b *connection.Entry) int {
+		return cmp.Or(cmp.Compare(b.Opens(), a.Opens()), a.Key.Compare(b.Key))
+	}
+	l.examples = append(l.examples, e)
+	slices.SortFunc(l.examples, busier)
+	l.examples = l.examples[:min(len(l.examples), 3)]
+}
+
+type dynamicKey struct {
+	node  int
+	proto uint8
+}
+
+const (
+	// dynamicLeast is how many ports of a host, of those that hosts take for
+	// themselves, make a service that has no fixed port.
+	dynamicLeast = 8
+	firstDynamic = 32768 // Linux
+	ianaDynamic  = 49152 // RFC 6335
+)
+
+// dynamic finds hosts that serve on ports as they come, as remote procedure
+// calls and passive file transfers do, and the first of the range.
+func (n *network) dynamic(taken []*connection.Entry) map[dynamicKey]uint16 {
+	ports := map[dynamicKey]map[uint16]bool{}
+	for _, e := range taken {
+		to := n.node(e.Responder)
+		if _, named := n.names.Of(e.Service); named || to == outside || !policy.Proto(e.Proto).HasPorts() || e.Port < firstDynamic {
+			continue
+		}
+		k := dynamicKey{to, e.Proto}
+		if ports[k] == nil {
+			ports[k] = map[uint16]bool{}
+		}
+		ports[k][e.Port] = true
+	}
+	out := map[dynamicKey]uint16{}
+	for k, set := range ports {
+		if len(set) < dynamicLeast {
+			continue
+		}
+		out[k] = ianaDynamic
+		for p := range set {
+			if p < ianaDynamic {
+				out[k] = firstDynamic
+			}
+		}
+	}
+	return out
+}
+
+// overBoth finds names of services that were seen over TCP and UDP: they are
+// two services then.
+func (n *network) overBoth(taken []*connection.Entry) map[string]bool {
+	over, both := map[string]uint8{}, map[string]bool{}
+	for _, e := range taken {
+		name, named := n.names.Of(e.Service)
+		if !named || !policy.Proto(e.Proto).HasPorts() {
+			continue
+		}
+		if p, has := over[name]; has && p != e.Proto {
+			both[name] = true
+		}
+		over[name] = e.Proto
+	}
+	return both
+}
+
+// service names a service, and notes it for the file.
+func (n *network) service(s connection.Service, dynamic uint16, both map[string]bool) string {
+	name, named := n.names.Of(s)
+	proto := flow.ProtoName(s.Proto)
+	def := policy.Service{Proto: policy.Proto(s.Proto)}
+	switch {
+	case def.Proto.HasPorts() && !named && dynamic != 0 && s.Port >= dynamic:
+		name, def.Ports = fmt.Sprintf("dynamic-%s-%d", proto, dynamic), []policy.PortRange{{First: dynamic, Last: 65535}}
+	case def.Proto.HasPorts():
+		if !named {
+			name = fmt.Sprintf("%s-%d", proto, s.Port)
+		} else if both[name] {
+			name += "-" + proto
+		}
+		def.Ports = []policy.PortRange{{First: s.Port, Last: s.Port}}
+	case def.Proto.IsICMP():
+		def.Type, def.Code = &s.Type, &s.Code
+		if !named {
+			name = fmt.Sprintf("%s-%d-%d", proto, s.Type, s.Code)
+		}
+	default:
+		name = "protocol-" + proto
+	}
+	if !slices.ContainsFunc(n.services[name], func(have policy.Service) bool { return have.Proto == def.Proto }) {
+		n.services[name] = append(n.services[name], def)
+		slices.SortFunc(n.services[name], func(a, b policy.Service) int { return cmp.Compare(a.Proto, b.Proto) })
+	}
+	return name
+}
