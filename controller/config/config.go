@@ -219,6 +219,7 @@ func Default() File {
 			Probation:  Probation{Limited: r.Probation.Limited, Watched: r.Probation.Watched, PktPS: r.Probation.Limit.PacketsPerSecond, Burst: r.Probation.Limit.Burst},
 			Mirror:     Mirror{PktPS: r.Mirror.Limit.PacketsPerSecond, Burst: r.Mirror.Limit.Burst, Max: r.Mirror.Max},
 			RateLimit:  RateLimit{PktPS: r.Limit.PacketsPerSecond, Burst: r.Limit.Burst, Margin: r.Margin},
+			Learning:   Learning{Mode: response.LearningOff, Alpha: 0.1, Explore: 0.02, MinSamples: 30},
 		},
 	}
 }
@@ -279,6 +280,7 @@ func (f *File) check(want func(ok bool, path, format string, args ...any)) {
 	f.OpenC2.check(want)
 	f.checkRemote(want)
 	want(f.State.Dir != "" || f.State.NATS != "", "state.dir", "is empty")
+	want(f.State.Dir != "" || f.Response.Learning.Mode == response.LearningOff, "response.learning.mode", "%s needs state.dir to learn from", f.Response.Learning.Mode)
 	f.checkPlaybooks(want)
 	want(f.API.Socket != "" && len(f.API.Socket) < 108, "api.socket", "needs 1 to 107 bytes")
 	_, err := netip.ParseAddrPort(f.Metrics.Listen)

@@ -49,6 +49,7 @@ type Response struct {
 	Quarantine Quarantine   `yaml:"quarantine"`
 	Probation  Probation    `yaml:"probation"`
 	RateLimit  RateLimit    `yaml:"rate_limit"`
+	Learning   Learning     `yaml:"learning"`
 }
 
 // Exempt says who is left alone.
@@ -124,9 +125,33 @@ type RateLimit struct {
 	Margin float64 `yaml:"margin"`
 }
 
+// Learning says how far a learned policy may choose among the rungs that playbooks
+// and guards leave open; what was chosen and what came of it is kept in any case.
+type Learning struct {
+	// off (the playbook's rung), shadow (the same, and what the policy would choose is written down), explore (the same, but a few decisions try a rung beside it), or live (the policy's choice, once `platelet learn promote` let it; shadow until then)
+	Mode response.LearningMode `yaml:"mode"`
+	// share of what the playbooks' rungs earn that may be risked, above 0 to 0.5
+	Alpha float64 `yaml:"alpha"`
+	// share of decisions that try a rung beside the one that is preferred, in modes explore and live, 0 to 0.05
+	Explore float64 `yaml:"explore"`
+	// how often the policy must have been tried where it differs from the playbook before it can be promoted
+	MinSamples int `yaml:"min_samples"`
+	// what chance is drawn from; 0 takes another at each start, and the log says which
+	Seed uint64 `yaml:"seed"`
+}
+
+func (l *Learning) check(want func(ok bool, path, format string, args ...any)) {
+	want(slices.Contains(response.LearningModes(), l.Mode), "response.learning.mode", "%q is not one of %v", l.Mode, response.LearningModes())
+	want(l.Alpha > 0 && l.Alpha <= 0.5, "response.learning.alpha", "%v is outside 0 to 0.5, 0 excluded", l.Alpha)
+	want(l.Explore >= 0 && l.Explore <= 0.05, "response.learning.explore", "%v is outside 0 to 0.05", l.Explore)
+	want(l.MinSamples >= 10, "response.learning.min_samples", "%d is less than 10", l.MinSamples)
+	want(l.Seed < 1<<53, "response.learning.seed", "%d has more than 53 bits", l.Seed)
+}
+
 // check calls bad for each value that cannot work, with its path.
 func (r *Response) check(want func(ok bool, path, format string, args ...any)) {
 	want(r.Sample >= 0 && r.Sample <= 1, "response.sample", "%v is outside 0 to 1", r.Sample)
+	r.Learning.check(want)
 	want(r.RateLimit.Margin >= 0, "response.rate_limit.margin", "%v is negative", r.RateLimit.Margin)
 	for k, a := range r.Actions {
 		_, known := Default().Response.Actions[k]

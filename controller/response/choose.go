@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/platelet-sdn/platelet/detector"
@@ -68,6 +69,26 @@ type Choice struct {
 	Wanted     Action  `json:"wanted"`
 	Action     Action  `json:"action"`
 	Propensity float64 `json:"propensity"`
+}
+
+// String says how the rung was chosen.
+func (c *Choice) String() string {
+	s := fmt.Sprintf("%s was chosen with probability %.4g in mode %s; open were %s", c.Action, c.Propensity, c.Mode, join(c.Open))
+	if c.Action != c.Rule {
+		s += fmt.Sprintf("; the playbook asks for %s", c.Rule)
+	}
+	if c.Mode != LearningOff {
+		s += fmt.Sprintf("; policy %s would choose %s", c.Policy, c.Wanted)
+	}
+	return s
+}
+
+func join(list []Action) string {
+	var names []string
+	for _, a := range list {
+		names = append(names, string(a))
+	}
+	return strings.Join(names, ", ")
 }
 
 // Chooser chooses among the rungs that playbook and guards leave open. It stands

@@ -266,23 +266,27 @@ func over(d *response.Decision) bool {
 	return false
 }
 
-// Verdict takes an operator's verdict on a finding: whether it was right.
-func (l *Learner) Verdict(finding string, real bool) {
+// Verdict takes an operator's verdict on a finding: whether it was right. It
+// reports whether a choice was about it.
+func (l *Learner) Verdict(finding string, real bool) (known bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, p := range l.open {
 		if p.choice.Finding == finding {
-			p.wrong = !real
+			known, p.wrong = true, !real
 		}
 	}
 	for _, id := range l.order {
 		p := l.done[id]
-		if p.choice.Finding != finding || p.wrong == !real || p.censored != "" {
+		if p.choice.Finding != finding || p.censored != "" {
 			continue
 		}
-		p.wrong = !real
-		l.settle(p)
+		if known = true; p.wrong != !real {
+			p.wrong = !real
+			l.settle(p)
+		}
 	}
+	return known
 }
 
 // tick settles what is over for long enough that an attack would have come back.
@@ -369,19 +373,18 @@ func (l *Learner) write(x any) {
 	}
 }
 
-// Run writes the log, settles outcomes and follows the standing until ctx ends.
+// Run writes the log, settles outcomes and follows the standing until ctx ends. That
+// something cannot be written is no reason to stop.
 func (l *Learner) Run(ctx context.Context) error {
-	w, err := openWriter(Dir(l.cfg.StateDir))
-	if err != nil {
-		return err
-	}
+	w := &writer{dir: Dir(l.cfg.StateDir), most: maxFile}
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			l.flush(w)
-			return w.close()
+			l.report(w.close())
+			return nil
 		case <-l.wake:
 			l.flush(w)
 		case now := <-tick.C:

@@ -67,10 +67,7 @@ func asIs(*response.Decision) {}
 // logOf writes what waits, and reads the log.
 func logOf(t *testing.T, l *Learner) *Log {
 	t.Helper()
-	w, err := openWriter(Dir(l.cfg.StateDir))
-	if err != nil {
-		t.Fatal(err)
-	}
+	w := &writer{dir: Dir(l.cfg.StateDir), most: maxFile}
 	l.flush(w)
 	if err := w.close(); err != nil {
 		t.Fatal(err)
@@ -356,5 +353,31 @@ func TestQueueIsBounded(t *testing.T) {
 	}
 	if l.counts.Lost == 0 || len(l.queue) > maxQueue {
 		t.Errorf("%d choices, %d bytes wait", n, len(l.queue))
+	}
+}
+
+// A disk that cannot be written to is said, what did not get there is counted, and
+// when it can be the log goes on.
+func TestLogReturns(t *testing.T) {
+	l := New(testConfig(t, response.LearningOff))
+	if err := os.WriteFile(Dir(l.cfg.StateDir), nil, 0o600); err != nil { // in the place of the directory
+		t.Fatal(err)
+	}
+	w := &writer{dir: Dir(l.cfg.StateDir), most: maxFile}
+	l.Choose(question(1, 2))
+	l.flush(w)
+	if s := l.Status(); s.Lost != 1 || s.Fault == "" {
+		t.Errorf("%+v", s)
+	}
+	if err := os.Remove(Dir(l.cfg.StateDir)); err != nil {
+		t.Fatal(err)
+	}
+	l.Choose(question(2, 2))
+	l.flush(w)
+	if log, err := ReadLog(l.cfg.StateDir); err != nil || len(log.Choices) != 1 || l.Status().Fault != "" {
+		t.Errorf("%+v, %v", log, err)
+	}
+	if err := w.close(); err != nil {
+		t.Error(err)
 	}
 }

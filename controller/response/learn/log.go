@@ -35,23 +35,15 @@ func file(dir string, age int) string {
 // is taken off when the log is opened again.
 type writer struct {
 	dir  string
-	f    *os.File
+	f    *os.File // nil until something is written, and when that failed
 	size int64
 	most int64 // bytes of a file
 }
 
-func openWriter(dir string) (*writer, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("log of choices: %w", err)
-	}
-	w := &writer{dir: dir, most: maxFile}
-	if err := w.open(); err != nil {
-		return nil, fmt.Errorf("log of choices: %w", err)
-	}
-	return w, nil
-}
-
 func (w *writer) open() error {
+	if err := os.MkdirAll(w.dir, 0o700); err != nil {
+		return err
+	}
 	f, err := os.OpenFile(file(w.dir, 0), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return err
@@ -92,25 +84,27 @@ func whole(f *os.File) (int64, error) {
 	return 0, nil
 }
 
-// append writes lines, each with a newline of its own.
-func (w *writer) append(lines []byte) error {
-	if w.size > 0 && w.size+int64(len(lines)) > w.most {
-		if err := w.rotate(); err != nil {
-			return fmt.Errorf("log of choices: %w", err)
-		}
+// append writes lines, each with a newline of its own. Where that fails the log is
+// opened anew for the next ones, without the half line that there may be.
+func (w *writer) append(lines []byte) (err error) {
+	if w.f == nil {
+		err = w.open()
 	}
-	n, err := w.f.Write(lines)
-	w.size += int64(n)
+	if err == nil && w.size > 0 && w.size+int64(len(lines)) > w.most {
+		err = w.rotate()
+	}
 	if err == nil {
-		return nil
+		_, err = w.f.Write(lines)
+		w.size += int64(len(lines))
 	}
-	// Half a line would spoil the next one.
-	if keep, werr := whole(w.f); werr == nil && w.f.Truncate(keep) == nil {
-		if _, serr := w.f.Seek(keep, io.SeekStart); serr == nil {
-			w.size = keep
+	if err != nil {
+		if w.f != nil {
+			w.f.Close()
 		}
+		w.f = nil
+		return fmt.Errorf("log of choices: %w", err)
 	}
-	return fmt.Errorf("log of choices: %w", err)
+	return nil
 }
 
 // rotate begins another file; the oldest goes.
@@ -120,15 +114,25 @@ func (w *writer) rotate() error {
 	}
 	for age := keptFiles - 2; age >= 0; age-- {
 		if err := os.Rename(file(w.dir, age), file(w.dir, age+1)); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return errors.Join(err, w.open())
+			return err
 		}
 	}
 	return w.open()
 }
 
-func (w *writer) sync() error { return w.f.Sync() }
+func (w *writer) sync() error {
+	if w.f == nil {
+		return nil
+	}
+	return w.f.Sync()
+}
 
-func (w *writer) close() error { return errors.Join(w.f.Sync(), w.f.Close()) }
+func (w *writer) close() error {
+	if w.f == nil {
+		return nil
+	}
+	return errors.Join(w.f.Sync(), w.f.Close())
+}
 
 // Log is what was chosen and what came of it, oldest first.
 type Log struct {

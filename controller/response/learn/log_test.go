@@ -62,10 +62,7 @@ func TestLogOutlivesCrashes(t *testing.T) {
 		if err != nil || len(log.Faults) > 0 || len(log.Choices)+len(log.Outcomes) != whole {
 			t.Fatalf("%d choices, %d outcomes of %d lines; faults %v, %v", len(log.Choices), len(log.Outcomes), whole, log.Faults, err)
 		}
-		w, err := openWriter(Dir(state))
-		if err != nil {
-			t.Fatal(err)
-		}
+		w := &writer{dir: Dir(state), most: maxFile}
 		if err := errors.Join(w.append(line(t, choice(100))), w.append(line(t, outcome(100, 1))), w.close()); err != nil {
 			t.Fatal(err)
 		}
@@ -77,11 +74,7 @@ func TestLogOutlivesCrashes(t *testing.T) {
 
 func TestLogIsBounded(t *testing.T) {
 	state := t.TempDir()
-	w, err := openWriter(Dir(state))
-	if err != nil {
-		t.Fatal(err)
-	}
-	w.most = 4096
+	w := &writer{dir: Dir(state), most: 4096}
 	const n = 300
 	for i := range n {
 		if err := w.append(append(line(t, choice(i)), line(t, outcome(i, 0.5))...)); err != nil {

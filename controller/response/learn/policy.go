@@ -32,6 +32,13 @@ type Policy struct {
 	// contexts by rung, of what was played instead of the rule's, of what the
 	// rule would have played then, and of what was played by the rule.
 	instead, forgone, kept account
+	tried                  map[trial]int // rewards
+}
+
+// trial is a rung with a class of findings.
+type trial struct {
+	class  Class
+	action response.Action
 }
 
 // account sums up decisions.
@@ -54,7 +61,7 @@ func (s *account) add(x Context, a response.Action) {
 // NewPolicy knows nothing. Alpha is the share of the rule's reward that may be
 // risked, from 0 to 1.
 func NewPolicy(alpha float64) *Policy {
-	p := &Policy{alpha: alpha, models: map[response.Action]*linear{}}
+	p := &Policy{alpha: alpha, models: map[response.Action]*linear{}, tried: map[trial]int{}}
 	for _, s := range []*account{&p.instead, &p.forgone, &p.kept} {
 		s.contexts = map[response.Action][]float64{}
 	}
@@ -69,6 +76,7 @@ func (p *Policy) Learn(x Context, a response.Action, reward float64) {
 		p.models[a] = l
 	}
 	l.learn(x, reward)
+	p.tried[trial{x.class(), a}]++
 }
 
 // Learned is how many rewards were taken in.
@@ -133,17 +141,23 @@ func (p *Policy) Greedy(x Context, rule response.Action, open []response.Action)
 	return best
 }
 
-// Prefer is the rung that a live policy takes: the most promising of those open,
-// or the rule's where that is as promising or where the risk cannot be afforded.
+// Prefer is the rung that a live policy takes: the most promising of those open
+// that it can afford, or the rule's where none is more promising. Open are in the
+// order of the ladder, and it goes one step at a time: to a rung beyond another one
+// only when that was tried often enough with findings of the class.
 func (p *Policy) Prefer(x Context, rule response.Action, open []response.Action) response.Action {
 	best, most := rule, p.optimism(x, rule)
-	for _, a := range open {
-		if o := p.optimism(x, a); o > most {
-			best, most = a, o
+	at := slices.Index(open, rule)
+	for _, step := range []int{-1, 1} {
+		for i := at + step; i >= 0 && i < len(open); i += step {
+			a := open[i]
+			if o := p.optimism(x, a); o > most && p.Affords(x, rule, a) {
+				best, most = a, o
+			}
+			if p.tried[trial{x.class(), a}] < enough {
+				break
+			}
 		}
-	}
-	if best != rule && !p.Affords(x, rule, best) {
-		return rule
 	}
 	return best
 }

@@ -230,7 +230,7 @@ func TestCorrection(t *testing.T) {
 	}
 }
 
-// A benchmark of what stands on the way to containment: 15 us on two shared cores.
+// A benchmark of what stands on the way to containment: 4 us on two shared cores.
 func BenchmarkPropensities(b *testing.B) {
 	p := NewPolicy(0.1)
 	x := contextOf(detector.KindPortScan, 3)

@@ -25,7 +25,7 @@ const (
 // rungCost is what a rung costs by itself: the harder, the more there is to undo.
 func rungCost(a response.Action) float64 {
 	switch a {
-	case response.ActionSegment:
+	case response.ActionScrub, response.ActionSegment:
 		return 0.02
 	case response.ActionReroute:
 		return 0.04

@@ -30,7 +30,7 @@ func attacks(t testing.TB) []Attack {
 
 // usual are the options that SIMULATION.md shows.
 func usual(w World) Options {
-	return Options{World: w, Rounds: 4000, Watched: 200, Seeds: []uint64{1, 2, 3, 4, 5}, Alpha: 0.1, Explore: 0.03, Delay: 5}
+	return Options{World: w, Rounds: 4000, Watched: 200, Seeds: []uint64{1, 2, 3, 4, 5}, Alpha: 0.1, Explore: 0.02, Delay: 5}
 }
 
 func simulated(t *testing.T, o Options) *Result {

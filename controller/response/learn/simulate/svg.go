@@ -18,14 +18,15 @@ const (
 // curve is one line of a panel, with the band that its runs fill.
 type curve struct {
 	name, colour string
+	dash         string // of the line; two may lie on each other
 	of           func(*Run) []Point
 }
 
 func curves() []curve {
 	return []curve{
-		{"learned policy", "#0f766e", func(r *Run) []Point { return r.Learner }},
-		{"rule", "#b45309", func(r *Run) []Point { return r.Rule }},
-		{"best fixed rung", "#64748b", func(r *Run) []Point { return r.Fixed }},
+		{"learned policy", "#0f766e", "none", func(r *Run) []Point { return r.Learner }},
+		{"rule", "#b45309", "none", func(r *Run) []Point { return r.Rule }},
+		{"best fixed rung", "#64748b", "3 6", func(r *Run) []Point { return r.Fixed }},
 	}
 }
 
@@ -44,8 +45,8 @@ func WriteSVG(out io.Writer, results []*Result) error {
 	}
 	x := left
 	for _, c := range curves() {
-		fmt.Fprintf(&b, `<rect x="%s" y="%s" width="18" height="4" fill="%s"/>`, num(x), num(height-20), c.colour)
-		text(&b, x+24, height-14, "start", 12, "#334155", c.name)
+		fmt.Fprintf(&b, `<line x1="%s" y1="%s" x2="%s" y2="%s" stroke="%s" stroke-width="3" stroke-dasharray="%s"/>`, num(x), num(height-18), num(x+20), num(height-18), c.colour, c.dash)
+		text(&b, x+26, height-14, "start", 12, "#334155", c.name)
 		x += 150
 	}
 	b.WriteString("</svg>\n")
@@ -99,7 +100,7 @@ func (c *curve) draw(b *strings.Builder, r *Result, x func(int) float64, y func(
 		mean = append(mean, num(x(at))+","+num(y(sum/float64(len(r.Runs)))))
 	}
 	fmt.Fprintf(b, `<polygon points="%s %s" fill="%s" fill-opacity="0.15"/>`+"\n", strings.Join(upper, " "), strings.Join(lower, " "), c.colour)
-	fmt.Fprintf(b, `<polyline points="%s" fill="none" stroke="%s" stroke-width="1.8"/>`+"\n", strings.Join(mean, " "), c.colour)
+	fmt.Fprintf(b, `<polyline points="%s" fill="none" stroke="%s" stroke-width="1.8" stroke-dasharray="%s"/>`+"\n", strings.Join(mean, " "), c.colour, c.dash)
 }
 
 func text(b *strings.Builder, x, y float64, anchor string, size float64, colour, s string) {
