@@ -19,6 +19,7 @@ import (
 	"github.com/platelet-sdn/platelet/controller/learning"
 	"github.com/platelet-sdn/platelet/controller/openflow/pipeline"
 	"github.com/platelet-sdn/platelet/controller/response"
+	"github.com/platelet-sdn/platelet/controller/response/learn"
 	"github.com/platelet-sdn/platelet/controller/response/playbook"
 	"github.com/platelet-sdn/platelet/controller/response/run"
 	"github.com/platelet-sdn/platelet/detector"
@@ -240,6 +241,15 @@ func (a *auditor) model(c learning.Change) {
 	}})
 }
 
+// policy takes a promotion or a demotion of what chooses among rungs.
+func (a *auditor) policy(c learn.Change) {
+	detail := map[string]string{"decided": c.Time.UTC().Format(time.RFC3339Nano)}
+	if c.What == learn.Promoted {
+		detail["lower_bound"], detail["judged"] = strconv.FormatFloat(c.Lower, 'f', 4, 64), strconv.Itoa(c.Judged)
+	}
+	a.record(audit.Event{What: "policy." + c.What, Who: c.Who, Why: c.Why, Detail: detail})
+}
+
 // started says with what the controller begins.
 func (a *auditor) started(c *Controller) {
 	detail := map[string]string{
@@ -261,6 +271,10 @@ func (a *auditor) started(c *Controller) {
 		if s, err := learning.OpenRegistry(c.cfg.State.Dir).State(); err == nil {
 			detail["model"] = "v" + strconv.Itoa(s.Active)
 		}
+	}
+	if c.choices != nil {
+		s := c.choices.Status()
+		detail["learning"], detail["policy"], detail["seed"] = string(s.Mode), s.Policy, strconv.FormatUint(s.Seed, 10)
 	}
 	maps.DeleteFunc(detail, func(_, v string) bool { return v == "" })
 	a.record(audit.Event{What: audit.EventStarted, Who: "platelet", Detail: detail})

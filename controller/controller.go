@@ -25,6 +25,7 @@ import (
 	"github.com/platelet-sdn/platelet/controller/ovsdb/telemetry"
 	"github.com/platelet-sdn/platelet/controller/probe"
 	"github.com/platelet-sdn/platelet/controller/response"
+	"github.com/platelet-sdn/platelet/controller/response/learn"
 	"github.com/platelet-sdn/platelet/controller/response/playbook"
 	"github.com/platelet-sdn/platelet/controller/response/run"
 	"github.com/platelet-sdn/platelet/detector"
@@ -65,6 +66,7 @@ type Controller struct {
 	fleet     *fleet
 	hub       *api.Hub
 	learning  *learning.Site // nil when the classifier is off
+	choices   *learn.Learner // nil without a state directory
 	audit     *auditor
 	metrics   *metrics.Metrics
 	collector *flowcollector.Collector
@@ -115,6 +117,9 @@ func New(cfg config.File, opts Options) (*Controller, error) {
 		c.learning = learning.NewSite(cfg.State.Dir, c.replaceModels, opts.Log)
 		c.learning.OnChange(c.audit.model)
 		dc.Model.Scored = c.learning.Window
+	}
+	if c.choices = newChoices(&cfg, opts.Log); c.choices != nil {
+		c.choices.OnChange(c.audit.policy)
 	}
 	if c.engine, err = detector.New(dc); err != nil {
 		return nil, fmt.Errorf("detectors: %w", err)
@@ -210,6 +215,7 @@ func (c *Controller) open(ctx context.Context, state *bus.Bus) error {
 	if err := c.newRuns(ctx, state, rc); err != nil {
 		return err
 	}
+	rc.Chooser = c.chooser()
 	c.manager = response.New(rc, c.fleet, c.tracker, decisions, c.watch, c.log, c.decision)
 	if !c.opts.ReadOnly {
 		if err := c.manager.Load(ctx, time.Now()); err != nil {
@@ -219,6 +225,7 @@ func (c *Controller) open(ctx context.Context, state *bus.Bus) error {
 			return err
 		}
 	}
+	c.loadChoices()
 	c.audit.started(c)
 	c.metrics.Adopted(c.manager.Decisions())
 	c.collector, err = c.newCollector(ctx, templateStore{templates})
@@ -249,6 +256,9 @@ func (c *Controller) parts() []func(context.Context) error {
 	}
 	if c.learning != nil {
 		parts = append(parts, c.learning.Run)
+	}
+	if c.choices != nil {
+		parts = append(parts, c.choices.Run)
 	}
 	if !c.opts.ReadOnly {
 		parts = append(parts, c.telemetry.Run, c.fleet.run, c.steer, c.refreshTemplates)
@@ -359,6 +369,9 @@ func (c *Controller) offerAgain(ctx context.Context) error {
 func (c *Controller) decision(d response.Decision) {
 	c.audit.decision(&d)
 	c.metrics.Decision(&d)
+	if c.choices != nil {
+		c.choices.Decision(d)
+	}
 	c.runs.Decision(d)
 	c.publish(d)
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/platelet-sdn/platelet/controller/ovsdb"
 	"github.com/platelet-sdn/platelet/controller/ovsdb/telemetry"
 	"github.com/platelet-sdn/platelet/controller/response"
+	"github.com/platelet-sdn/platelet/controller/response/learn"
 	"github.com/platelet-sdn/platelet/controller/response/run"
 	"github.com/platelet-sdn/platelet/detector"
 	"github.com/platelet-sdn/platelet/detector/explain"
@@ -35,6 +36,7 @@ type Status struct {
 	Tracker   topology.TrackerStats        `json:"tracker"`
 	Decisions map[response.State]int       `json:"decisions"`
 	Learning  *learning.Status             `json:"learning,omitempty"`
+	Choices   *learn.Status                `json:"choices,omitempty"`
 	Audit     *audit.Status                `json:"audit,omitempty"`
 	Lost      Lost                         `json:"lost"`
 }
@@ -59,6 +61,10 @@ func (c *Controller) Status() any {
 	if c.learning != nil {
 		l := c.learning.Status()
 		s.Learning = &l
+	}
+	if c.choices != nil {
+		x := c.choices.Status()
+		s.Choices = &x
 	}
 	c.engineMu.Lock()
 	s.Detector = c.engine.Stats()
@@ -90,20 +96,6 @@ func (c *Controller) Explain(id string) (explain.Explanation, error) {
 		}
 	}
 	return explain.Explanation{}, fmt.Errorf("finding %s: %w", id, response.ErrNotFound)
-}
-
-// Feedback implements api.Controller.
-func (c *Controller) Feedback(id string, actual bool, who, why string) (int, error) {
-	if c.learning == nil {
-		return 0, fmt.Errorf("%w: detection.learned is off, or there is no state directory", response.ErrState)
-	}
-	n := 0
-	e := audit.Event{Who: who, Why: why, Finding: id, After: fmt.Sprint(actual)}
-	err := c.audit.operator(e, "feedback", func() (err error) {
-		n, err = c.learning.Feedback(id, actual, who, why)
-		return err
-	})
-	return n, err
 }
 
 // Decisions implements api.Controller.

@@ -50,6 +50,13 @@ func OfDecision(d *response.Decision, before response.State) Event {
 	if len(d.Approvals) > 0 {
 		detail["approvals"] = strings.Join(d.Approvals, ", ")
 	}
+	if c := d.Choice; c != nil && c.Mode != response.LearningOff && before == "" {
+		detail["policy"], detail["learning"], detail["rule"] = c.Policy, string(c.Mode), string(c.Rule)
+		detail["wanted"], detail["propensity"] = string(c.Wanted), fmt.Sprintf("%.4g", c.Propensity)
+	}
+	if d.Overruled != "" {
+		detail["overruled_by"] = d.Overruled
+	}
 	if d.Relapse > 0 {
 		detail["relapse"] = fmt.Sprint(d.Relapse)
 	}

@@ -26,6 +26,7 @@ type decisionLine struct {
 	Approvals            []string
 	Guards               []response.Verdict
 	WhatIf               *response.WhatIf `json:"what_if"`
+	Choice               *response.Choice
 }
 
 // contain does what is asked for, or says what it would hit.
@@ -83,6 +84,9 @@ func decisionText(out io.Writer, raw []byte) error {
 	fmt.Fprintf(&b, ", %s\n", d.Why)
 	if d.State == response.StateAwaitingApproval {
 		fmt.Fprintf(&b, "approved by %d of %d\n", len(d.Approvals), max(1, d.People))
+	}
+	if c := d.Choice; c != nil {
+		fmt.Fprintf(&b, "%s\n", c)
 	}
 	for _, g := range d.Guards {
 		says := "passes"
