@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 	"fmt"
+	"os/user"
 	"time"
 
 	"github.com/platelet-sdn/platelet/controller/actions"
@@ -106,6 +107,25 @@ func (s surroundings) Quiet(ctx context.Context, finding, decision string) (time
 
 // Braked implements run.World.
 func (s surroundings) Braked() bool { return s.c.manager.Braked() }
+
+// Groups implements run.World.
+func (s surroundings) Groups(who string) ([]string, error) {
+	u, err := user.Lookup(who)
+	if err != nil {
+		return nil, err
+	}
+	ids, err := u.GroupIds()
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, id := range ids {
+		if g, err := user.LookupGroupId(id); err == nil { // one without a name nobody can name
+			names = append(names, g.Name)
+		}
+	}
+	return names, nil
+}
 
 // Runs implements api.Controller.
 func (c *Controller) Runs() any { return c.runs.Records() }

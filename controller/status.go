@@ -187,7 +187,7 @@ func (c *Controller) Drift(ctx context.Context) (any, error) { return c.fleet.dr
 func (c *Controller) Approve(ctx context.Context, id, who, why string) error {
 	return c.audit.operator(audit.Event{Who: who, Why: why, Decision: id}, "approve", func() error {
 		if run.Owns(id) {
-			return c.runs.Approve(ctx, id, who)
+			return c.runs.Approve(ctx, id, who, why)
 		}
 		return c.manager.Approve(ctx, id, who)
 	})
@@ -197,7 +197,7 @@ func (c *Controller) Approve(ctx context.Context, id, who, why string) error {
 func (c *Controller) Reject(ctx context.Context, id, who, why string) error {
 	return c.audit.operator(audit.Event{Who: who, Why: why, Decision: id}, "reject", func() error {
 		if run.Owns(id) {
-			return c.runs.Reject(ctx, id, who)
+			return c.runs.Reject(ctx, id, who, why)
 		}
 		return c.manager.Reject(ctx, id, who)
 	})

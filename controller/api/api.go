@@ -268,6 +268,8 @@ func reply(w http.ResponseWriter, r *http.Request, f func(*http.Request) (any, e
 			code = http.StatusNotFound
 		case errors.Is(err, response.ErrState):
 			code = http.StatusConflict
+		case errors.Is(err, response.ErrNotAllowed):
+			code = http.StatusForbidden
 		}
 		w.WriteHeader(code)
 		v = errorReply{Error: err.Error()}

@@ -24,6 +24,9 @@ var errLater = errors.New("answered later")
 // asked.
 var ErrState = errors.New("not possible now")
 
+// ErrNotAllowed is wrapped when somebody may not do what they ask for.
+var ErrNotAllowed = errors.New("not allowed")
+
 // do runs f on Run's goroutine and waits for its result. An f that asks a
 // switch returns errLater and calls answer when it has the result.
 func (m *Manager) do(ctx context.Context, f func(ctx context.Context, answer func()) error) error {

@@ -45,8 +45,8 @@ func addClientCommands(parent *cobra.Command) {
 	listing("exemptions", "List who is left alone, by configuration and by operators", exemptionsText)
 	listing("topology", "Show switches and ports", indented)
 	for _, a := range []struct{ name, short string }{
-		{"approve", "Approve a decision that awaits approval"},
-		{"reject", "Reject a decision that awaits approval"},
+		{"approve", "Say yes to a decision, a run or a question of a playbook"},
+		{"reject", "Say no to a decision, a run or a question of a playbook"},
 		{"release", "Take a containment off at once"},
 	} {
 		parent.AddCommand(actCommand(a.name, a.short))

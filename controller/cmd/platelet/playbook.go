@@ -224,7 +224,7 @@ func playbookRunsCommand() *cobra.Command {
 			return err
 		}
 		return print(cmd.OutOrStdout(), c.output, raw, func(out io.Writer, raw []byte) error {
-			return table(out, raw, "id", "created", "playbook", "finding", "decision", "state", "why")
+			return table(out, raw, "id", "created", "playbook", "finding", "decision", "state", "asks", "why")
 		})
 	}}
 	c.add(cmd, true)

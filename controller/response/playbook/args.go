@@ -9,8 +9,8 @@ import (
 	"github.com/platelet-sdn/platelet/segmentation/strictyaml"
 )
 
-// Args are the arguments of an action: Webhook, Exec, Notify, Intel, Docker or
-// Wait, with templates before a step is rendered and without afterwards.
+// Args are the arguments of an action: Webhook, Exec, Notify, Intel, Docker,
+// Wait or Ask, with templates before a step is rendered and without afterwards.
 type Args interface {
 	// each replaces every template by what f makes of it. The path says
 	// where it stands.
@@ -63,6 +63,8 @@ func (w *With) read(a Action) error {
 		err = readInto[Docker](w, decode)
 	case ActionWait:
 		err = readInto[Wait](w, decode)
+	case ActionAsk:
+		err = readInto[Ask](w, decode)
 	default:
 		if a.Rung() && w.node != nil {
 			err = w.node.Errorf("action %s takes no arguments", a)
@@ -184,6 +186,34 @@ type Wait struct {
 	Clean time.Duration `yaml:"clean,omitempty"`
 }
 
+// Ask waits for people to say yes, with platelet approve and the ID that platelet
+// playbook runs shows. A no (platelet reject) is a failure of the step. It waits
+// over restarts of the controller.
+type Ask struct {
+	// template of the question
+	Title string `yaml:"title"`
+	// users who may answer, by their names on the controller's machine
+	Who []string `yaml:"who,omitempty,flow"`
+	// groups of that machine whose members may; without who and groups, everybody who may operate the controller
+	Groups []string `yaml:"groups,omitempty,flow"`
+	// how many have to say yes, each another one: 1 or 2 (1)
+	People int `yaml:"people,omitempty"`
+	// how long the answer may take (1h)
+	Expires time.Duration `yaml:"expires,omitempty"`
+	// stop, rollback or skip: what follows when nobody has answered by then; skip goes on with the next step (stop)
+	OnTimeout OnTimeout `yaml:"on_timeout,omitempty"`
+}
+
+// OnTimeout is what follows when nobody answers.
+type OnTimeout string
+
+// What can follow. Without a word it is TimeoutStop: no answer is no action.
+const (
+	TimeoutStop     OnTimeout = "stop"
+	TimeoutRollback OnTimeout = "rollback"
+	TimeoutSkip     OnTimeout = "skip"
+)
+
 func (w Webhook) each(f func(path, text string) string) Args {
 	w.URL, w.Body, w.ContentType = f("url", w.URL), f("body", w.Body), f("content_type", w.ContentType)
 	headers := maps.Clone(w.Headers)
@@ -220,6 +250,11 @@ func (n Notify) each(f func(path, text string) string) Args {
 func (d Docker) each(f func(path, text string) string) Args {
 	d.Label = f("label", d.Label)
 	return d
+}
+
+func (a Ask) each(f func(path, text string) string) Args {
+	a.Title = f("title", a.Title)
+	return a
 }
 
 func (i Intel) each(func(path, text string) string) Args { return i }

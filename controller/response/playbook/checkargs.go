@@ -118,3 +118,19 @@ func (w Wait) check(want check) {
 	want(w.For <= maxTimeout, "for", "%s is more than 24h", w.For)
 	want(w.Clean <= maxTimeout, "clean", "%s is more than 24h", w.Clean)
 }
+
+func (a Ask) check(want check) {
+	want(strings.TrimSpace(a.Title) != "", "title", "needs a question")
+	want(a.People >= 0 && a.People <= 2, "people", "%d is outside 1 to 2", a.People)
+	want(a.Expires >= 0 && a.Expires <= maxExpires, "expires", "%s is outside 0s to 720h", a.Expires)
+	want(slices.Contains([]OnTimeout{"", TimeoutStop, TimeoutRollback, TimeoutSkip}, a.OnTimeout), "on_timeout", "%q is not stop, rollback or skip", a.OnTimeout)
+	for _, list := range []struct {
+		key   string
+		names []string
+	}{{"who", a.Who}, {"groups", a.Groups}} {
+		want(len(list.names) <= 64, list.key, "%d names, at most 64 are allowed", len(list.names))
+		for i, name := range list.names {
+			want(name != "" && !strings.ContainsAny(name, " \t\r\n"), fmt.Sprintf("%s[%d]", list.key, i), "%q is not a name", name)
+		}
+	}
+}

@@ -18,6 +18,7 @@ const (
 	maxSteps     = 64  // of one playbook, parallel ones included
 	maxRetries   = 10
 	maxTimeout   = 24 * time.Hour
+	maxExpires   = 30 * 24 * time.Hour
 	maxSource    = 256 << 10 // bytes of a playbook: it is kept with each of its runs
 )
 
@@ -286,7 +287,11 @@ func (s *Step) check(want check, first bool, seen map[string]bool) {
 	} else {
 		checkAction(want, s.Action, s.With)
 	}
+	if s.Action == ActionAsk {
+		want(s.Rollback == nil && s.Retries == Retries{} && s.Timeout == 0, "action", "a question has expires instead of timeout, is asked once, and there is nothing to undo")
+	}
 	if s.Rollback != nil {
+		want(s.Rollback.Action != ActionAsk, "rollback.action", "nobody is asked while steps are undone")
 		want(!s.Rollback.Action.Rung(), "rollback.action", "%s cannot undo a step", s.Rollback.Action)
 		want(s.Rollback.Timeout >= 0 && s.Rollback.Timeout <= maxTimeout, "rollback.timeout", "%s is outside 0s to 24h", s.Rollback.Timeout)
 		if !s.Rollback.Action.Rung() {

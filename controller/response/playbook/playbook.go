@@ -9,6 +9,7 @@
 package playbook
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"time"
@@ -95,7 +96,7 @@ type Period struct {
 type Step struct {
 	// name, unique in the playbook: small letters, digits and dashes
 	Name string `yaml:"name"`
-	// rung of the ladder (first step only), webhook, exec, notify, intel, docker or wait
+	// rung of the ladder (first step only), webhook, exec, notify, intel, docker, wait or ask
 	Action Action `yaml:"action,omitempty"`
 	// arguments of the action
 	With With `yaml:"with,omitempty"`
@@ -109,7 +110,7 @@ type Step struct {
 	Retries Retries `yaml:"retries,omitempty"`
 	// time of one attempt (10s); of a wait for a clean signal, how long it may take (1h)
 	Timeout time.Duration `yaml:"timeout,omitempty"`
-	// stop, continue or rollback: what follows when no attempt succeeds (stop)
+	// stop, continue or rollback: what follows when no attempt succeeds, or somebody says no (stop)
 	OnFailure OnFailure `yaml:"on_failure,omitempty"`
 	// what undoes the step when a later one fails with on_failure rollback, or when the containment is rolled back
 	Rollback *Undo `yaml:"rollback,omitempty"`
@@ -158,11 +159,12 @@ const (
 	ActionIntel   Action = "intel"   // write a STIX bundle
 	ActionDocker  Action = "docker"  // restart or recreate a container
 	ActionWait    Action = "wait"    // let time pass, or the attack
+	ActionAsk     Action = "ask"     // wait for people to answer
 )
 
 // Actions lists the actions besides the rungs of the ladder.
 func Actions() []Action {
-	return []Action{ActionWebhook, ActionExec, ActionNotify, ActionIntel, ActionDocker, ActionWait}
+	return []Action{ActionWebhook, ActionExec, ActionNotify, ActionIntel, ActionDocker, ActionWait, ActionAsk}
 }
 
 // Rung reports whether the action is a rung of the ladder.
@@ -198,6 +200,7 @@ const (
 const (
 	defaultTimeout = 10 * time.Second
 	defaultWait    = time.Hour
+	defaultExpires = time.Hour
 	defaultBackoff = time.Second
 	maxBackoff     = time.Minute
 )
@@ -236,6 +239,9 @@ func (p *Playbook) Rest() []Step {
 
 // Deadline is how long one attempt may take.
 func (s *Step) Deadline() time.Duration {
+	if a, ok := s.With.Args.(Ask); ok {
+		return cmp.Or(a.Expires, defaultExpires)
+	}
 	switch w, ok := s.With.Args.(Wait); {
 	case s.Timeout > 0:
 		return s.Timeout

@@ -78,6 +78,14 @@ playbooks:
     action: wait
     with: {clean: 1m}
     timeout: 30m
+  - name: sure
+    action: ask
+    with:
+      title: Set {{.Host.Address}} up anew? ({{.Finding.Kind}}, run {{.Run}})
+      groups: [netops]
+      people: 2
+      expires: 4h
+      on_timeout: stop
   - name: redeploy
     action: docker
     with: {label: "platelet.host={{.Host.Address}}", do: recreate}

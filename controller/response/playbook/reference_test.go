@@ -29,7 +29,7 @@ func TestReference(t *testing.T) {
 	for _, a := range []struct {
 		action Action
 		args   any
-	}{{ActionWebhook, Webhook{}}, {ActionExec, Exec{}}, {ActionNotify, Notify{}}, {ActionIntel, Intel{}}, {ActionDocker, Docker{}}, {ActionWait, Wait{}}} {
+	}{{ActionWebhook, Webhook{}}, {ActionExec, Exec{}}, {ActionNotify, Notify{}}, {ActionIntel, Intel{}}, {ActionDocker, Docker{}}, {ActionWait, Wait{}}, {ActionAsk, Ask{}}} {
 		typ := reflect.TypeOf(a.args)
 		about := strings.TrimPrefix(docs[typ.Name()], typ.Name()+" ")
 		fmt.Fprintf(&b, "\n### %s\n\n%s%s\n\n| key | meaning |\n|---|---|\n", a.action, strings.ToUpper(about[:1]), about[1:])
@@ -61,14 +61,14 @@ would do, and does nothing; ` + "`platelet playbook list`, `show` and `runs`" + 
   switch has answered. A run whose playbook has no rung that contains begins when its finding fires, 60 within a minute at most.
 - **Nothing bolder than the configuration.** The more careful of the playbook's mode and the configuration's holds. In mode observe, where a guard refuses, while people
   have yet to approve, and where a finding is not enough to contain, only ` + "`notify`" + ` steps are done. While the global brake is on, no other step begins.
-- **People.** ` + "`platelet approve ID`" + ` of a decision, or of a run that has no containment. No answer is no action.
+- **People.** ` + "`platelet approve ID`" + ` of a decision, of a run that has no containment, or of a question (` + "`ask`" + `) in the middle of one. No answer is no action.
 - **Crashes.** Each step is written down before it is tried and when its result is known. After a crash a run goes on; an attempt whose result is not known is made again
   with the same key (` + "`Idempotency-Key`" + ` of a webhook, ` + "`PLATELET_KEY`" + ` of a command, ` + "`Message-ID`" + ` of a mail, the name of a bundle, a label of a container). A command is not run again
   unless it is ` + "`idempotent`" + `: its step is in doubt, which counts as failed.
 - **Undoing.** When a step fails with ` + "`on_failure: rollback`" + `, the containment is rolled back, or ` + "`platelet brake on --release`" + ` undoes everything, the steps that were done, or are in doubt, are undone by their ` + "`rollback`" + `,
   the latest first. A containment is never undone by a playbook.
 - **OASIS CACAO 2.0.** ` + "`platelet playbook import FILE` and `export NAME`" + ` translate manual, http-api and openc2-http commands, in sequence and in parallel, and refuse everything
-  else by its name. CACAO knows no triggers and no rungs of the ladder: add them after an import; an export says a rung as a manual command.
+  else by its name. A manual command is a question (` + "`ask`" + `), one of the first two before everything else an approval (` + "`people`" + `). CACAO knows no triggers and no rungs of the ladder: add them after an import; an export says a rung as a manual command.
 - **Commands** are named in ` + "`playbook_exec`" + ` of the configuration, with an absolute path of a file that only root, or the controller's user, can write.
 `
 
@@ -174,7 +174,7 @@ func TestReferenceExample(t *testing.T) {
 			ran = append(ran, s.Name)
 		}
 	}
-	if want := []string{"ticket", "revoke", "siem", "feed", "quiet", "redeploy"}; trace.Playbook != "scan-in-production" || trace.People != 2 || trace.Action != response.ActionQuarantine || !slices.Equal(ran, want) {
+	if want := []string{"ticket", "revoke", "siem", "feed", "quiet", "sure", "redeploy"}; trace.Playbook != "scan-in-production" || trace.People != 2 || trace.Action != response.ActionQuarantine || !slices.Equal(ran, want) {
 		t.Errorf("%s by %d people: %s, then %v, want %v", trace.Playbook, trace.People, trace.Action, ran, want)
 	}
 	cfg.Mode = response.ModeObserve

@@ -16,6 +16,7 @@ const everyKind = `  steps:
     parallel:
     - {name: cmd, action: exec, with: {command: c}, on_failure: continue, rollback: {action: webhook, with: {url: "http://x/"}}}
     - {name: again, action: exec, with: {command: c, idempotent: true}}
+  - {name: sure, action: ask, with: {title: "Go on?", expires: 1ms, on_timeout: skip}}
   - {name: pause, action: wait, with: {for: 1ms}}
   - {name: flaky, action: webhook, with: {url: "http://x/"}, retries: {count: 3, backoff: 1ms}}
   - {name: last, action: webhook, with: {url: "http://x/"}%s}
@@ -105,6 +106,9 @@ func crashOnce(t *testing.T, store *memory, h *hands, rollback bool, name string
 	}
 	if n := h.times("cmd"); n > 1 || n == 0 && got.Steps["cmd"].State != StepInDoubt {
 		t.Errorf("%s: the command ran %d times, and is %s", name, n, got.Steps["cmd"].State)
+	}
+	if s := got.Steps["sure"]; s == nil || s.State != StepUnanswered || s.Question.Title != "Go on?" {
+		t.Errorf("%s: the question is %+v", name, s)
 	}
 	if rollback && (h.times("one-undo") == 0 || h.times("cmd-undo") == 0) {
 		t.Errorf("%s: not undone: %v", name, h.did)

@@ -55,6 +55,8 @@ type World interface {
 	Quiet(ctx context.Context, finding, decision string) (time.Duration, error)
 	// Braked reports whether nothing new is to be done.
 	Braked() bool
+	// Groups are those of the machine that somebody is a member of.
+	Groups(who string) ([]string, error)
 }
 
 // Config is what an Executor needs.
@@ -443,43 +445,48 @@ func (x *Executor) find(id string) (*active, error) {
 // Owns reports whether an ID is that of a run.
 func Owns(id string) bool { return len(id) > 2 && id[:2] == "r-" }
 
-// Approve says yes to a run that awaits approval; the last one who is needed
-// sets it going.
-func (x *Executor) Approve(ctx context.Context, id, who string) error {
-	return x.answer(ctx, id, func(r *Record) error {
-		if slices.Contains(r.Approvals, who) {
-			return fmt.Errorf("approve %s: %s has approved it already, somebody else must: %w", id, who, response.ErrState)
-		}
-		if r.Approvals = append(r.Approvals, who); len(r.Approvals) >= r.People {
-			r.State = StateRunning
-		}
-		return nil
-	})
+// Approve says yes to a run that awaits approval, or to a question of one; the
+// last one who is needed sets it going.
+func (x *Executor) Approve(ctx context.Context, id, who, why string) error {
+	return x.answer(ctx, id, Answer{Yes: true, Who: who, Why: short(why), Time: time.Now().UTC()})
 }
 
-// Reject ends a run that awaits approval.
-func (x *Executor) Reject(ctx context.Context, id, who string) error {
-	return x.answer(ctx, id, func(r *Record) error {
-		r.State, r.Why, r.Ended = StateRefused, "rejected by "+who, time.Now().UTC()
-		return nil
-	})
+// Reject ends a run that awaits approval, or says no to a question of one.
+func (x *Executor) Reject(ctx context.Context, id, who, why string) error {
+	return x.answer(ctx, id, Answer{Who: who, Why: short(why), Time: time.Now().UTC()})
 }
 
-func (x *Executor) answer(ctx context.Context, id string, f func(*Record) error) error {
+func (x *Executor) answer(ctx context.Context, id string, with Answer) error {
 	x.mu.Lock()
-	a, err := x.find(id)
-	if err == nil && a.rec.State != StateAwaitingApproval {
-		err = fmt.Errorf("run %s is %s: %w", id, a.rec.State, response.ErrState)
+	a := x.runs[id]
+	if a == nil || a.rec.State != StateAwaitingApproval {
+		x.mu.Unlock()
+		return x.reply(ctx, id, with)
 	}
-	if err == nil {
-		err = f(&a.rec)
-	}
+	err := a.rec.take(with)
 	x.mu.Unlock()
 	if err != nil {
 		return err
 	}
 	x.write(ctx, a)
 	return ctx.Err()
+}
+
+// take adds an answer to a run that awaits approval.
+func (r *Record) take(a Answer) error {
+	if !a.Yes {
+		r.State, r.Why, r.Ended = StateRefused, "rejected by "+a.Who, a.Time
+		r.Answers = append(r.Answers, a)
+		return nil
+	}
+	if slices.Contains(r.Approvals, a.Who) {
+		return fmt.Errorf("approve %s: %s has approved it already, somebody else must: %w", r.ID, a.Who, response.ErrState)
+	}
+	r.Answers = append(r.Answers, a)
+	if r.Approvals = append(r.Approvals, a.Who); len(r.Approvals) >= r.People {
+		r.State = StateRunning
+	}
+	return nil
 }
 
 // expire refuses what nobody answered.

@@ -151,6 +151,13 @@ func (w *world) Braked() bool {
 	return w.brake
 }
 
+func (w *world) Groups(who string) ([]string, error) {
+	if who == "nobody" {
+		return nil, errors.New("no such user")
+	}
+	return map[string][]string{"alice": {"soc"}, "bob": {"soc", "net"}}[who], nil
+}
+
 func finding() detector.Finding {
 	return detector.Finding{ID: "f-1", Kind: detector.KindPortScan, State: detector.StateFiring, Severity: detector.SeverityHigh, Host: netip.MustParseAddr("10.0.0.7"), Sequential: true}
 }
@@ -270,23 +277,23 @@ func TestRunOfAnAlertWaitsForPeople(t *testing.T) {
 	r.Finding(finding())
 	id := r.until(t, "awaiting", is(StateAwaitingApproval)).ID
 	ctx := t.Context()
-	if err := r.Approve(ctx, id, "alice"); err != nil {
+	if err := r.Approve(ctx, id, "alice", ""); err != nil {
 		t.Fatal(err)
 	}
-	if err := r.Approve(ctx, id, "alice"); !errors.Is(err, response.ErrState) {
+	if err := r.Approve(ctx, id, "alice", ""); !errors.Is(err, response.ErrState) {
 		t.Errorf("alice twice: %v", err)
 	}
-	if err := r.Approve(ctx, "r-none", "alice"); !errors.Is(err, response.ErrNotFound) {
+	if err := r.Approve(ctx, "r-none", "alice", ""); !errors.Is(err, response.ErrNotFound) {
 		t.Errorf("no such run: %v", err)
 	}
 	if got := r.until(t, "awaiting", is(StateAwaitingApproval)); len(r.hands.did) > 0 || len(got.Approvals) != 1 {
 		t.Fatalf("one was enough: %+v", got)
 	}
-	if err := r.Approve(ctx, id, "bob"); err != nil {
+	if err := r.Approve(ctx, id, "bob", ""); err != nil {
 		t.Fatal(err)
 	}
 	r.until(t, "done", is(StateDone))
-	if err := r.Reject(ctx, id, "carol"); !errors.Is(err, response.ErrState) {
+	if err := r.Reject(ctx, id, "carol", ""); !errors.Is(err, response.ErrState) {
 		t.Errorf("rejected when done: %v", err)
 	}
 }

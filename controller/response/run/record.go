@@ -48,6 +48,10 @@ const (
 	// StepInDoubt: it is not known whether it happened, and it may not be
 	// repeated.
 	StepInDoubt StepState = "in-doubt"
+	// StepAsking: people are asked. It is written before anybody can answer.
+	StepAsking StepState = "asking"
+	// StepUnanswered: nobody answered in time.
+	StepUnanswered StepState = "unanswered"
 )
 
 // StepRecord is what became of a step.
@@ -60,17 +64,19 @@ type StepRecord struct {
 	// why it was not done; each at most 1 KiB.
 	Result string `json:"result,omitempty"`
 	Why    string `json:"why,omitempty"`
+	// Question is what is asked, and what was answered.
+	Question *Question `json:"question,omitempty"`
 }
 
 func (s *StepRecord) ended() bool {
-	return s.State == StepDone || s.State == StepFailed || s.State == StepSkipped || s.State == StepInDoubt
+	return s.State == StepUnanswered || s.State == StepDone || s.State == StepFailed || s.State == StepSkipped || s.State == StepInDoubt
 }
 
 func (s *StepRecord) outcome() playbook.Outcome {
 	switch s.State {
 	case StepDone:
 		return playbook.OutcomeDone
-	case StepFailed, StepInDoubt:
+	case StepFailed, StepInDoubt, StepUnanswered:
 		return playbook.OutcomeFailed
 	case StepSkipped:
 		return playbook.OutcomeSkipped
@@ -91,12 +97,15 @@ type Record struct {
 	// Told is set where nothing but notify steps are done: in mode observe,
 	// where a guard refused the containment or people have yet to approve it,
 	// or where the finding is not enough to act on.
-	Told      bool                   `json:"told,omitempty"`
-	People    int                    `json:"people,omitempty"`
-	Approvals []string               `json:"approvals,omitempty"`
-	Created   time.Time              `json:"created"`
-	Ended     time.Time              `json:"ended,omitzero"`
-	Steps     map[string]*StepRecord `json:"steps,omitempty"`
+	Told      bool      `json:"told,omitempty"`
+	People    int       `json:"people,omitempty"`
+	Approvals []string  `json:"approvals,omitempty"`
+	Answers   []Answer  `json:"answers,omitempty"` // the same, with reasons and times
+	Created   time.Time `json:"created"`
+	Ended     time.Time `json:"ended,omitzero"`
+	// Asks are the IDs of the questions that wait for an answer.
+	Asks  []string               `json:"asks,omitempty"`
+	Steps map[string]*StepRecord `json:"steps,omitempty"`
 	// Undo are the steps that undo those of the same names.
 	Undo  map[string]*StepRecord `json:"undo,omitempty"`
 	Facts playbook.Facts         `json:"facts"`
@@ -104,7 +113,7 @@ type Record struct {
 
 func (r *Record) clone() Record {
 	out := *r
-	out.Approvals = slices.Clone(r.Approvals)
+	out.Approvals, out.Answers, out.Asks = slices.Clone(r.Approvals), slices.Clone(r.Answers), r.asks()
 	out.Steps, out.Undo = clones(r.Steps), clones(r.Undo)
 	return out
 }
@@ -113,6 +122,7 @@ func clones(in map[string]*StepRecord) map[string]*StepRecord {
 	out := maps.Clone(in)
 	for k, s := range out {
 		c := *s
+		c.Question = s.Question.clone()
 		out[k] = &c
 	}
 	return out

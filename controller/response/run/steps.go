@@ -164,13 +164,20 @@ func (x *Executor) step(ctx context.Context, a *active, s *playbook.Step) verdic
 		return rollBack
 	default:
 	}
-	if rec.outcome() != playbook.OutcomeFailed || s.OnFailure == playbook.FailContinue {
+	if rec.outcome() != playbook.OutcomeFailed {
+		return goOn
+	}
+	then := s.OnFailure
+	if q, ok := s.With.Args.(playbook.Ask); ok && rec.State == StepUnanswered {
+		then = map[playbook.OnTimeout]playbook.OnFailure{playbook.TimeoutRollback: playbook.FailRollback, playbook.TimeoutSkip: playbook.FailContinue}[q.OnTimeout]
+	}
+	if then == playbook.FailContinue {
 		return goOn
 	}
 	x.mu.Lock()
 	a.rec.Why = fmt.Sprintf("step %s: %s", s.Name, rec.Why)
 	x.mu.Unlock()
-	if s.OnFailure == playbook.FailRollback {
+	if then == playbook.FailRollback {
 		return rollBack
 	}
 	return stop
@@ -223,14 +230,21 @@ func (t *attempt) record() StepRecord {
 	t.x.mu.Lock()
 	defer t.x.mu.Unlock()
 	if s := t.steps(&t.a.rec)[t.step.Name]; s != nil {
-		return *s
+		out := *s
+		out.Question = s.Question.clone() // others answer it
+		return out
 	}
 	return StepRecord{}
 }
 
 // set writes the step down. It fails with errHalt when ctx ended before.
 func (t *attempt) set(ctx context.Context, rec StepRecord) error {
-	t.x.change(ctx, t.a, func(r *Record) { t.steps(r)[t.step.Name] = &rec })
+	t.x.change(ctx, t.a, func(r *Record) {
+		if old := t.steps(r)[t.step.Name]; old != nil && old.Question != nil {
+			rec.Question = old.Question // with what was answered meanwhile
+		}
+		t.steps(r)[t.step.Name] = &rec
+	})
 	if ctx.Err() != nil {
 		return errHalt
 	}
@@ -247,7 +261,7 @@ func (t *attempt) run(ctx context.Context) error {
 		rec.State, rec.Ended, rec.Why = StepInDoubt, time.Now().UTC(), "the controller ended while the command may have run; it is not repeated"
 		return t.set(ctx, rec)
 	}
-	again := rec.State == StepStarted // the same attempt, made once more
+	again := rec.State == StepStarted || rec.State == StepAsking // the same attempt, made once more
 	for {
 		if err := t.unbraked(ctx); err != nil {
 			return err
@@ -257,6 +271,14 @@ func (t *attempt) run(ctx context.Context) error {
 		}
 		again = false
 		rec.State, rec.Why = StepStarted, ""
+		var err error
+		if rec.Question, err = t.question(&rec); err != nil {
+			rec.State, rec.Ended, rec.Why = StepFailed, time.Now().UTC(), short(err.Error())
+			return t.set(ctx, rec)
+		}
+		if rec.Question != nil {
+			rec.State = StepAsking
+		}
 		if rec.Began.IsZero() {
 			rec.Began = time.Now().UTC()
 		}
@@ -276,6 +298,10 @@ func (t *attempt) run(ctx context.Context) error {
 			return t.set(ctx, rec)
 		}
 		rec.State, rec.Why = StepRetrying, short(err.Error())
+		if errors.Is(err, errUnanswered) {
+			rec.State, rec.Ended = StepUnanswered, time.Now().UTC()
+			return t.set(ctx, rec)
+		}
 		if IsPermanent(err) || rec.Attempt > t.step.Retries.Count {
 			rec.State, rec.Ended = StepFailed, time.Now().UTC()
 			t.x.cfg.Log.WithError(err).WithFields(logrus.Fields{"run": t.a.rec.ID, "step": t.step.Name, "attempts": rec.Attempt}).Error("step of a playbook failed")
@@ -313,6 +339,9 @@ func (t *attempt) unbraked(ctx context.Context) error {
 
 // once makes one attempt.
 func (t *attempt) once(ctx context.Context, rec StepRecord) (string, error) {
+	if rec.Question != nil {
+		return t.ask(ctx)
+	}
 	facts := t.a.rec.Facts // never changed
 	facts.Step = t.step.Name
 	args, err := t.step.Render(facts)

@@ -29,6 +29,8 @@ playbooks:
   - {name: alert, action: alert}
   - {name: ticket, action: webhook, with: {url: "https://desk.example:8443/new?q=1", body: "{}", headers: {X-Team: net}}, timeout: 5s, on_failure: continue}
   - {name: delay, action: wait, with: {for: 2s}}
+  - {name: sure, action: ask, with: {title: "Is it the right one?", expires: 30m}, on_failure: stop}
+  - {name: maybe, action: ask, with: {title: "Tell them?", expires: 1h, on_timeout: skip}, on_failure: continue}
   - name: both
     parallel:
     - {name: one, action: webhook, with: {url: "https://a.example/", body: "a", content_type: text/plain}, timeout: 1s, on_failure: stop}
@@ -124,6 +126,35 @@ func TestImport(t *testing.T) {
 	}
 }
 
+// A manual command in the middle is a question; those before everything are
+// approvals.
+func TestManualCommandsAsk(t *testing.T) {
+	text, err := Import([]byte(strings.Replace(theirs, `"type": "openc2-http", "command": "POST /openc2-api/ HTTP/1.1"`, `"type": "manual", "command": "Pull the {{plug}}"`, 1)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := parse(t, string(text))
+	if p.People != 1 || p.Steps[1].Action != playbook.ActionAsk || p.Steps[1].OnFailure != playbook.FailStop {
+		t.Fatalf("%s", text)
+	}
+	args, err := p.Steps[1].Render(playbook.Facts{})
+	if a, ok := args.(playbook.Ask); err != nil || !ok || a.Title != "Pull the {{plug}}" || a.Expires != 5*time.Second || a.OnTimeout != "" {
+		t.Errorf("%+v, %v", args, err)
+	}
+	three := strings.Replace(theirs, `[{"type": "manual", "command": "Is it worth it?"}]`, `[{"type": "manual", "command": "One?"}, {"type": "manual", "command": "Two?"}, {"type": "manual", "command": "Three?"}]`, 1)
+	if text, err = Import([]byte(three)); err != nil {
+		t.Fatal(err)
+	}
+	if p = parse(t, string(text)); p.People != 2 || p.Steps[0].Action != playbook.ActionAsk {
+		t.Errorf("%s", text)
+	}
+	group := playbook.Playbook{Name: "g", Steps: []playbook.Step{{Name: "a", Action: playbook.ActionAsk, With: playbook.With{Args: playbook.Ask{Title: "x", Groups: []string{"soc"}}}}}}
+	raw, err := Export(&group, time.Unix(0, 0))
+	if err != nil || !strings.Contains(string(raw), `"type": "group"`) || !strings.Contains(string(raw), `"name": "soc"`) {
+		t.Errorf("%v: %s", err, raw)
+	}
+}
+
 func TestImportRefusesByName(t *testing.T) {
 	for _, c := range []struct{ from, to, want string }{
 		{`"cacao-2.0"`, `"cacao-1.1"`, `spec_version is "cacao-1.1"`},
@@ -136,7 +167,7 @@ func TestImportRefusesByName(t *testing.T) {
 		{`"on_completion": "end--1"`, `"on_completion": "end--9"`, "end--9: there is no such step"},
 		{`{not a template}`, `__ip__:value`, "variable __ip__:value"},
 		{`"name": "desk",`, `"name": "desk", "authentication_info": "a--1",`, "authentication_info"},
-		{`"type": "openc2-http"`, `"type": "manual"`, "a manual command can only be"},
+		{`"type": "manual", "command": "Is it worth it?"`, `"type": "ssh", "command": "x"`, `commands of type "ssh"`},
 		{`["http-api--1"]`, `["http-api--1", "openc2--1"]`, "several targets"},
 		{`["http-api--1"]`, `["nobody"]`, `no target "nobody"`},
 		{`eyJhY3Rpb24iOiJkZW55In0=`, `!`, "content_b64"},
@@ -162,6 +193,10 @@ func TestExportRefusesByName(t *testing.T) {
 		`{name: a, action: docker, with: {label: "a=b", do: restart}}`: "step a: action docker",
 		`{name: a, action: wait, with: {clean: 1s}}`:                   "step a: action wait",
 		`{name: a, action: wait, with: {for: 1s}}`:                     "step a: a wait at the end",
+		`{name: a, action: ask, with: {title: "x", people: 2}}`:        "step a: a question to two people",
+		`{name: a, action: ask, with: {title: "x", who: [a, b]}}`:      "step a: a question that several may answer",
+		`{name: a, action: ask, with: {title: "{{.Run}}"}}`:            "step a: a template",
+		`{name: a, action: ask, with: {title: "x", on_timeout: skip}}`: "step a: another answer to no than to none",
 		hook + `, if: {severity: high}}`:                               "step a: a condition",
 		hook + `, retries: {count: 1}}`:                                "step a: retries",
 		hook + `, on_failure: rollback}`:                               "step a: on_failure: rollback",

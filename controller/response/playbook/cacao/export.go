@@ -12,9 +12,10 @@ import (
 )
 
 // Export writes a playbook for others. The rung of the ladder becomes a manual
-// command that tells what to do, approvals become manual commands before it.
-// Templates, conditions, retries, rollbacks and all actions but webhook and a
-// wait for a time are refused by name.
+// command that tells what to do, approvals become manual commands before it, and
+// questions manual commands in their place. Templates, conditions, retries,
+// rollbacks and all actions but webhook, ask and a wait for a time are refused by
+// name.
 func Export(p *playbook.Playbook, now time.Time) ([]byte, error) {
 	at := now.UTC().Format("2006-01-02T15:04:05.000Z")
 	out := exporter{book: p.Name, doc: document{
@@ -97,10 +98,48 @@ func plain(s *playbook.Step) error {
 
 func (x *exporter) manual(name, text, next, failed string) string {
 	id := uuid(stepAction, x.book+"/"+name)
-	person := uuid("individual", "operator")
-	x.doc.Agents[person] = agent{Type: "individual", Name: "operator"}
-	x.doc.Workflow[id] = step{Type: stepAction, Name: name, Commands: []command{{Type: commandManual, Command: text}}, Agent: person, OnSuccess: next, OnFailure: failed}
+	x.doc.Workflow[id] = step{Type: stepAction, Name: name, Commands: []command{{Type: commandManual, Command: text}},
+		Agent: x.person("individual", "operator"), OnSuccess: next, OnFailure: failed}
 	return id
+}
+
+// person is an agent who carries out what is manual.
+func (x *exporter) person(kind, name string) string {
+	id := uuid(kind, name)
+	x.doc.Agents[id] = agent{Type: kind, Name: name}
+	return id
+}
+
+// question becomes a manual command.
+func (x *exporter) question(s *playbook.Step, a playbook.Ask, next, failed string) (string, error) {
+	what := ""
+	switch {
+	case a.People > 1:
+		what = "a question to two people"
+	case len(a.Who)+len(a.Groups) > 1:
+		what = "a question that several may answer"
+	case strings.Contains(a.Title, "{{"):
+		what = "a template"
+	case (s.OnFailure == playbook.FailContinue) != (a.OnTimeout == playbook.TimeoutSkip) || a.OnTimeout == playbook.TimeoutRollback:
+		what = "another answer to no than to none"
+	}
+	if what != "" {
+		return "", fmt.Errorf("step %s: %s cannot be said in CACAO", s.Name, what)
+	}
+	id := x.manual(s.Name, a.Title, next, failed)
+	out := x.doc.Workflow[id]
+	out.Timeout = s.Deadline().Milliseconds()
+	for _, name := range a.Who {
+		out.Agent = x.person("individual", name)
+	}
+	for _, name := range a.Groups {
+		out.Agent = x.person("group", name)
+	}
+	if s.OnFailure == playbook.FailContinue {
+		out.OnFailure = next
+	}
+	x.doc.Workflow[id] = out
+	return id, nil
 }
 
 func (x *exporter) one(s *playbook.Step, next, end, failed string) (string, error) {
@@ -124,6 +163,9 @@ func (x *exporter) one(s *playbook.Step, next, end, failed string) (string, erro
 }
 
 func (x *exporter) action(s *playbook.Step, next, failed string) (string, error) {
+	if a, ok := s.With.Args.(playbook.Ask); ok {
+		return x.question(s, a, next, failed)
+	}
 	w, ok := s.With.Args.(playbook.Webhook)
 	if !ok {
 		return "", fmt.Errorf("step %s: action %s cannot be said in CACAO", s.Name, s.Action)

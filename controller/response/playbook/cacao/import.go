@@ -15,8 +15,10 @@ import (
 )
 
 // Import makes a file of one playbook. It has no trigger and no rung of the
-// ladder, which CACAO does not know: its author is to add both. The manual
-// commands that it begins with become approvals.
+// ladder, which CACAO does not know: its author is to add both. The first two
+// manual commands that it begins with become approvals, so that people answer
+// before a rung is taken as well; others become questions. Who may answer is the
+// author's to say: CACAO's agents are no users of the controller's machine.
 func Import(raw []byte) ([]byte, error) {
 	d, err := read(raw)
 	if err != nil {
@@ -42,6 +44,8 @@ type importer struct {
 	doc   *document
 	book  playbook.Playbook
 	names map[string]int
+	// branch is set in a branch, where nothing comes before everything else.
+	branch bool
 }
 
 // walk follows the steps from the start to an end.
@@ -96,6 +100,8 @@ func (in *importer) step(id string, seen map[string]bool) (step, error) {
 // parallel takes branches of one step each.
 func (in *importer) parallel(s step, seen map[string]bool) error {
 	out := playbook.Step{Name: in.name(cmp.Or(s.Name, "parallel"))}
+	in.branch = true
+	defer func() { in.branch = false }()
 	for _, next := range s.NextSteps {
 		branch, err := in.step(next, seen)
 		if err != nil {
@@ -138,11 +144,16 @@ func (in *importer) action(id string, s step) ([]playbook.Step, error) {
 		onFailure = playbook.FailContinue
 	}
 	for _, c := range s.Commands {
-		if c.Type == commandManual {
-			if len(in.book.Steps)+len(out) > 0 || in.book.People == 2 {
-				return nil, fmt.Errorf("%s: a %s command can only be one of two approvals before everything else", id, c.Type)
-			}
+		if c.Type == commandManual && len(in.book.Steps)+len(out) == 0 && in.book.People < 2 && !in.branch {
 			in.book.People++
+			continue
+		}
+		if c.Type == commandManual {
+			ask, err := in.question(s, c, onFailure)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", id, err)
+			}
+			out = append(out, ask)
 			continue
 		}
 		hook, err := in.webhook(s, c)
@@ -153,6 +164,26 @@ func (in *importer) action(id string, s step) ([]playbook.Step, error) {
 			Timeout: time.Duration(s.Timeout) * time.Millisecond, OnFailure: onFailure})
 	}
 	return out, nil
+}
+
+// question makes a step that asks of a manual command.
+func (in *importer) question(s step, c command, onFailure playbook.OnFailure) (out playbook.Step, err error) {
+	text := c.Command
+	if c.CommandB64 != "" {
+		raw, err := base64.StdEncoding.DecodeString(c.CommandB64)
+		if err != nil {
+			return out, fmt.Errorf("%s command: command_b64: %w", c.Type, err)
+		}
+		text = string(raw)
+	}
+	if v := variable.FindString(text); v != "" {
+		return out, fmt.Errorf("%s command: the variable %s cannot be said here", c.Type, v)
+	}
+	ask := playbook.Ask{Title: literal(cmp.Or(strings.TrimSpace(text), s.Name, "Go on?")), Expires: time.Duration(s.Timeout) * time.Millisecond}
+	if onFailure == playbook.FailContinue {
+		ask.OnTimeout = playbook.TimeoutSkip
+	}
+	return playbook.Step{Name: in.name(cmp.Or(s.Name, c.Type)), Action: playbook.ActionAsk, With: playbook.With{Args: ask}, OnFailure: onFailure}, nil
 }
 
 func (in *importer) webhook(s step, c command) (w playbook.Webhook, err error) {
