@@ -51,6 +51,7 @@ func (nowhere) Circumstances(detector.Finding) response.Circumstances {
 	return response.Circumstances{Now: time.Now()}
 }
 func (nowhere) Quiet(context.Context, string, string) (time.Duration, error) { return 0, nil }
+func (nowhere) Groups(string) ([]string, error)                              { return nil, nil }
 func (nowhere) Braked() bool                                                 { return false }
 
 // TestKilledProcess is the process that is killed. It runs the playbook to its
