@@ -120,8 +120,6 @@ func actionText(in *segmentation.Intent) string {
 		return "deny"
 	case segmentation.ActionRateLimit:
 		return "rate-limit"
-	case segmentation.ActionPass:
-		return "pass"
 	case segmentation.ActionReroute:
 		return "reroute to " + in.To.String()
 	case segmentation.ActionMirror:
@@ -145,8 +143,8 @@ func matchText(m *segmentation.Match) string {
 	add(m.Src.IsValid(), "src", m.Src.String())
 	add(m.Dst.IsValid(), "dst", m.Dst.String())
 	add(m.Proto != 0, "proto", protoText(m.Proto))
-	add(m.SrcPort != 0, "src_port", portText(m.SrcPort, m.SrcPortMask))
-	add(m.DstPort != 0, "dst_port", portText(m.DstPort, m.DstPortMask))
+	add(m.SrcPort != 0, "src_port", fmt.Sprint(m.SrcPort))
+	add(m.DstPort != 0, "dst_port", fmt.Sprint(m.DstPort))
 	add(m.TCPFlagsMask != 0, "tcp_flags", fmt.Sprintf("0x%02x/0x%02x", m.TCPFlags, m.TCPFlagsMask))
 	add(m.ARPOp != 0, "arp_op", fmt.Sprint(m.ARPOp))
 	add(m.HasICMPType, "icmp_type", fmt.Sprint(m.ICMPType))
@@ -162,11 +160,4 @@ func protoText(p uint8) string {
 		return "udp"
 	}
 	return fmt.Sprint(p)
-}
-
-func portText(port, mask uint16) string {
-	if mask == 0 {
-		return fmt.Sprint(port)
-	}
-	return fmt.Sprintf("0x%04x/0x%04x", port, mask)
 }

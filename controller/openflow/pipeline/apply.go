@@ -95,7 +95,7 @@ func (b *Bridge) Renew(ctx context.Context, owner string, ttl time.Duration) (Re
 	b.mu.Lock()
 	var intents []segmentation.Intent
 	for _, r := range b.rules.owners[owner] {
-		if r.reply {
+		if r.copies {
 			continue // comes with its intent
 		}
 		in := r.intent
@@ -119,9 +119,8 @@ func (b *Bridge) Renew(ctx context.Context, owner string, ttl time.Duration) (Re
 type plan struct {
 	tx      openflow.Tx
 	place   map[*rule]*openflow.Flow // what each new rule is on the switch
-	come    []openflow.Flow          // beside them, on the way of packets under policy
+	come    []openflow.Flow          // beside them, of policies and of the frame
 	gone    []openflow.Flow
-	count   int // how many more flows of ours there are in the frame
 	waiting []string
 	void    []openflow.CTFlush // connections that mean nothing any more
 }
@@ -130,7 +129,7 @@ type plan struct {
 func (p *plan) installed() int {
 	n := 0
 	for r := range p.place {
-		if !r.reply {
+		if !r.copies {
 			n++
 		}
 	}
@@ -200,27 +199,15 @@ func (b *Bridge) current() (conn *openflow.Conn, ready bool) {
 func (b *Bridge) keep(ctx context.Context, start time.Time, owner string, next []*rule, conn *openflow.Conn) (Receipt, error) {
 	b.mu.Lock()
 	b.rules.replace(owner, next)
-	b.attached = b.attached || len(next) > 0
-	attached, last := b.attached, b.status.LastError
 	b.mu.Unlock()
-	if conn == nil {
-		if last != "" {
-			return Receipt{Pending: true}, fmt.Errorf("%w: %s", ErrNotConnected, last)
-		}
-		return Receipt{Pending: true}, ErrNotConnected
-	}
-	if !attached {
-		return Receipt{ReadBack: true}, nil // nothing of ours is there
-	}
-	if _, err := b.heal(ctx, conn); err != nil {
-		b.heedDrift()
-		return Receipt{Pending: errors.Is(err, ErrHeld)}, keptWhileHeld(err)
+	receipt, installed, err := b.kept(ctx, start, len(next) > 0, conn)
+	if err != nil || !installed {
+		return receipt, err
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	receipt := Receipt{Barrier: time.Since(start), ReadBack: true}
 	for _, r := range next {
-		if r.reply {
+		if r.copies {
 			continue
 		}
 		if r.placed == nil {
@@ -230,6 +217,29 @@ func (b *Bridge) keep(ctx context.Context, start time.Time, owner string, next [
 		receipt.Installed++
 	}
 	return receipt, nil
+}
+
+// kept deals with what was set aside; wanted says that there is something to
+// bring to the switch, and installed that it is there.
+func (b *Bridge) kept(ctx context.Context, start time.Time, wanted bool, conn *openflow.Conn) (r Receipt, installed bool, _ error) {
+	b.mu.Lock()
+	b.attached = b.attached || wanted
+	attached, last := b.attached, b.status.LastError
+	b.mu.Unlock()
+	if conn == nil {
+		if last != "" {
+			return Receipt{Pending: true}, false, fmt.Errorf("%w: %s", ErrNotConnected, last)
+		}
+		return Receipt{Pending: true}, false, ErrNotConnected
+	}
+	if !attached {
+		return Receipt{ReadBack: true}, false, nil // nothing of ours is there
+	}
+	if _, err := b.heal(ctx, conn); err != nil {
+		b.heedDrift()
+		return Receipt{Pending: errors.Is(err, ErrHeld)}, false, keptWhileHeld(err)
+	}
+	return Receipt{Barrier: time.Since(start), ReadBack: true}, true, nil
 }
 
 // commit plans and sends a change. Asking the switch which meters it has costs
@@ -317,6 +327,9 @@ func (b *Bridge) takenMeters() map[uint32]bool {
 			taken[r.meter.ID] = true
 		}
 	}
+	for _, r := range b.policy.rules {
+		taken[r.meter.ID] = true
+	}
 	return taken
 }
 
@@ -362,17 +375,6 @@ func (b *Bridge) plan(owner string, next []*rule) (plan, error) {
 			p.tx.Flows = append(p.tx.Flows, remove(r.placed))
 		}
 	}
-	come, gone, last := b.rules.tracked.change(b.cfg.Layout, b.tap, b.rules.owners[owner], next)
-	for i := range gone {
-		p.tx.Flows = append(p.tx.Flows, remove(&gone[i]))
-	}
-	for _, f := range come {
-		adds = append(adds, openflow.FlowMod{Command: openflow.Add, Flow: f})
-	}
-	p.come, p.gone, p.count = come, append(p.gone, gone...), len(come)-len(gone)
-	if last {
-		p.count -= len(b.cfg.Layout.statefulFrame(b.tap)) // the next check finds them
-	}
 	p.void = b.void(next)
 	p.tx.Flows = append(p.tx.Flows, adds...)
 	for id := range oldMeters {
@@ -385,7 +387,6 @@ func (b *Bridge) plan(owner string, next []*rule) (plan, error) {
 func (b *Bridge) accept(owner string, next []*rule, p *plan) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.flowCount += p.count
 	for _, r := range b.rules.owners[owner] {
 		if r.placed != nil {
 			b.flowCount--

@@ -16,6 +16,7 @@ import (
 	"github.com/platelet-sdn/platelet/controller/openflow"
 	"github.com/platelet-sdn/platelet/controller/openflow/datapath"
 	"github.com/platelet-sdn/platelet/flowcollector/flow"
+	"github.com/platelet-sdn/platelet/segmentation/policy"
 )
 
 // ErrNotConnected says that the switch cannot be reached at the moment, or
@@ -72,7 +73,7 @@ type Config struct {
 	Log logrus.FieldLogger
 }
 
-// Bridge enforces rule intents on one bridge. Apply, Remove and the others
+// Bridge enforces rule intents and policies on one bridge. Apply, Remove and the others
 // may be called at any time from any goroutine; Run keeps the switch in
 // accord with what they asked for.
 type Bridge struct {
@@ -92,6 +93,8 @@ type Bridge struct {
 	meters    meterRange
 	meterIDs  map[uint32]bool // on the switch, as last seen
 	rules     *ruleSet
+	policy    *policySet
+	undecided map[policy.Direction]*ruleCount // what no rule of a policy decides
 	tap       TapConfig
 	overrides map[tapKey]TapOverride
 	// copyMeters limit the copies of each class; an ID of 0 means none.
@@ -142,8 +145,9 @@ func New(cfg Config) (*Bridge, error) {
 	return &Bridge{
 		cfg: cfg, log: cfg.Log.WithField("bridge", cfg.Name), now: time.Now,
 		kick: make(chan struct{}, 1), op: make(chan struct{}, 1),
-		ports: newPorts(nil), rules: newRuleSet(), overrides: map[tapKey]TapOverride{}, attached: true, takeOver: cfg.TakeOver,
-		status: Status{Name: cfg.Name, Target: cfg.Target, State: StateConnecting, Since: time.Now(), Instance: cfg.Instance.ID},
+		ports: newPorts(nil), rules: newRuleSet(), policy: newPolicySet(), overrides: map[tapKey]TapOverride{}, attached: true, takeOver: cfg.TakeOver,
+		undecided: map[policy.Direction]*ruleCount{policy.Egress: newRuleCount(), policy.Ingress: newRuleCount()},
+		status:    Status{Name: cfg.Name, Target: cfg.Target, State: StateConnecting, Since: time.Now(), Instance: cfg.Instance.ID},
 	}, nil
 }
 
@@ -290,7 +294,7 @@ func (b *Bridge) connect(ctx context.Context, conn *openflow.Conn) error {
 	if err := conn.SetControllerID(ctx, copyID); err != nil {
 		return err
 	}
-	if err := conn.SetAsync(ctx, openflow.Async{FlowRemoved: true, PortStatus: true, PacketIn: b.cfg.Copied != nil}); err != nil {
+	if err := conn.SetAsync(ctx, openflow.Async{FlowRemoved: true, PortStatus: true, PacketIn: true}); err != nil {
 		return fmt.Errorf("ask for asynchronous messages: %w", err)
 	}
 	if err := conn.Monitor(ctx, b.cfg.Layout.filters()...); err != nil {

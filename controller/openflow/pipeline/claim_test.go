@@ -22,7 +22,7 @@ func as(id string) func(*pipeline.Config) {
 
 // held reports whether the switch says that anybody holds it: by a note.
 func (l *lab) held() bool {
-	return strings.Contains(l.ofctl("dump-flows", "table=213"), "actions=note:")
+	return strings.Contains(l.ofctl("dump-flows", "table=218"), "actions=note:")
 }
 
 func TestSecondPlateletIsRefused(t *testing.T) {
@@ -55,7 +55,7 @@ func TestSecondPlateletIsRefused(t *testing.T) {
 	}
 
 	// Somebody deletes the claim, then the switch crashes: the first comes back to both.
-	l.ofctl("del-flows", "table=213,metadata=0/1")
+	l.ofctl("del-flows", "table=218,metadata=0/1")
 	l.eventually("the claim to be back", l.held)
 	if first.Status().State != pipeline.StateConnected || !refused() || rules() != want {
 		t.Fatalf("first %+v, second %+v", first.Status(), second.Status())

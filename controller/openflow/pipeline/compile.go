@@ -23,26 +23,27 @@ type Placement struct {
 	// ToPort is that of Intent.ToPort; not used when that is empty.
 	ToPort uint32
 	Meter  uint32 // for ActionRateLimit, and the copies of ActionMirror
-	// Reply asks for the second flow: of a rule about connections the one for
-	// packets against the direction in which the connection was opened, of a
-	// mirror the one that makes the copies.
-	Reply bool
+	// Copies asks for the second flow of a mirror, the one that makes the copies.
+	Copies bool
 }
 
 // maxTTL is the longest hard timeout that fits the message.
 const maxTTL = math.MaxUint16 * time.Second
 
-// Compile turns an intent into its flow, one of two where the intent has
-// replies (see HasReply). It is pure: equal arguments give equal flows.
+// HasCopies reports whether an intent has a second flow.
+func HasCopies(in segmentation.Intent) bool { return in.Action == segmentation.ActionMirror }
+
+// Compile turns an intent into its flow, one of two where the intent has copies
+// made. It is pure: equal arguments give equal flows.
 func Compile(in segmentation.Intent, p Placement) (openflow.Flow, error) {
-	f, err := compile(in, p)
+	f, err := compileIntent(in, p)
 	if err != nil {
 		return openflow.Flow{}, fmt.Errorf("intent %q: %w", in.ID, err)
 	}
 	return f, nil
 }
 
-func compile(in segmentation.Intent, p Placement) (openflow.Flow, error) {
+func compileIntent(in segmentation.Intent, p Placement) (openflow.Flow, error) {
 	f := openflow.Flow{}
 	if err := checkIntent(in); err != nil {
 		return f, err
@@ -52,9 +53,6 @@ func compile(in segmentation.Intent, p Placement) (openflow.Flow, error) {
 		f.Flags = openflow.FlagSendFlowRemoved
 	}
 	f.Priority = priority(in, p.Slot)
-	if in.Tier.Policy() {
-		return compilePolicy(in, p, f)
-	}
 	// Whatever an emergency rule lets pass, policy has still to agree. What a
 	// guard rule lets pass is exempt; it is tracked all the same, so that the
 	// answers to it are known as such.
@@ -89,7 +87,7 @@ func compile(in segmentation.Intent, p Placement) (openflow.Flow, error) {
 // packet, and the packet itself has been sent by then. It is copied as the
 // pipeline behind ours leaves it, VLAN tags for example.
 func mirrored(f *openflow.Flow, p Placement, next []openflow.Action) {
-	if p.Reply {
+	if p.Copies {
 		f.Table, f.Meter = p.Layout.table(tableCopy), p.Meter
 		f.Actions = []openflow.Action{openflow.Output{Port: p.ToPort}}
 		return
@@ -102,43 +100,40 @@ func checkIntent(in segmentation.Intent) error {
 	switch {
 	case in.ID == "":
 		return errors.New("no ID")
-	case in.Tier > segmentation.TierBaseline:
+	case in.Tier > segmentation.TierEmergency:
 		return fmt.Errorf("unknown tier %d", in.Tier)
-	case in.Rank > maxRank && !in.Tier.Policy():
+	case in.Rank > maxRank:
 		return fmt.Errorf("rank %d above %d", in.Rank, maxRank)
 	case in.TTL < 0 || in.TTL%time.Second != 0 || in.TTL > maxTTL:
 		return fmt.Errorf("TTL %v is not whole seconds up to %v", in.TTL, maxTTL)
 	case in.Tier == segmentation.TierEmergency && in.TTL == 0:
 		return errors.New("emergency rules need a TTL")
-	case in.Action < segmentation.ActionAllow || in.Action > segmentation.ActionMirror:
+	case strictness()[in.Action] == 0:
 		return fmt.Errorf("unknown action %d", in.Action)
 	case in.Action == segmentation.ActionRateLimit && in.Limit.PacketsPerSecond == 0:
 		return errors.New("rate limit of 0 packets/s; deny instead")
+	case in.Limit.KilobitsPerSecond != 0:
+		return errors.New("rules about packets are limited in packets/s")
 	case in.Action == segmentation.ActionReroute && (in.Tier != segmentation.TierEmergency || in.To.IsZero()):
 		return errors.New("reroute is for the emergency tier, and needs a station")
 	case in.Action == segmentation.ActionMirror && (in.Tier != segmentation.TierEmergency || in.ToPort == "" || in.ToPort == in.Match.InPort || in.Limit.PacketsPerSecond == 0):
 		return errors.New("mirror is for the emergency tier, and needs another port and a limit")
-	case in.Tier.Policy():
-		return checkPolicy(in)
-	case in.Action == segmentation.ActionPass:
-		return errors.New("pass leads to the next policy tier, and is for policy tiers")
-	case in.Direction != 0 || in.Established != segmentation.EstablishedRecheck:
-		return errors.New("direction and established are for rules about connections, in the policy tiers")
 	}
 	return nil
+}
+
+// strictness orders the actions that there are, the strictest first, from 1.
+func strictness() map[segmentation.Action]uint16 {
+	return map[segmentation.Action]uint16{
+		segmentation.ActionDeny: 1, segmentation.ActionRateLimit: 2, segmentation.ActionAllow: 3,
+		segmentation.ActionReroute: 4, segmentation.ActionMirror: 4,
+	}
 }
 
 // priority puts lower ranks first. Where two rules of one rank overlap, the
 // stricter wins, whichever came first.
 func priority(in segmentation.Intent, slot uint8) uint16 {
-	strictness := map[segmentation.Action]uint16{
-		segmentation.ActionDeny: 0, segmentation.ActionRateLimit: 1, segmentation.ActionAllow: 2, segmentation.ActionPass: 3,
-		segmentation.ActionReroute: 3, segmentation.ActionMirror: 3,
-	}
-	if in.Tier.Policy() {
-		return ruleTop - in.Rank*policyPrioritiesRank - strictness[in.Action]*policySlots - uint16(slot)
-	}
-	return ruleTop - in.Rank*prioritiesRank - strictness[in.Action]*slots - uint16(slot)
+	return ruleTop - in.Rank*prioritiesRank - (strictness()[in.Action]-1)*slots - uint16(slot)
 }
 
 func compileMatch(m segmentation.Match, inPort uint32) (openflow.Match, error) {
@@ -200,15 +195,14 @@ func appendTransport(out openflow.Match, m segmentation.Match) (openflow.Match, 
 	case flow.ProtoSCTP:
 		src, dst = openflow.SCTPSrc, openflow.SCTPDst
 	}
-	if m.SrcPort|m.DstPort|m.SrcPortMask|m.DstPortMask != 0 && src == nil {
+	if m.SrcPort|m.DstPort != 0 && src == nil {
 		return nil, fmt.Errorf("match on ports needs ip_proto tcp, udp or sctp, not %d", m.Proto)
 	}
-	var err error
-	if out, err = appendPort(out, src, m.SrcPort, m.SrcPortMask); err != nil {
-		return nil, err
+	if m.SrcPort != 0 {
+		out = append(out, src(m.SrcPort))
 	}
-	if out, err = appendPort(out, dst, m.DstPort, m.DstPortMask); err != nil {
-		return nil, err
+	if m.DstPort != 0 {
+		out = append(out, dst(m.DstPort))
 	}
 	if m.TCPFlagsMask != 0 {
 		out = append(out, openflow.TCPFlags(uint16(m.TCPFlags), uint16(m.TCPFlagsMask)))
@@ -219,17 +213,4 @@ func appendTransport(out openflow.Match, m segmentation.Match) (openflow.Match, 
 		out = append(out, openflow.ICMPType(m.ICMPType))
 	}
 	return out, nil
-}
-
-// appendPort matches a port, or those of its bits that stand in mask.
-func appendPort(out openflow.Match, field func(uint16) openflow.OXM, port, mask uint16) (openflow.Match, error) {
-	switch {
-	case port == 0 && mask == 0:
-		return out, nil
-	case mask == 0:
-		return append(out, field(port)), nil
-	case port&^mask != 0:
-		return nil, fmt.Errorf("port 0x%x has bits outside its mask 0x%x", port, mask)
-	}
-	return append(out, field(port).WithMask(uint64(mask))), nil
 }

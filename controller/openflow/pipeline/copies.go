@@ -31,7 +31,9 @@ const (
 	// copyQuestions are ARP requests and neighbour solicitations. They are more
 	// frequent than answers, and a sweep must not keep those away.
 	copyQuestions
-	copyClasses = 2
+	// copyRefusals are packets that a policy rejects: we answer them.
+	copyRefusals
+	copyClasses = 3
 )
 
 // copyID is our connections' controller ID: other controllers' connections
@@ -41,15 +43,20 @@ const copyID = 0x504c
 // copyLimit is how many packets of a class are copied. The meter is that of
 // the copies: the packets themselves go on whatever it says.
 func copyLimit(c copyClass) segmentation.Limit {
-	if c == copyAnswers {
+	if c == copyAnswers || c == copyRefusals {
 		return segmentation.Limit{PacketsPerSecond: 200, Burst: 200}
 	}
 	return segmentation.Limit{PacketsPerSecond: 100, Burst: 100}
 }
 
-// copying reports whether packets are to be copied. The caller holds mu.
-func (b *Bridge) copying() bool {
-	return b.cfg.Copied != nil && b.attached && !b.leaving && b.tap.CollectorSet != 0
+// copying reports whether packets of a class are to be copied. The caller holds
+// mu.
+func (b *Bridge) copying(c copyClass) bool {
+	wanted := b.cfg.Copied != nil && b.tap.CollectorSet != 0
+	if c == copyRefusals {
+		wanted = b.policy.rejects()
+	}
+	return wanted && b.attached && !b.leaving
 }
 
 // chooseCopyMeters finds or allocates the meters of copies, and returns those to
@@ -59,7 +66,7 @@ func (b *Bridge) copying() bool {
 func (b *Bridge) chooseCopyMeters(have map[uint32]openflow.Meter, taken map[uint32]bool) (add []openflow.Meter) {
 	for i := range b.copyMeters {
 		m := &b.copyMeters[i]
-		if !b.copying() {
+		if !b.copying(copyClass(i + 1)) {
 			*m = openflow.Meter{}
 			continue
 		}
@@ -90,16 +97,22 @@ func (b *Bridge) copies(c copyClass) []openflow.Action {
 	return []openflow.Action{openflow.Controller{MaxLen: 0xffff, ID: copyID, Reason: openflow.ReasonAction, Meter: b.copyMeters[c-1].ID}}
 }
 
-// onCopy hands a copy on.
-func (b *Bridge) onCopy(m openflow.Message) {
+// onPacket takes a packet that the switch sent us.
+func (b *Bridge) onPacket(m openflow.Message) {
 	p, err := openflow.DecodePacketIn(m)
 	if err != nil {
 		b.log.WithError(err).Warn("packet-in")
 		return
 	}
-	if b.cfg.Copied == nil || !isOurs(p.Cookie) || cookieCategory(p.Cookie) != CategoryTap {
-		return
+	switch {
+	case !isOurs(p.Cookie):
+	case cookieCategory(p.Cookie) == CategoryTap && b.cfg.Copied != nil:
+		b.onCopy(p)
 	}
+}
+
+// onCopy hands a copy on.
+func (b *Bridge) onCopy(p openflow.PacketIn) {
 	b.mu.Lock()
 	b.status.Copied++
 	name, conn := b.ports.name(p.InPort), b.conn

@@ -14,9 +14,8 @@ import (
 type RuleCounter struct {
 	Intent string `json:"intent"`
 	Owner  string `json:"owner"`
-	// Packets and Bytes matched the rule, or answered what did if it is about
-	// connections. A rate limit's packets come from
-	// its meter and are exact at once; others move every 500 ms.
+	// Packets and Bytes matched the rule. A rate limit's packets come from its
+	// meter and are exact at once; others move every 500 ms.
 	Packets uint64 `json:"packets"`
 	Bytes   uint64 `json:"bytes"`
 	// Dropped is how many of the packets were dropped.
@@ -99,7 +98,7 @@ func (b *Bridge) count(owner string, flows []openflow.FlowStats, metered []openf
 		}
 	}
 	for _, r := range b.rules.owners[owner] {
-		if !r.reply {
+		if !r.copies {
 			out = append(out, r.counter(b.now()))
 		}
 	}
@@ -109,10 +108,6 @@ func (b *Bridge) count(owner string, flows []openflow.FlowStats, metered []openf
 func (r *rule) counter(now time.Time) RuleCounter {
 	c := RuleCounter{Intent: r.intent.ID, Owner: r.owner, Duration: now.Sub(r.since), Installed: r.placed != nil}
 	c.Packets, c.Bytes = r.flow.total()
-	if r.other != nil && !r.other.limited() {
-		packets, bytes := r.other.flow.total()
-		c.Packets, c.Bytes = c.Packets+packets, c.Bytes+bytes
-	}
 	switch r.intent.Action {
 	case segmentation.ActionDeny:
 		c.Dropped = c.Packets

@@ -96,11 +96,9 @@ func (b *Bridge) Drift(ctx context.Context) ([]Drift, error) {
 // flowDrift compares flows. The caller holds mu.
 func (b *Bridge) flowDrift(p *picture, want map[openflow.FlowKey]desired) []Drift {
 	var out []Drift
-	add := func(kind DriftKind, f *openflow.Flow, r *rule, wanted, have string) {
+	add := func(kind DriftKind, f *openflow.Flow, of desired, wanted, have string) {
 		d := Drift{Kind: kind, What: "flow", Table: b.cfg.Layout.TableName(f.Table), Want: wanted, Have: have, order: f.Key()}
-		if r != nil {
-			d.Owner, d.Intent, d.Why = r.owner, r.intent.ID, r.intent.Why
-		}
+		d.Owner, d.Intent, d.Why = of.source()
 		out = append(out, d)
 	}
 	there := make(map[openflow.FlowKey]bool, len(p.own))
@@ -113,24 +111,25 @@ func (b *Bridge) flowDrift(p *picture, want map[openflow.FlowKey]desired) []Drif
 		w, ok := want[f.Key()]
 		switch {
 		case !ok:
-			add(DriftUnexpected, f, b.ruleOf(f.Cookie), "", flowtext.Text(f))
+			add(DriftUnexpected, f, desired{rule: b.ruleOf(f.Cookie), policy: b.policy.ruleOf(f.Cookie)}, "", flowtext.Text(f))
 		case !same(f, &w.flow):
-			add(DriftDifferent, f, w.rule, flowtext.Text(&w.flow), flowtext.Text(f))
+			add(DriftDifferent, f, w, flowtext.Text(&w.flow), flowtext.Text(f))
 		}
 	}
 	for i := range p.foreign {
 		f := &p.foreign[i].Flow
-		add(DriftForeign, f, nil, "", flowtext.Text(f))
+		add(DriftForeign, f, desired{}, "", flowtext.Text(f))
 	}
 	for key, w := range want {
 		if !there[key] {
-			add(DriftMissing, &w.flow, w.rule, flowtext.Text(&w.flow), "")
+			add(DriftMissing, &w.flow, w, flowtext.Text(&w.flow), "")
 		}
 	}
 	return out
 }
 
-// ruleOf returns the rule that a cookie of ours names, nil if there is none.
+// ruleOf returns the rule about packets that a cookie of ours names, nil if
+// there is none.
 func (b *Bridge) ruleOf(cookie uint64) *rule {
 	if !ruleCategory(cookieCategory(cookie)) {
 		return nil
@@ -163,6 +162,9 @@ func (b *Bridge) meterDrift(p *picture, want map[openflow.FlowKey]desired) []Dri
 	}
 	for _, m := range b.copyMeters {
 		compare(m, Drift{Why: "limits the copies of packets"})
+	}
+	for _, r := range b.policy.all() {
+		compare(r.meter, Drift{Owner: r.ID.Policy, Intent: r.ID.String()})
 	}
 	for _, w := range want {
 		if w.rule != nil {

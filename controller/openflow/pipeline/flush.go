@@ -19,7 +19,7 @@ const maxFlush = 64
 // Connections that others opened to the host stay, so that after its release
 // they are known for what they are. The caller holds mu.
 func (b *Bridge) void(next []*rule) []openflow.CTFlush {
-	if len(b.rules.tracked) == 0 {
+	if !b.policy.tracks() {
 		return nil // the zone is empty
 	}
 	zone := b.cfg.Layout.Zone
@@ -41,7 +41,7 @@ func (b *Bridge) void(next []*rule) []openflow.CTFlush {
 // heal takes the way to it away.
 func (b *Bridge) voidZone(p *picture, want map[openflow.FlowKey]desired) []openflow.CTFlush {
 	b.mu.Lock()
-	used := len(b.rules.tracked) > 0
+	used := b.policy.tracks()
 	b.mu.Unlock()
 	if used {
 		return nil

@@ -73,9 +73,9 @@ func (b *Bridge) reframe(ctx context.Context, edit func()) error {
 	return keptWhileHeld(err)
 }
 
-// RemoveAll takes everything of ours off the switch, rules, tap and hook, and
-// nothing else, and reads back that it is gone. All owners' rules are
-// forgotten. The next Apply or SetTap brings the frame and the tap back. Not
+// RemoveAll takes everything of ours off the switch, rules, policies, tap and
+// hook, and nothing else, and reads back that it is gone. All owners' rules and
+// the policies are forgotten. The next Apply, SetPolicy or SetTap brings the frame and the tap back. Not
 // connected, it is as with Apply.
 func (b *Bridge) RemoveAll(ctx context.Context) error {
 	ctx, cancel := withTimeout(ctx)
@@ -85,7 +85,7 @@ func (b *Bridge) RemoveAll(ctx context.Context) error {
 	}
 	defer b.unlock()
 	b.mu.Lock()
-	b.rules, b.attached, b.inherited = newRuleSet(), false, nil
+	b.rules, b.policy, b.attached, b.inherited = newRuleSet(), newPolicySet(), false, nil
 	b.overrides = map[tapKey]TapOverride{}
 	conn := b.conn
 	b.mu.Unlock()

@@ -24,7 +24,7 @@ import (
 	"github.com/platelet-sdn/platelet/controller/openflow/datapath"
 	"github.com/platelet-sdn/platelet/controller/openflow/pipeline"
 	"github.com/platelet-sdn/platelet/flowcollector/flow"
-	"github.com/platelet-sdn/platelet/segmentation"
+	"github.com/platelet-sdn/platelet/segmentation/policy"
 )
 
 // The parts of a harm benchmark: who client, victim and attacker are, and
@@ -200,17 +200,17 @@ func (h *harm) lowered() {
 // policy puts the victim under default deny, beside a hundred other hosts.
 func (h *harm) policy() {
 	h.lowered()
-	rules := []segmentation.Intent{h.rule("policy/deny", segmentation.TierBaseline, 1, segmentation.ActionDeny, harmVictim, 0, 0)}
+	rules := []want{h.rule("deny", policy.TierBaseline, 1, policy.ActionDeny, harmVictim, 0, 0)}
 	for i, port := range []uint16{harmBulk, harmEcho, harmFlood} {
-		rules = append(rules, h.rule(fmt.Sprintf("policy/%d", port), segmentation.TierApplication, uint16(i), segmentation.ActionAllow, harmVictim, flow.ProtoTCP, port))
+		rules = append(rules, h.rule(fmt.Sprint(port), policy.TierApplication, uint16(i), policy.ActionAllow, harmVictim, flow.ProtoTCP, port))
 	}
 	for i := range 100 {
-		other := h.rule(fmt.Sprintf("policy/other-%d", i), segmentation.TierApplication, uint16(10+i), segmentation.ActionAllow, harmVictim, flow.ProtoTCP, uint16(80+i%5))
-		other.Match.Dst = netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 77, 1, byte(i)}), 32)
-		other.Match.Src = netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 77, 2, byte(i)}), 32)
+		other := h.rule(fmt.Sprintf("other-%d", i), policy.TierApplication, uint16(10+i), policy.ActionAllow, harmVictim, flow.ProtoTCP, uint16(80+i%5))
+		other.own = netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 77, 1, byte(i)}), 32)
+		other.peer = netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 77, 2, byte(i)}), 32)
 		rules = append(rules, other)
 	}
-	h.apply(h.b, "policy", rules...)
+	h.enforce(h.b, rules...)
 }
 
 // in runs a command in a host.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/platelet-sdn/platelet/controller/openflow"
@@ -51,11 +52,25 @@ func (p *picture) conflict(l Layout) error {
 	return fmt.Errorf("%w: %d in all, first in table %d (%s): %s", ErrConflict, len(p.foreign), f.Table, l.TableName(f.Table), f.Flow.String())
 }
 
-// desired is a flow that belongs on the switch; rule is nil for the frame and
-// the tap.
+// desired is a flow that belongs on the switch; rule is nil but for rules about
+// packets, policy but for rules of policies.
 type desired struct {
-	flow openflow.Flow
-	rule *rule
+	flow   openflow.Flow
+	rule   *rule
+	policy *policyRule
+}
+
+// source says for people which rule a flow comes from, empty for none.
+func (d *desired) source() (owner, intent, why string) { return sourceOf(d.rule, d.policy) }
+
+func sourceOf(r *rule, p *policyRule) (owner, intent, why string) {
+	switch {
+	case r != nil:
+		return r.owner, r.intent.ID, r.intent.Why
+	case p != nil:
+		return p.ID.Policy, p.ID.String(), ""
+	}
+	return "", "", ""
 }
 
 // desiredFlows returns everything that belongs on the switch now and the IDs
@@ -68,7 +83,7 @@ func (b *Bridge) desiredFlows(now time.Time) (map[openflow.FlowKey]desired, []st
 	for key, f := range b.frame() {
 		out[key] = desired{flow: f}
 	}
-	var waiting []string
+	waiting := b.policyFlows(func(f openflow.Flow, r *policyRule) { out[f.Key()] = desired{flow: f, policy: r} })
 	for _, r := range b.rules.all() {
 		if !r.expiry.IsZero() && !r.expiry.After(now) {
 			continue // expireLoop is about to report it
@@ -93,7 +108,8 @@ func (b *Bridge) desiredFlows(now time.Time) (map[openflow.FlowKey]desired, []st
 	return out, waiting, nil
 }
 
-// frame is what belongs on the switch beside the rules. The caller holds mu.
+// frame is what belongs on the switch beside rules and policies. The caller
+// holds mu.
 func (b *Bridge) frame() map[openflow.FlowKey]openflow.Flow {
 	out := map[openflow.FlowKey]openflow.Flow{}
 	add := func(flows []openflow.Flow) {
@@ -112,7 +128,9 @@ func (b *Bridge) frame() map[openflow.FlowKey]openflow.Flow {
 		add(b.claim.flows())
 	}
 	add(b.tap.flows(b.cfg.Layout, b.overrideList(), b.copies, b.ports.number))
-	add(b.rules.tracked.flows(b.cfg.Layout, b.tap))
+	if b.policy.tracks() {
+		add(b.cfg.Layout.statefulFrame(b.tap))
+	}
 	return out
 }
 
@@ -252,15 +270,28 @@ func shedMember(want map[openflow.FlowKey]desired, mods []openflow.FlowMod, m *o
 			continue
 		}
 		key := mods[i].Key()
-		if w := want[key]; w.rule != nil {
-			delete(want, key)
-			n++
+		if w := want[key]; w.rule != nil || w.policy != nil {
+			n += shedRule(want, key)
 		}
 		if !full {
 			break
 		}
 	}
 	return n
+}
+
+// shedRule takes out of want a rule that a flow belongs to, with all its flows,
+// as a part of a policy's rule would mean something else. It returns how many
+// flows it took.
+func shedRule(want map[openflow.FlowKey]desired, key openflow.FlowKey) int {
+	r := want[key].policy
+	if r == nil {
+		delete(want, key)
+		return 1
+	}
+	before := len(want)
+	maps.DeleteFunc(want, func(_ openflow.FlowKey, d desired) bool { return d.policy == r })
+	return before - len(want)
 }
 
 // errShed says that a rule is not in force because the switch refuses it.
@@ -285,10 +316,11 @@ func (b *Bridge) observe(p *picture) {
 	for i := range p.own {
 		f := &p.own[i]
 		there[f.Key()] = true
-		if r := b.rules.objects[cookieObject(f.Cookie)]; r != nil && ruleCategory(cookieCategory(f.Cookie)) {
+		if r := b.ruleOf(f.Cookie); r != nil {
 			r.flow.observe(f.Packets, f.Bytes)
 		}
 	}
+	b.observePolicy(p.own, true)
 	for _, r := range b.rules.objects {
 		if r.placed != nil && !there[r.placed.Key()] {
 			r.put(nil)
@@ -296,11 +328,9 @@ func (b *Bridge) observe(p *picture) {
 	}
 }
 
-// ruleCategory reports whether flows of a category are rules, whose object is
-// an intent.
-func ruleCategory(c Category) bool {
-	return c == CategoryGuard || c == CategoryEmergency || c >= CategoryAdmin && c <= CategoryBaseline
-}
+// ruleCategory reports whether flows of a category are rules about packets,
+// whose object is an intent.
+func ruleCategory(c Category) bool { return c == CategoryGuard || c == CategoryEmergency }
 
 // healed records a successful transaction.
 func (b *Bridge) healed(want map[openflow.FlowKey]desired, waiting []string, others, changes int) {
@@ -331,7 +361,7 @@ func (b *Bridge) chooseMeters(p *picture) (map[*rule]openflow.Meter, []openflow.
 	}
 	named := map[uint32]uint32{} // object to the meter its flow names
 	for i := range p.own {
-		if p.own[i].Meter != 0 {
+		if p.own[i].Meter != 0 && ruleCategory(cookieCategory(p.own[i].Cookie)) {
 			named[cookieObject(p.own[i].Cookie)] = p.own[i].Meter
 		}
 	}
@@ -358,7 +388,38 @@ func (b *Bridge) chooseMeters(p *picture) (map[*rule]openflow.Meter, []openflow.
 		taken[m.ID] = true
 		chosen[r] = m
 	}
-	return chosen, add
+	return chosen, append(add, b.choosePolicyMeters(p, have, taken)...)
+}
+
+// choosePolicyMeters is chooseMeters for the limits of policies. The caller
+// holds mu.
+func (b *Bridge) choosePolicyMeters(p *picture, have map[uint32]openflow.Meter, taken map[uint32]bool) (add []openflow.Meter) {
+	named := map[*policyRule]uint32{}
+	for i := range p.own {
+		if r := b.policy.ruleOf(p.own[i].Cookie); r != nil && p.own[i].Meter != 0 {
+			named[r] = p.own[i].Meter
+		}
+	}
+	for _, r := range b.policy.all() {
+		if !r.limited() {
+			continue
+		}
+		m := meterOf(limitOf(&r.Rule))
+		if m.ID = r.meter.ID; m.ID == 0 {
+			m.ID = named[r]
+		}
+		if m.ID == 0 || have[m.ID] != m {
+			var err error
+			if m, err = b.meters.allocate(limitOf(&r.Rule), taken); err != nil {
+				b.log.WithField("rule", r.ID).WithError(err).Error("rate limit not enforced")
+				r.meter = openflow.Meter{}
+				continue
+			}
+			add = append(add, m)
+		}
+		taken[m.ID], r.meter = true, m
+	}
+	return add
 }
 
 // unusedMeters returns the meters of ours that no rule uses.
@@ -367,6 +428,9 @@ func (b *Bridge) unusedMeters(p *picture) []uint32 {
 	defer b.mu.Unlock()
 	used := map[uint32]bool{}
 	for _, r := range b.rules.objects {
+		used[r.meter.ID] = true
+	}
+	for _, r := range b.policy.rules {
 		used[r.meter.ID] = true
 	}
 	for _, m := range b.copyMeters {

@@ -14,7 +14,8 @@ import (
 type InstalledRule struct {
 	Table    string `json:"table"`
 	Category string `json:"category"`
-	// Owner and Intent are empty for the frame and the tap.
+	// Owner and Intent are empty for the frame, the tap and classes; of a
+	// policy's rule they are the policy and the rule.
 	Owner  string `json:"owner,omitempty"`
 	Intent string `json:"intent,omitempty"`
 	Why    string `json:"why,omitempty"`
@@ -98,9 +99,9 @@ func (b *Bridge) Installed(ctx context.Context) (Installed, error) {
 	out := Installed{Meters: []InstalledPart{}, Groups: []InstalledPart{}, Rules: b.rows(flows)}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	byMeter, byGroup := map[uint32]*rule{}, map[uint32]*rule{} // nil for the frame's
+	byMeter, byGroup := map[uint32]desired{}, map[uint32]desired{} // empty for the frame's
 	for i := range flows {
-		r := b.ruleOf(flows[i].Cookie)
+		r := desired{rule: b.ruleOf(flows[i].Cookie), policy: b.policy.ruleOf(flows[i].Cookie)}
 		byMeter[flows[i].Meter] = r
 		for _, a := range slices.Concat(flows[i].Actions, flows[i].Write) {
 			if g, ok := a.(openflow.ToGroup); ok {
@@ -121,11 +122,9 @@ func (b *Bridge) Installed(ctx context.Context) (Installed, error) {
 	return out, nil
 }
 
-func part(text string, r *rule) InstalledPart {
-	if r == nil {
-		return InstalledPart{Text: text}
-	}
-	return InstalledPart{Text: text, Owner: r.owner, Intent: r.intent.ID}
+func part(text string, of desired) InstalledPart {
+	owner, intent, _ := of.source()
+	return InstalledPart{Text: text, Owner: owner, Intent: intent}
 }
 
 // ownFlows reads our flows, in the order in which packets meet them.
@@ -152,8 +151,9 @@ func (b *Bridge) rows(flows []openflow.FlowStats) []InstalledRule {
 			Table: b.cfg.Layout.TableName(f.Table), Category: cookieCategory(f.Cookie).String(),
 			Flow: flowtext.Text(&f.Flow), Packets: f.Packets, Bytes: f.Bytes,
 		}
-		if r := b.ruleOf(f.Cookie); r != nil {
-			row.Owner, row.Intent, row.Why, row.Expires = r.owner, r.intent.ID, r.intent.Why, r.expiry
+		r := b.ruleOf(f.Cookie)
+		if row.Owner, row.Intent, row.Why = sourceOf(r, b.policy.ruleOf(f.Cookie)); r != nil {
+			row.Expires = r.expiry
 		}
 		out = append(out, row)
 	}

@@ -1,6 +1,7 @@
 package pipeline_test
 
 import (
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -8,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/platelet-sdn/platelet/segmentation"
+	"github.com/platelet-sdn/platelet/segmentation/policy"
 )
 
 // What is shown of a bridge, given to ovs-ofctl line by line, is that bridge
@@ -24,9 +26,11 @@ func TestInstalledBringsEverythingBack(t *testing.T) {
 	guard.Tier, guard.Action, guard.TTL, guard.Sample = segmentation.TierGuard, segmentation.ActionAllow, 0, 0
 	l.apply(b, "d-1", l.deny("d-1/0", 0), limit)
 	l.apply(b, "guard", guard)
-	l.apply(b, "policy",
-		l.rule("p/0", segmentation.TierApplication, 10, segmentation.ActionAllow, 1, 6, 80),
-		l.rule("p/1", segmentation.TierBaseline, 20, segmentation.ActionDeny, 1, 0, 0))
+	wide := want{name: "wide", tier: policy.TierBaseline, rank: 30, action: policy.ActionDeny, own: netip.MustParsePrefix("10.77.0.0/24"), peer: netip.MustParsePrefix("10.77.0.0/24"), proto: 6}
+	l.enforce(b,
+		l.rule("a", policy.TierApplication, 10, policy.ActionAllow, 1, 6, 80),
+		l.rule("b", policy.TierApplication, 11, policy.ActionAllow, 2, 6, 81),
+		l.rule("c", policy.TierBaseline, 20, policy.ActionDeny, 1, 0, 0), wide)
 	installed, err := b.Installed(l.ctx)
 	if err != nil {
 		t.Fatal(err)
@@ -38,7 +42,7 @@ func TestInstalledBringsEverythingBack(t *testing.T) {
 		return strings.Join(lines, "\n")
 	}
 	before := dump()
-	if len(installed.Rules) != strings.Count(before, "cookie=") || len(installed.Meters) != 1 || installed.Meters[0].Intent != "d-1/1" || !strings.Contains(before, "ct(") {
+	if len(installed.Rules) != strings.Count(before, "cookie=") || len(installed.Meters) != 1 || installed.Meters[0].Intent != "d-1/1" || !strings.Contains(before, "ct(") || !strings.Contains(before, "conj_id") {
 		t.Fatalf("%d listed, and %v, of\n%s", len(installed.Rules), installed.Meters, before)
 	}
 	l.ofctl("del-flows", "cookie=0x504c000000000000/0xffff000000000000")

@@ -153,7 +153,7 @@ func (l *lab) foreign() string {
 
 // claimCookie is how the cookies of claims begin; their number changes with
 // each claim.
-const claimCookie = "cookie=0x504c020c"
+const claimCookie = "cookie=0x504c030c"
 
 // ours counts our flows on the switch, without the claim.
 func (l *lab) ours() int {

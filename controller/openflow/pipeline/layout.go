@@ -39,19 +39,23 @@ const (
 	tableAdmit
 	tableConntrack
 	tableState
-	tableEgress  // three: one per policy tier
+	tableSource // what a packet is to policy, in three steps (classify.go)
+	tableDestination
+	tableService
+	tableEgress  // four: one per policy tier
 	tableIngress = tableEgress + policyTiers
 	tableCommit  = tableIngress + policyTiers
 	tableTap     = tableCommit + 1
 	tableReturn  = tableTap + 1
 	tableCopy    = tableReturn + 1 // of packets that go on by themselves
 	tableCount   = tableCopy + 1
-	policyTiers  = 3
+	policyTiers  = 4
 	lastBase     = 254 - tableCount
 )
 
-var tableNames = [tableCount]string{"guard", "emergency", "admit", "conntrack", "state",
-	"egress-admin", "egress-application", "egress-baseline", "ingress-admin", "ingress-application", "ingress-baseline",
+var tableNames = [tableCount]string{"guard", "emergency", "admit", "conntrack", "state", "source", "destination", "service",
+	"egress-emergency", "egress-admin", "egress-application", "egress-baseline",
+	"ingress-emergency", "ingress-admin", "ingress-application", "ingress-baseline",
 	"commit", "tap", "return", "copy"}
 
 // Layout places our tables on a bridge.
@@ -92,40 +96,45 @@ const (
 	cookieOwnerMask uint64 = 0xffff << 48
 	// generation is that of the layout: flows of an older one are ours, and
 	// out of date.
-	generation uint64 = 2
+	generation uint64 = 3
 )
 
 // Category says what a flow of ours is for.
 type Category uint8
 
-// Categories of flows.
+// Categories of flows. Rules of policies have a category for each direction and
+// tier, which is named like their table.
 const (
-	CategoryHook Category = iota + 1
-	CategoryGuard
-	CategoryEmergency
-	CategoryTap
-	CategoryMiss // goes on to the next table
-	CategoryReturn
-	CategoryAdmin
-	CategoryApplication
-	CategoryBaseline
-	CategoryState   // the way of a tracked packet
-	CategoryTracked // sends the packets of a prefix under policy to conntrack
-	CategoryClaim   // says which Platelet holds the bridge; no packet meets it
+	CategoryHook      Category = 1
+	CategoryGuard     Category = 2
+	CategoryEmergency Category = 3
+	CategoryTap       Category = 4
+	CategoryMiss      Category = 5 // goes on to the next table
+	CategoryReturn    Category = 6
+	CategoryState     Category = 10 // the way of a tracked packet
+	CategoryTracked   Category = 11 // sends the packets of a prefix under policy to conntrack
+	CategoryClaim     Category = 12 // says which Platelet holds the bridge; no packet meets it
+	CategoryEndpoint  Category = 13 // gives addresses their class
+	CategoryService   Category = 14 // gives services their class
+	categoryPolicy    Category = 16 // the first of those of policies' rules
 )
-
-var categoryNames = [...]string{CategoryHook: "hook", CategoryGuard: "guard", CategoryEmergency: "emergency",
-	CategoryTap: "tap", CategoryMiss: "miss", CategoryReturn: "return", CategoryAdmin: "admin",
-	CategoryApplication: "application", CategoryBaseline: "baseline", CategoryState: "state", CategoryTracked: "tracked",
-	CategoryClaim: "claim"}
 
 // String returns the category's name.
 func (c Category) String() string {
-	if int(c) < len(categoryNames) && categoryNames[c] != "" {
-		return categoryNames[c]
+	if c.policy() {
+		return tableNames[tableEgress+uint8(c-categoryPolicy)]
+	}
+	names := map[Category]string{CategoryHook: "hook", CategoryGuard: "guard", CategoryEmergency: "emergency",
+		CategoryTap: "tap", CategoryMiss: "miss", CategoryReturn: "return", CategoryState: "state", CategoryTracked: "tracked",
+		CategoryClaim: "claim", CategoryEndpoint: "endpoint", CategoryService: "service"}
+	if name, ok := names[c]; ok {
+		return name
 	}
 	return fmt.Sprintf("category %d", uint8(c))
 }
+
+// policy reports whether flows of a category are those of policies' rules.
+func (c Category) policy() bool { return c >= categoryPolicy && c < categoryPolicy+2*policyTiers }
 
 func cookie(c Category, object uint32) uint64 {
 	return cookieOwner | generation<<40 | uint64(c)<<32 | uint64(object)
@@ -147,7 +156,8 @@ func ObjectID(intentID string) uint32 {
 
 // Our marks on a packet: that it has been through our tables, and, while it
 // is there, that a guard rule exempts it from policy, that it answers what the
-// other end sent, and that a rule allows it, not just the absence of one.
+// other end sent, that it opens a connection, and that a rule allows it, not
+// just the absence of one.
 const (
 	markReg    = 15
 	markBit    = 31
@@ -156,8 +166,20 @@ const (
 	exemptMask = uint32(1) << exemptBit
 	replyBit   = 29
 	replyMask  = uint32(1) << replyBit
-	allowBit   = 28
+	firstBit   = 28
+	firstMask  = uint32(1) << firstBit
+	allowBit   = 27
 	allowMask  = uint32(1) << allowBit
+	markBits   = markBit - allowBit + 1
+)
+
+// The registers that hold, while a packet is under policy, the classes of who
+// opened its connection, of whom it was opened to, and of the service. They are
+// zero again before any other pipeline sees the packet.
+const (
+	openerReg    = 14
+	responderReg = 13
+	serviceReg   = 12
 )
 
 // The priorities of rules: see priority.
@@ -169,10 +191,6 @@ const (
 	maxRank        = 999
 	prioritiesRank = 32 // per rank: 4 actions, 8 slots each
 	slots          = 8
-	// In the policy tables ranks are finer, because a policy has a rank for
-	// each of its rules, and seldom would two rules want one flow.
-	policyPrioritiesRank = 8 // per rank: 4 actions, 2 slots each
-	policySlots          = 2
 )
 
 // hookMatch selects packets that have not been through our tables.
@@ -197,7 +215,7 @@ func (l Layout) baseFlows() []openflow.Flow {
 		{
 			Table: l.table(tableReturn), Priority: returnPriority, Cookie: cookie(CategoryReturn, 0),
 			Instructions: openflow.Instructions{Actions: []openflow.Action{
-				mark(allowBit, 4, 1<<(markBit-allowBit)), // the first mark alone
+				mark(allowBit, markBits, 1<<(markBit-allowBit)), // the first mark alone
 				openflow.Resubmit{Table: 0},
 			}},
 		},

@@ -12,7 +12,7 @@ import (
 const leaveMargin = 2 * time.Second
 
 // Leave prepares the switch for a time without us. The tap goes; rules stay
-// for as long as their TTL, and the frame and all rules without a TTL get one
+// for as long as their TTL, and the frame, the policies and all rules without a TTL get one
 // that ends with the last of those, so that the switch cleans up by itself.
 // A Bridge that adopts the rules before then takes everything over without a
 // gap. Nothing is to be asked of this Bridge afterwards. Not connected, it is

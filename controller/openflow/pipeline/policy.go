@@ -1,100 +1,264 @@
 package pipeline
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"maps"
+	"math/bits"
+	"net/netip"
+	"slices"
+	"strings"
 
 	"github.com/platelet-sdn/platelet/controller/openflow"
-	"github.com/platelet-sdn/platelet/flowcollector/flow"
 	"github.com/platelet-sdn/platelet/segmentation"
+	"github.com/platelet-sdn/platelet/segmentation/compile"
+	"github.com/platelet-sdn/platelet/segmentation/policy"
 )
 
-// checkPolicy reports what makes no rule about connections.
-func checkPolicy(in segmentation.Intent) error {
-	m := in.Match
-	switch {
-	case in.Rank >= segmentation.MaxPolicyRank:
-		return fmt.Errorf("rank %d above %d", in.Rank, segmentation.MaxPolicyRank-1)
-	case in.Direction != segmentation.DirectionIngress && in.Direction != segmentation.DirectionEgress:
-		return fmt.Errorf("direction %d is neither ingress nor egress", in.Direction)
-	case in.Established > segmentation.EstablishedKeep:
-		return fmt.Errorf("unknown value %d of established", in.Established)
-	case m.EtherType != 0 && m.EtherType != flow.EtherIPv4 && m.EtherType != flow.EtherIPv6:
-		return fmt.Errorf("a rule about connections is about IPv4 or IPv6, not eth_type 0x%04x", m.EtherType)
-	case m.InPort != "" || m.SrcMAC != (flow.MAC{}) || m.TCPFlagsMask != 0 || m.ARPOp != 0 || m.NDTarget.IsValid():
-		return errors.New("a rule about connections matches addresses, protocol, ports and ICMP type alone")
+// policyRule is a rule of the policies that are in force, and what we know of
+// it on the switch. It is not changed but for its meter.
+type policyRule struct {
+	compile.Rule
+	object uint32
+	meter  openflow.Meter // the one allocated for a rate limit; its ID is 0 before
+	count  *ruleCount
+}
+
+// policySet is what the policies want on the switch.
+type policySet struct {
+	program *compile.Program // nil for none
+	rules   map[policy.RuleID]*policyRule
+	objects map[uint32]*policyRule
+}
+
+func newPolicySet() *policySet {
+	return &policySet{rules: map[policy.RuleID]*policyRule{}, objects: map[uint32]*policyRule{}}
+}
+
+// tracks reports whether packets of anybody are under policy.
+func (s *policySet) tracks() bool { return s.program != nil && len(s.program.Tracked) > 0 }
+
+// inForce is the program that is on the switch: an empty one where nobody is
+// under policy.
+func (s *policySet) inForce() *compile.Program {
+	if !s.tracks() {
+		return &compile.Program{}
+	}
+	return s.program
+}
+
+// ruleOf returns the rule that a cookie of ours names, nil if there is none.
+func (s *policySet) ruleOf(cookie uint64) *policyRule {
+	if !cookieCategory(cookie).policy() {
+		return nil
+	}
+	return s.objects[cookieObject(cookie)&^clauseBit]
+}
+
+// meterOf returns the meter of a rule, an empty one for none.
+func (s *policySet) meterOf(id policy.RuleID) openflow.Meter {
+	if r := s.rules[id]; r != nil {
+		return r.meter
+	}
+	return openflow.Meter{}
+}
+
+// flowCount is the number of flows of the policies, but for the way that is
+// the same for all of them.
+func (s *policySet) flowCount() int {
+	var l Layout
+	p := s.inForce()
+	n := len(p.Endpoints) * len(l.endpointFlows(netip.PrefixFrom(netip.IPv4Unspecified(), 0), 0))
+	for x, c := range p.Services {
+		n += len(l.serviceFlows(x, c))
+	}
+	for x := range p.Tracked {
+		n += trackedCount(x)
+	}
+	for _, r := range s.rules {
+		if !r.limited() || r.meter.ID != 0 {
+			_, flows := sizes(&r.Rule)
+			n += flows
+		}
+	}
+	return n
+}
+
+// rejects reports whether a rule answers in the name of destinations.
+func (s *policySet) rejects() bool {
+	for _, r := range s.rules {
+		if r.Action == policy.ActionReject {
+			return true
+		}
+	}
+	return false
+}
+
+// next returns the set for a program. What is known of its rules is taken
+// over.
+func (s *policySet) next(program *compile.Program) (*policySet, error) {
+	n := newPolicySet()
+	if program == nil {
+		return n, nil
+	}
+	if err := checkProgram(program); err != nil {
+		return nil, err
+	}
+	n.program = program
+	var fresh []policy.RuleID
+	for id, r := range program.Rules {
+		old := s.rules[id]
+		if old == nil {
+			fresh = append(fresh, id)
+			continue
+		}
+		keep := old
+		if !equalRules(&old.Rule, &r) {
+			keep = &policyRule{Rule: r, object: old.object, count: old.count}
+			if limitOf(&old.Rule) == limitOf(&r) {
+				keep.meter = old.meter
+			}
+		}
+		n.add(keep)
+	}
+	slices.SortFunc(fresh, func(a, b policy.RuleID) int { return cmp.Compare(a.String(), b.String()) })
+	for _, id := range fresh { // in this order, whatever was there before
+		n.add(&policyRule{Rule: program.Rules[id], object: n.freeObject(id), count: newRuleCount()})
+	}
+	return n, nil
+}
+
+func (s *policySet) add(r *policyRule) { s.rules[r.ID], s.objects[r.object] = r, r }
+
+// freeObject returns the object of a rule's name, or another one if two names
+// have the same hash; 0 is nobody's.
+func (s *policySet) freeObject(id policy.RuleID) uint32 {
+	object := ObjectID(id.String()) &^ clauseBit
+	for object == 0 || s.objects[object] != nil {
+		object = (object + 1) &^ clauseBit
+	}
+	return object
+}
+
+// all returns every rule, in a stable order.
+func (s *policySet) all() []*policyRule {
+	return slices.SortedFunc(maps.Values(s.rules), func(a, b *policyRule) int { return cmp.Compare(a.object, b.object) })
+}
+
+// limitOf is the limit of a rule, empty for one without.
+func limitOf(r *compile.Rule) segmentation.Limit {
+	if r.Action != policy.ActionRateLimit {
+		return segmentation.Limit{}
+	}
+	return segmentation.Limit{PacketsPerSecond: r.Rate.PacketsPerSecond, KilobitsPerSecond: r.Rate.KilobitsPerSecond, Burst: r.Rate.Burst}
+}
+
+func (r *policyRule) limited() bool { return r.Action == policy.ActionRateLimit }
+
+func equalRules(a, b *compile.Rule) bool {
+	same := func(x, y []compile.Class) bool { return (x == nil) == (y == nil) && slices.Equal(x, y) }
+	return a.ID == b.ID && a.Tier == b.Tier && a.Rank == b.Rank && a.Action == b.Action && a.Established == b.Established &&
+		a.Rate == b.Rate && a.Mirror == b.Mirror && a.Log == b.Log &&
+		same(a.Opener, b.Opener) && same(a.Responder, b.Responder) && same(a.Service, b.Service)
+}
+
+// checkProgram reports what cannot be enforced as it reads.
+func checkProgram(p *compile.Program) error {
+	for _, prefixes := range []func(func(netip.Prefix) bool){keysOf(p.Endpoints), keysOf(p.Tracked)} {
+		for x := range prefixes {
+			if !x.IsValid() || x != x.Masked() || x.Addr().Is4In6() {
+				return fmt.Errorf("%s is not a prefix of IPv4 or IPv6", x)
+			}
+		}
+	}
+	for x, on := range p.Tracked {
+		if !on {
+			return fmt.Errorf("%s is among what is tracked, and is not tracked", x)
+		}
+	}
+	for s := range p.Services {
+		if err := checkService(s); err != nil {
+			return fmt.Errorf("service %+v: %w", s, err)
+		}
+	}
+	type place struct {
+		tier      policy.Tier
+		direction policy.Direction
+		rank      uint16
+	}
+	places := make(map[place]policy.RuleID, len(p.Rules))
+	for id, r := range p.Rules {
+		if err := checkRule(id, &r); err != nil {
+			return fmt.Errorf("rule %s: %w", id, err)
+		}
+		at := place{r.Tier, id.Direction, r.Rank}
+		if other, taken := places[at]; taken {
+			return fmt.Errorf("rules %s and %s have the same rank %d", id, other, r.Rank)
+		}
+		places[at] = id
+	}
+	if len(p.Rules) > 0 && len(p.Tracked) == 0 {
+		return errors.New("rules for nobody: no prefix is tracked")
 	}
 	return nil
 }
 
-// HasReply reports whether an intent has a second flow: a mirror makes copies,
-// and a rule about connections decides what comes back as well. Replies to what it leaves to
-// established connections are not its concern, and neither is ICMP that is
-// no question.
-func HasReply(in segmentation.Intent) bool {
-	if in.Action == segmentation.ActionMirror {
-		return true
+func keysOf[V any](m map[netip.Prefix]V) func(func(netip.Prefix) bool) { return maps.Keys(m) }
+
+func checkService(s compile.ServiceMatch) error {
+	ports, types := s.Port != 0 || s.PortMask != 0, s.HasType || s.HasCode
+	switch {
+	case s.Proto == 0:
+		return errors.New("no protocol")
+	case ports && !s.Proto.HasPorts(), types && !s.Proto.IsICMP():
+		return fmt.Errorf("%s has no such field", s.Proto)
+	case s.HasCode && !s.HasType:
+		return errors.New("code without type")
+	case s.Port&^s.PortMask != 0:
+		return fmt.Errorf("port 0x%x has bits outside its mask 0x%x", s.Port, s.PortMask)
+	case bits.LeadingZeros16(^s.PortMask) != bits.OnesCount16(s.PortMask):
+		return fmt.Errorf("the mask 0x%x is not a run of the first bits", s.PortMask)
 	}
-	if !in.Tier.Policy() || in.Established == segmentation.EstablishedKeep && in.Action == segmentation.ActionDeny {
-		return false
-	}
-	_, ok := reply(in.Match)
-	return ok
+	return nil
 }
 
-// reply turns a match on what opens a connection into one on what answers it.
-func reply(m segmentation.Match) (segmentation.Match, bool) {
-	m.Src, m.Dst = m.Dst, m.Src
-	m.SrcPort, m.DstPort = m.DstPort, m.SrcPort
-	m.SrcPortMask, m.DstPortMask = m.DstPortMask, m.SrcPortMask
-	if !m.HasICMPType {
-		return m, true
+func checkRule(id policy.RuleID, r *compile.Rule) error {
+	switch {
+	case r.ID != id:
+		return fmt.Errorf("it is named %s", r.ID)
+	case id.Direction != policy.Ingress && id.Direction != policy.Egress:
+		return fmt.Errorf("direction %s", id.Direction)
+	case r.Tier < policy.TierEmergency || r.Tier > policy.TierBaseline:
+		return fmt.Errorf("tier %s", r.Tier)
+	case r.Rank >= compile.MaxRank:
+		return fmt.Errorf("rank %d, want below %d", r.Rank, compile.MaxRank)
+	case r.Action < policy.ActionAllow || r.Action > policy.ActionRateLimit:
+		return fmt.Errorf("action %s", r.Action)
+	case r.Established > policy.EstablishedKeep:
+		return fmt.Errorf("established %s", r.Established)
+	case r.Action == policy.ActionRateLimit && (r.Rate.PacketsPerSecond == 0) == (r.Rate.KilobitsPerSecond == 0):
+		return errors.New("a rate limit is either in packets/s or in kb/s")
 	}
-	answers := map[[2]uint8]uint8{ // RFC 792, RFC 4443
-		{flow.ProtoICMP, 8}: 0, {flow.ProtoICMP, 13}: 14, {flow.ProtoICMP, 15}: 16, {flow.ProtoICMPv6, 128}: 129,
-	}
-	var ok bool
-	m.ICMPType, ok = answers[[2]uint8{m.Proto, m.ICMPType}]
-	return m, ok
-}
-
-// compilePolicy completes the flow of a rule about connections.
-func compilePolicy(in segmentation.Intent, p Placement, f openflow.Flow) (openflow.Flow, error) {
-	tier := uint8(in.Tier - segmentation.TierAdmin)
-	first, behind := tableEgress, tableIngress
-	if in.Direction == segmentation.DirectionIngress {
-		first, behind = tableIngress, tableCommit
-	}
-	f.Table, f.Cookie = p.Layout.table(first+tier), cookie(CategoryAdmin+Category(tier), p.Object)
-	allowed := []openflow.Action{openflow.Resubmit{Table: p.Layout.table(behind)}}
-	if !p.Reply && (in.Match.Proto == 0 || in.Match.Proto == flow.ProtoUDP) { // see commitTable
-		allowed = append([]openflow.Action{mark(allowBit, 1, 1)}, allowed...)
-	}
-	switch in.Action {
-	case segmentation.ActionDeny:
-		f.Actions = p.Tap.sample(flow.SignalDropped, in.Sample)
-	case segmentation.ActionAllow:
-		f.Actions = allowed
-	case segmentation.ActionRateLimit: // of what the opener sends
-		if !p.Reply {
-			f.Meter = p.Meter
+	for _, l := range lists(r) {
+		if len(l.classes) == 0 {
+			return errors.New("it matches nothing: a list is empty")
 		}
-		f.Actions = allowed
-	case segmentation.ActionPass:
-		f.Actions = []openflow.Action{openflow.Resubmit{Table: p.Layout.table(first + tier + 1)}}
+		if !slices.IsSorted(l.classes) || len(slices.Compact(slices.Clone(l.classes))) != len(l.classes) {
+			return errors.New("a list of classes is not sorted, or has one twice")
+		}
 	}
-	match, side := in.Match, openflow.Reg(markReg, 0, replyMask)
-	if p.Reply {
-		match, _ = reply(in.Match)
-		side = openflow.Reg(markReg, replyMask, replyMask)
+	return nil
+}
+
+// mirrorPort returns the port of this bridge that a rule mirrors to, "" for
+// none: "port", or "switch/port" for one of that switch alone.
+func mirrorPort(bridge, mirror string) string {
+	if sw, port, ok := strings.Cut(mirror, "/"); ok {
+		if sw != bridge {
+			return ""
+		}
+		return port
 	}
-	var err error
-	if f.Match, err = compileMatch(match, 0); err != nil {
-		return f, err
-	}
-	f.Match = append(f.Match, side)
-	if in.Established == segmentation.EstablishedKeep && in.Action == segmentation.ActionDeny {
-		f.Match = append(f.Match, openflow.CTState(openflow.CTNew, openflow.CTNew))
-	}
-	return f, f.Validate()
+	return mirror
 }

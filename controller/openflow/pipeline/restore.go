@@ -3,6 +3,8 @@ package pipeline
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
 
 	"github.com/platelet-sdn/platelet/controller/openflow"
 )
@@ -52,6 +54,12 @@ func (b *Bridge) restore(ctx context.Context, conn *openflow.Conn, lost map[open
 	return len(p.tx.Flows), true
 }
 
+// ofPolicy reports whether a cookie is that of a flow of the policies.
+func ofPolicy(cookie uint64) bool {
+	c := cookieCategory(cookie)
+	return c == CategoryTracked || c == CategoryEndpoint || c == CategoryService || c.policy()
+}
+
 // planRestore finds the wanted flow for every key; false when one needs more
 // than its flow.
 func (b *Bridge) planRestore(lost map[openflow.FlowKey]uint64, p *plan) bool {
@@ -61,6 +69,18 @@ func (b *Bridge) planRestore(lost map[openflow.FlowKey]uint64, p *plan) bool {
 		return false
 	}
 	frame := b.frame()
+	if slices.ContainsFunc(slices.Collect(maps.Values(lost)), ofPolicy) {
+		b.policyFlows(func(f openflow.Flow, r *policyRule) {
+			key := f.Key()
+			if _, gone := lost[key]; !gone {
+				return
+			}
+			frame[key] = f
+			if r != nil {
+				delete(r.count.last, key)
+			}
+		})
+	}
 	for key, cookie := range lost {
 		if !ruleCategory(cookieCategory(cookie)) {
 			if f, ok := frame[key]; ok {

@@ -10,11 +10,11 @@ import (
 )
 
 // rule is a desired intent and what we know of it on the switch: of its flow,
-// or, in a rule of its own, of the second flow that is for replies or copies.
+// or, in a rule of its own, of the second flow that makes copies.
 type rule struct {
 	intent segmentation.Intent
-	reply  bool
-	other  *rule // the second one, if the intent has it
+	copies bool
+	other  *rule // the one that makes copies, if the intent has it
 	owner  string
 	object uint32
 	slot   uint8
@@ -52,7 +52,7 @@ func (t *tally) total() (a, b uint64) { return t.base[0] + t.last[0], t.base[1] 
 
 // limited reports whether the rule needs a meter.
 func (r *rule) limited() bool {
-	return r.intent.Action == segmentation.ActionRateLimit && !r.reply || r.intent.Action == segmentation.ActionMirror && r.reply
+	return r.intent.Action == segmentation.ActionRateLimit || r.intent.Action == segmentation.ActionMirror && r.copies
 }
 
 // put records what is on the switch now, nil for nothing.
@@ -76,7 +76,7 @@ func (r *rule) compile(now time.Time, p Placement, port func(string) (uint32, bo
 			return f, false, nil
 		}
 	}
-	p.Object, p.Slot, p.Meter, p.Reply = r.object, r.slot, r.meter.ID, r.reply
+	p.Object, p.Slot, p.Meter, p.Copies = r.object, r.slot, r.meter.ID, r.copies
 	if f, err = Compile(r.intent, p); err != nil {
 		return f, false, err
 	}
@@ -89,13 +89,11 @@ func (r *rule) compile(now time.Time, p Placement, port func(string) (uint32, bo
 
 // slotKey is what two rules must not share within one slot.
 type slotKey struct {
-	tier        segmentation.Tier
-	direction   segmentation.Direction
-	established segmentation.Established
-	rank        uint16
-	action      segmentation.Action
-	match       segmentation.Match
-	reply       bool
+	tier   segmentation.Tier
+	rank   uint16
+	action segmentation.Action
+	match  segmentation.Match
+	copies bool
 }
 
 func (r *rule) slotKey() slotKey {
@@ -110,7 +108,7 @@ func (r *rule) slotKey() slotKey {
 	if action == segmentation.ActionMirror {
 		action = segmentation.ActionReroute // they share priorities
 	}
-	return slotKey{in.Tier, in.Direction, in.Established, in.Rank, action, m, r.reply}
+	return slotKey{in.Tier, in.Rank, action, m, r.copies}
 }
 
 // ruleSet is what we want on the switch, by owner.
@@ -119,12 +117,11 @@ type ruleSet struct {
 	intents map[string]*rule
 	objects map[uint32]*rule
 	used    map[slotKey][slots]*rule
-	tracked tracking
 }
 
 func newRuleSet() *ruleSet {
 	return &ruleSet{owners: map[string][]*rule{}, intents: map[string]*rule{}, objects: map[uint32]*rule{},
-		used: map[slotKey][slots]*rule{}, tracked: tracking{}}
+		used: map[slotKey][slots]*rule{}}
 }
 
 // build makes an owner's rules from intents, without changing the set. A rule
@@ -160,7 +157,7 @@ func (s *ruleSet) build(bridge, owner string, intents []segmentation.Intent, now
 	return next, nil
 }
 
-// makeRules returns an intent's rule, and the one for its replies if it has
+// makeRules returns an intent's rule, and the one for its copies if it makes
 // them. What is known of the old ones is taken over.
 func makeRules(owner string, in segmentation.Intent, old *rule, now time.Time) ([]*rule, error) {
 	r := &rule{intent: in, owner: owner, since: now}
@@ -168,14 +165,14 @@ func makeRules(owner string, in segmentation.Intent, old *rule, now time.Time) (
 		r.expiry = now.Add(in.TTL)
 	}
 	rules := []*rule{r}
-	if HasReply(in) {
-		answers := *r
-		answers.reply, r.other = true, &answers
-		rules = append(rules, &answers)
+	if HasCopies(in) {
+		second := *r
+		second.copies, r.other = true, &second
+		rules = append(rules, &second)
 	}
 	for _, r := range rules {
 		// A trial with placeholders finds every error of the intent itself.
-		if _, err := Compile(in, Placement{Layout: Layout{Base: DefaultBase}, InPort: 1, ToPort: 2, Meter: 1, Reply: r.reply}); err != nil {
+		if _, err := Compile(in, Placement{Layout: Layout{Base: DefaultBase}, InPort: 1, ToPort: 2, Meter: 1, Copies: r.copies}); err != nil {
 			return nil, err
 		}
 	}
@@ -190,11 +187,8 @@ func makeRules(owner string, in segmentation.Intent, old *rule, now time.Time) (
 
 // name is what the rule's object ID is made from.
 func (r *rule) name() string {
-	if r.reply && r.intent.Action == segmentation.ActionMirror {
+	if r.copies {
 		return r.intent.ID + " copies"
-	}
-	if r.reply {
-		return r.intent.ID + " replies"
 	}
 	return r.intent.ID
 }
@@ -223,12 +217,8 @@ func (r *rule) inherit(old *rule) {
 func (s *ruleSet) chooseSlot(r *rule, taken map[slotKey][slots]bool) error {
 	key := r.slotKey()
 	mine, others := taken[key], s.used[key]
-	count := uint8(slots)
-	if r.intent.Tier.Policy() {
-		count = policySlots
-	}
-	for i := range count {
-		slot := (r.slot + i) % count
+	for i := range uint8(slots) {
+		slot := (r.slot + i) % slots
 		if !mine[slot] && (others[slot] == nil || others[slot].owner == r.owner) {
 			r.slot = slot
 			mine[slot] = true
@@ -236,13 +226,11 @@ func (s *ruleSet) chooseSlot(r *rule, taken map[slotKey][slots]bool) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("intent %q: %d rules for the same packets already", r.intent.ID, count)
+	return fmt.Errorf("intent %q: %d rules for the same packets already", r.intent.ID, slots)
 }
 
 // replace makes next the owner's rules; none removes the owner.
 func (s *ruleSet) replace(owner string, next []*rule) {
-	s.tracked.add(s.owners[owner], -1)
-	s.tracked.add(next, 1)
 	for _, r := range s.owners[owner] {
 		s.forget(r)
 	}
@@ -253,7 +241,7 @@ func (s *ruleSet) replace(owner string, next []*rule) {
 	s.owners[owner] = next
 	for _, r := range next {
 		s.objects[r.object] = r
-		if !r.reply {
+		if !r.copies {
 			s.intents[r.intent.ID] = r
 		}
 		used := s.used[r.slotKey()]

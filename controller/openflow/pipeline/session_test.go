@@ -21,6 +21,7 @@ import (
 	"github.com/platelet-sdn/platelet/flowcollector/flow"
 	"github.com/platelet-sdn/platelet/lab/wire"
 	"github.com/platelet-sdn/platelet/segmentation"
+	"github.com/platelet-sdn/platelet/segmentation/policy"
 )
 
 // session is a TCP connection between two hosts: the client asks every
@@ -108,26 +109,28 @@ func (s *session) flows(l *lab) {
 
 // stuck waits until a rule has met more packets of the session, the
 // retransmissions, and none of them was answered.
-func (s *session) stuck(l *lab, b *running, owner string) {
+func (s *session) stuck(l *lab, met func() uint64) {
 	l.t.Helper()
 	l.eventually("the session to stop", func() bool {
-		answered, dropped := s.answered.Load(), l.matched(b, owner)
-		l.eventually("the rule to meet retransmissions", func() bool { return l.matched(b, owner) >= dropped+2 })
+		answered, dropped := s.answered.Load(), met()
+		l.eventually("the rule to meet retransmissions", func() bool { return met() >= dropped+2 })
 		return s.answered.Load() == answered
 	})
 }
 
-// matched is how many packets an owner's rules have met.
-func (l *lab) matched(b *running, owner string) (n uint64) {
-	l.t.Helper()
-	counters, err := b.Counters(l.ctx, owner)
-	if err != nil {
-		l.t.Fatal(err)
+// matched counts the packets that an owner's rules have met.
+func (l *lab) matched(b *running, owner string) func() uint64 {
+	return func() (n uint64) {
+		l.t.Helper()
+		counters, err := b.Counters(l.ctx, owner)
+		if err != nil {
+			l.t.Fatal(err)
+		}
+		for _, c := range counters {
+			n += c.Packets
+		}
+		return n
 	}
-	for _, c := range counters {
-		n += c.Packets
-	}
-	return n
 }
 
 // push is a stream of datagrams that a server sends to a client who asked for
@@ -180,14 +183,6 @@ func (l *lab) push(server, client, port int) *stream {
 	return s
 }
 
-// rule is an ingress rule for one host.
-func (l *lab) rule(id string, tier segmentation.Tier, rank uint16, action segmentation.Action, to int, proto uint8, port uint16) segmentation.Intent {
-	return segmentation.Intent{
-		ID: id, Tier: tier, Direction: segmentation.DirectionIngress, Rank: rank, Action: action,
-		Match: segmentation.Match{EtherType: flow.EtherIPv4, Dst: l.prefix(to), Proto: proto, DstPort: port},
-	}
-}
-
 func (l *lab) apply(b *running, owner string, intents ...segmentation.Intent) {
 	l.t.Helper()
 	r, err := b.Apply(l.ctx, owner, intents)
@@ -205,9 +200,9 @@ func (l *lab) remove(b *running, owner string) {
 
 // tries opens a connection in vain: the server hears of none of the SYNs,
 // first or repeated.
-func (l *lab) tries(b *running, owner string, from, to, port int, accepted *atomic.Uint64) {
+func (l *lab) tries(met func() uint64, from, to, port int, accepted *atomic.Uint64) {
 	l.t.Helper()
-	before, met := accepted.Load(), l.matched(b, owner)
+	before, already := accepted.Load(), met()
 	ctx, cancel := context.WithCancel(l.ctx)
 	defer cancel()
 	var wg sync.WaitGroup
@@ -222,7 +217,7 @@ func (l *lab) tries(b *running, owner string, from, to, port int, accepted *atom
 			return nil
 		})
 	})
-	l.eventually("repeated SYNs to be dropped", func() bool { return l.matched(b, owner) >= met+3 })
+	l.eventually("repeated SYNs to be dropped", func() bool { return met() >= already+3 })
 	if accepted.Load() != before {
 		l.t.Error("a repeated SYN got through")
 	}
@@ -232,15 +227,15 @@ func (l *lab) tries(b *running, owner string, from, to, port int, accepted *atom
 // A quarantined host's session stops in both directions, whether its peer is
 // under policy or not, and goes on when it is released.
 func TestQuarantineStopsSessions(t *testing.T) {
-	for name, policy := range map[string]bool{"no policy": false, "under policy": true} {
+	for name, enforced := range map[string]bool{"no policy": false, "under policy": true} {
 		t.Run(name, func(t *testing.T) {
 			l := newLab(t, "sa", 2)
 			accepted := l.echo(1, 9000)
 			b := l.start()
-			if policy {
-				l.apply(b, "policy",
-					l.rule("policy/0", segmentation.TierApplication, 1, segmentation.ActionAllow, 1, flow.ProtoTCP, 9000),
-					l.rule("policy/1", segmentation.TierBaseline, 1, segmentation.ActionDeny, 1, 0, 0))
+			if enforced {
+				l.enforce(b,
+					l.rule("allow", policy.TierApplication, 1, policy.ActionAllow, 1, flow.ProtoTCP, 9000),
+					l.rule("deny", policy.TierBaseline, 1, policy.ActionDeny, 1, 0, 0))
 			}
 			s := l.session(0, 1, 9000)
 			s.flows(l)
@@ -250,18 +245,18 @@ func TestQuarantineStopsSessions(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if n := l.connections(); policy != (n > 0) {
+			if n := l.connections(); enforced != (n > 0) {
 				t.Errorf("%d connections tracked", n)
 			}
 			l.apply(b, "d-1", intents...)
 			if n := l.connections(); n > 0 {
 				t.Errorf("%d connections of the quarantined host are tracked", n)
 			}
-			s.stuck(l, b, "d-1")
-			l.tries(b, "d-1", 0, 1, 9000, accepted)
+			s.stuck(l, l.matched(b, "d-1"))
+			l.tries(l.matched(b, "d-1"), 0, 1, 9000, accepted)
 			l.remove(b, "d-1")
 			s.flows(l)
-			l.remove(b, "policy")
+			l.enforce(b)
 			s.flows(l)
 			l.eventually("nothing to be tracked without policy", func() bool { return l.connections() == 0 })
 		})
@@ -284,27 +279,29 @@ func TestNewDenyStopsSessions(t *testing.T) {
 	l := newLab(t, "sb", 2)
 	accepted := l.echo(1, 9000)
 	b := l.start()
-	l.apply(b, "policy", l.rule("policy/0", segmentation.TierApplication, 5, segmentation.ActionAllow, 1, 0, 0))
+	allow := l.rule("allow", policy.TierApplication, 5, policy.ActionAllow, 1, 0, 0)
+	l.enforce(b, allow)
 	s, p := l.session(0, 1, 9000), l.push(1, 0, 9001)
 	s.flows(l)
 	p.flows(l)
-	l.apply(b, "deny",
-		l.rule("deny/0", segmentation.TierAdmin, 1, segmentation.ActionDeny, 1, flow.ProtoTCP, 9000),
-		l.rule("deny/1", segmentation.TierAdmin, 1, segmentation.ActionDeny, 1, flow.ProtoUDP, 9001))
+	l.enforce(b, allow,
+		l.rule("deny tcp", policy.TierAdmin, 1, policy.ActionDeny, 1, flow.ProtoTCP, 9000),
+		l.rule("deny udp", policy.TierAdmin, 2, policy.ActionDeny, 1, flow.ProtoUDP, 9001))
 	p.quiet(l, 50)
-	s.stuck(l, b, "deny")
-	l.tries(b, "deny", 0, 1, 9000, accepted)
-	l.remove(b, "deny")
+	s.stuck(l, l.met(b, "deny tcp"))
+	l.tries(l.met(b, "deny tcp"), 0, 1, 9000, accepted)
+	l.enforce(b, allow)
 	s.flows(l)
 	p.flows(l)
 
 	// An allow that goes is as good as a deny that comes.
-	l.apply(b, "base", l.rule("base/0", segmentation.TierBaseline, 1, segmentation.ActionDeny, 1, 0, 0))
+	base := l.rule("base", policy.TierBaseline, 1, policy.ActionDeny, 1, 0, 0)
+	l.enforce(b, allow, base)
 	s.flows(l)
 	p.flows(l)
-	l.remove(b, "policy")
+	l.enforce(b, base)
 	p.quiet(l, 50)
-	s.stuck(l, b, "base")
+	s.stuck(l, l.met(b, "base"))
 }
 
 // The first rule of all ends sessions that nobody has tracked, whoever sends
@@ -316,14 +313,14 @@ func TestFirstDenyStopsSessions(t *testing.T) {
 	s, p := l.session(0, 1, 9000), l.push(1, 0, 9001)
 	s.flows(l)
 	p.flows(l)
-	l.apply(b, "deny", l.rule("deny/0", segmentation.TierAdmin, 1, segmentation.ActionDeny, 1, 0, 0))
+	l.enforce(b, l.rule("deny", policy.TierAdmin, 1, policy.ActionDeny, 1, 0, 0))
 	p.quiet(l, 50)
-	s.stuck(l, b, "deny")
-	l.tries(b, "deny", 0, 1, 9000, accepted)
+	s.stuck(l, l.met(b, "deny"))
+	l.tries(l.met(b, "deny"), 0, 1, 9000, accepted)
 	if n := l.connections(); n > 0 {
 		t.Errorf("%d connections of what is denied are tracked", n)
 	}
-	l.remove(b, "deny")
+	l.enforce(b)
 	s.flows(l)
 	p.flows(l)
 }
@@ -333,14 +330,15 @@ func TestKeepLeavesSessionsAlone(t *testing.T) {
 	l := newLab(t, "sc", 2)
 	accepted := l.echo(1, 9000)
 	b := l.start()
-	l.apply(b, "policy", l.rule("policy/0", segmentation.TierApplication, 5, segmentation.ActionAllow, 1, 0, 0))
+	allow := l.rule("allow", policy.TierApplication, 5, policy.ActionAllow, 1, 0, 0)
+	l.enforce(b, allow)
 	s, p := l.session(0, 1, 9000), l.push(1, 0, 9001)
 	s.flows(l)
 	p.flows(l)
-	deny := l.rule("deny/0", segmentation.TierAdmin, 1, segmentation.ActionDeny, 1, 0, 0)
-	deny.Established = segmentation.EstablishedKeep
-	l.apply(b, "deny", deny)
-	l.tries(b, "deny", 0, 1, 9000, accepted)
+	deny := l.rule("deny", policy.TierAdmin, 1, policy.ActionDeny, 1, 0, 0)
+	deny.established = policy.EstablishedKeep
+	l.enforce(b, allow, deny)
+	l.tries(l.met(b, "deny"), 0, 1, 9000, accepted)
 	s.flows(l)
 	p.flows(l)
 }
@@ -364,13 +362,13 @@ func TestForeignConntrack(t *testing.T) {
 	s.flows(l)
 	b := l.start()
 	s.flows(l)
-	l.apply(b, "policy",
-		l.rule("policy/0", segmentation.TierApplication, 1, segmentation.ActionAllow, 1, flow.ProtoTCP, 9000),
-		l.rule("policy/1", segmentation.TierBaseline, 1, segmentation.ActionDeny, 1, 0, 0))
+	l.enforce(b,
+		l.rule("allow", policy.TierApplication, 1, policy.ActionAllow, 1, flow.ProtoTCP, 9000),
+		l.rule("deny", policy.TierBaseline, 1, policy.ActionDeny, 1, 0, 0))
 	s.flows(l)
 	deny := l.deny("d-1/0", 0)
 	l.apply(b, "d-1", deny)
-	s.stuck(l, b, "d-1")
+	s.stuck(l, l.matched(b, "d-1"))
 	l.remove(b, "d-1")
 	s.flows(l)
 	l.session(0, 1, 9000).flows(l)
@@ -399,26 +397,21 @@ func TestDefaultDeny(t *testing.T) {
 	l := newLab(t, "se", 3)
 	accepted := l.echo(1, 9000)
 	b := l.start()
-	deny := func(id string, d segmentation.Direction, host int) segmentation.Intent {
-		in := l.rule(id, segmentation.TierBaseline, 1, segmentation.ActionDeny, host, 0, 0)
-		if in.Direction = d; d == segmentation.DirectionEgress {
-			in.Match.Src, in.Match.Dst = in.Match.Dst, netip.Prefix{}
-		}
-		return in
+	deny := func(name string, d policy.Direction, host int) want {
+		w := l.rule(name, policy.TierBaseline, uint16(host), policy.ActionDeny, host, 0, 0)
+		w.direction = d
+		return w
 	}
-	out := l.rule("policy/out", segmentation.TierApplication, 1, segmentation.ActionAllow, 1, 0, 0)
-	out.Direction, out.Match.Src = segmentation.DirectionEgress, l.prefix(0)
-	in := l.rule("policy/in", segmentation.TierApplication, 1, segmentation.ActionAllow, 1, 0, 0)
-	in.Match.Src = l.prefix(0)
-	l.apply(b, "policy", out, in,
-		deny("policy/0in", segmentation.DirectionIngress, 0), deny("policy/0out", segmentation.DirectionEgress, 0),
-		deny("policy/1in", segmentation.DirectionIngress, 1), deny("policy/1out", segmentation.DirectionEgress, 1))
+	out := want{name: "out", tier: policy.TierApplication, rank: 1, action: policy.ActionAllow, direction: policy.Egress, own: l.prefix(0), peer: l.prefix(1)}
+	in := want{name: "in", tier: policy.TierApplication, rank: 1, action: policy.ActionAllow, own: l.prefix(1), peer: l.prefix(0)}
+	l.enforce(b, out, in,
+		deny("0in", policy.Ingress, 0), deny("0out", policy.Egress, 0), deny("1in", policy.Ingress, 1), deny("1out", policy.Egress, 1))
 	l.session(0, 1, 9000).flows(l)
 	l.push(1, 0, 9001).flows(l)
 	if err := l.dial(0, 1, 9009); !errors.Is(err, syscall.ECONNREFUSED) {
 		t.Errorf("a connection to a closed port: %v", err)
 	}
-	l.tries(b, "policy", 2, 1, 9000, accepted)
+	l.tries(l.met(b, "1in"), 2, 1, 9000, accepted)
 
 	protected := segmentation.NewProtected([]netip.Prefix{l.prefix(2)})
 	guard, err := protected.Guard("guard", l.bridge, l.hosts[2], l.addr(2))
@@ -438,9 +431,10 @@ func TestSYNsAreNotEntered(t *testing.T) {
 	l := newLab(t, "sf", 2)
 	l.echo(1, 9000)
 	b := l.start()
-	l.apply(b, "policy", l.rule("policy/0", segmentation.TierApplication, 5, segmentation.ActionAllow, 1, flow.ProtoTCP, 0))
+	l.enforce(b, l.rule("allow", policy.TierApplication, 5, policy.ActionAllow, 1, flow.ProtoTCP, 0))
 	l.session(0, 1, 9000).flows(l)
-	seen := l.matched(b, "policy")
+	met := l.met(b, "allow")
+	seen := met()
 	l.inHost(0, func() error {
 		link, err := net.InterfaceByName("eth0")
 		if err != nil {
@@ -463,7 +457,7 @@ func TestSYNsAreNotEntered(t *testing.T) {
 		}
 		return nil
 	})
-	l.eventually("the rule to meet the flood", func() bool { return l.matched(b, "policy") >= seen+1000 })
+	l.eventually("the rule to meet the flood", func() bool { return met() >= seen+1000 })
 	if n := l.connections(); n != 1 {
 		t.Errorf("%d connections are tracked of one", n)
 	}

@@ -6,7 +6,6 @@ import (
 
 	"github.com/platelet-sdn/platelet/controller/openflow"
 	"github.com/platelet-sdn/platelet/flowcollector/flow"
-	"github.com/platelet-sdn/platelet/segmentation"
 )
 
 // The way of packets under policy. Conntrack is a target, so only packets
@@ -17,9 +16,9 @@ import (
 // per tier, so that pass is a resubmit and a tier that decides nothing falls
 // through to the next.
 //
-// Every packet is checked, not just the first: a rule has a second flow for
-// the replies, with both ends changed over. So a connection that a new rule
-// forbids stops at once in both directions, whoever happens to send, and
+// Every packet is checked, not just the first, and an answer with both ends
+// changed over (classify.go), by the same flows. So a connection that a new
+// rule forbids stops at once in both directions, whoever happens to send, and
 // nobody's entry has to be flushed for it. Flushing would not even stop it:
 // the server's next packet would open the same connection the other way
 // round, for which no rule may exist.
@@ -27,8 +26,8 @@ import (
 // A SYN is checked but not entered, so that neither a spoofed flood nor a
 // scan leaves anything in conntrack: the packet that completes the handshake
 // is what enters the connection, as one in mid-stream. The two answers that a
-// SYN may get before, SYN-ACK and RST, need no entry, because the rules'
-// second flows know them by their addresses and ports. (Linux takes
+// SYN may get before, SYN-ACK and RST, need no entry, because the rules know
+// them by their addresses and ports. (Linux takes
 // connections in mid-stream by default, nf_conntrack_tcp_loose, and the
 // userspace datapath always does.)
 //
@@ -79,15 +78,25 @@ const (
 	stateDoubt   uint16 = 24 // who opened the connection
 	stateInvalid uint16 = 20
 	stateAside   uint16 = 20 // discovery and address assignment
+	stateOpens   uint16 = 18 // a connection
+	stateMiddle  uint16 = 16 // of a connection that nobody saw begin
 	stateTrack   uint16 = 10
+	stateFirst   uint16 = 1 // of a connection that no rule decides
 )
 
 // ephemeral is the bit that ports of clients have, from 32768 on, where most
 // systems begin (RFC 6056, section 3.2), and those of services seldom.
 const ephemeral = 1 << 15
 
-// exemptMark is the ct_mark of connections that a guard rule's host opened.
-const exemptMark = 1
+// Bits of the ct_mark of our connections: that a guard rule's host opened it,
+// and that it was entered as one that is allowed: whoever opened it may go on
+// before it is answered, and opens no other one by that.
+const (
+	exemptMark   = 1
+	enteredBit   = 1
+	enteredMark  = 1 << enteredBit
+	entryMarkLen = 32
+)
 
 // statefulFrame is the way of packets under policy. It is on the switch only
 // while there are any: a datapath without connection tracking refuses it, and
@@ -101,8 +110,12 @@ func (l Layout) statefulFrame(t TapConfig) []openflow.Flow {
 		f.add(tableConntrack, stateTrack, openflow.Match{ip}, openflow.Conntrack{Zone: l.Zone, Table: l.table(tableState), Recirc: true})
 	}
 	f.stateTable(t)
-	for table := tableState; table < tableCommit; table++ {
+	f.classTables()
+	for table := tableEgress; table < tableCommit; table++ {
 		f.flows = append(f.flows, l.miss(table, table+1))
+	}
+	for _, last := range []uint8{tableIngress - 1, tableCommit - 1} {
+		f.flows = append(f.flows, l.missFirst(last, last+1))
 	}
 	f.commitTable()
 	return f.flows
@@ -137,8 +150,15 @@ func tcpFlag(ip openflow.OXM, bits uint16) openflow.Match {
 	return openflow.Match{ip, openflow.IPProto(flow.ProtoTCP), openflow.TCPFlags(bits, bits)}
 }
 
+// missFirst is miss for packets that open connections, to count them.
+func (l Layout) missFirst(from, to uint8) openflow.Flow {
+	f := l.miss(from, to)
+	f.Priority, f.Match = stateFirst, openflow.Match{openflow.Reg(markReg, firstMask, firstMask)}
+	return f
+}
+
 // stateTable says what a tracked packet is: exempt, part of what conntrack
-// knows already, an answer, or nothing at all.
+// knows already, an answer, the opening of a connection, or nothing at all.
 func (f *frame) stateTable(t TapConfig) {
 	answer := f.answer()
 	f.add(tableState, stateExempt, openflow.Match{openflow.Reg(markReg, exemptMask, exemptMask)}, f.to(tableCommit))
@@ -150,37 +170,47 @@ func (f *frame) stateTable(t TapConfig) {
 		f.add(tableState, stateReply, append(tcpFlag(ip, uint16(flow.RST)), openflow.CTState(0, openflow.CTEstablished)), answer...)
 	}
 	f.add(tableState, stateInvalid, openflow.Match{has(openflow.CTInvalid)}, t.sample(flow.SignalDropped, invalidSample)...)
+	isNew, opens := has(openflow.CTNew), []openflow.Action{mark(firstBit, 1, 1), f.to(tableSource)}
+	for _, ip := range families() {
+		f.add(tableState, stateOpens, openflow.Match{ip, isNew, openflow.IPProto(flow.ProtoTCP),
+			openflow.TCPFlags(uint16(flow.SYN), uint16(flow.SYN|flow.ACK))}, opens...)
+		f.add(tableState, stateMiddle, openflow.Match{ip, isNew, openflow.IPProto(flow.ProtoTCP)}, f.to(tableSource))
+	}
+	f.add(tableState, stateTrack, openflow.Match{isNew, openflow.CTMark(0, enteredMark)}, opens...)
+	f.flows = append(f.flows, f.layout.miss(tableState, tableSource))
 }
 
 // commitTable enters what is allowed. The pipeline behind us finds the packet
 // untracked, as it came: it may track connections itself.
 func (f *frame) commitTable() {
-	on := []openflow.Action{openflow.CTClear{}, f.to(tableTap)}
-	enter := func(exec ...openflow.Action) []openflow.Action {
-		return append([]openflow.Action{openflow.Conntrack{Zone: f.layout.Zone, Commit: true, Exec: exec}}, on...)
+	on := []openflow.Action{openflow.CTClear{}, class(openerReg, 0), class(responderReg, 0), class(serviceReg, 0), f.to(tableTap)}
+	enterAs := func(bit, bits int, value uint64) []openflow.Action {
+		as := openflow.Load{Dst: openflow.Subfield{Field: openflow.FieldCTMark, Offset: bit, Bits: bits}, Value: value}
+		return append([]openflow.Action{openflow.Conntrack{Zone: f.layout.Zone, Commit: true, Exec: []openflow.Action{as}}}, on...)
 	}
+	enter := enterAs(enteredBit, 1, 1)
 	isNew := has(openflow.CTNew)
 	f.add(tableCommit, stateReply, openflow.Match{openflow.Reg(markReg, replyMask, replyMask)}, on...)
 	for _, ip := range families() {
 		// A protected host's SYN is entered, with a mark: answers to it are
 		// exempt as well.
 		f.add(tableCommit, stateExempt, openflow.Match{ip, isNew, openflow.Reg(markReg, exemptMask, exemptMask)},
-			enter(openflow.Load{Dst: openflow.Subfield{Field: openflow.FieldCTMark, Bits: 32}, Value: exemptMark})...)
+			enterAs(0, entryMarkLen, exemptMark)...)
 		syn := tcpFlag(ip, uint16(flow.SYN))
 		f.add(tableCommit, stateSYN, syn, on...)
-		f.add(tableCommit, stateUpward, append(syn, isNew, openflow.TCPSrc(0).WithMask(ephemeral), openflow.TCPDst(ephemeral).WithMask(ephemeral)), enter()...)
+		f.add(tableCommit, stateUpward, append(syn, isNew, openflow.TCPSrc(0).WithMask(ephemeral), openflow.TCPDst(ephemeral).WithMask(ephemeral)), enter...)
 		f.add(tableCommit, stateDoubt, openflow.Match{ip, isNew, openflow.IPProto(flow.ProtoTCP),
 			openflow.TCPSrc(0).WithMask(ephemeral), openflow.TCPDst(ephemeral).WithMask(ephemeral)}, f.answer()...)
 		f.add(tableCommit, stateDoubt, openflow.Match{ip, isNew, openflow.IPProto(flow.ProtoUDP), openflow.Reg(markReg, 0, allowMask),
 			openflow.UDPSrc(0).WithMask(ephemeral), openflow.UDPDst(ephemeral).WithMask(ephemeral)}, f.answer()...)
-		f.add(tableCommit, stateTrack, openflow.Match{ip, isNew}, enter()...)
+		f.add(tableCommit, stateTrack, openflow.Match{ip, isNew}, enter...)
 	}
 	f.add(tableCommit, missPriority, nil, on...)
 }
 
 // answer has a packet judged as an answer to the other end.
 func (f *frame) answer() []openflow.Action {
-	return []openflow.Action{mark(replyBit, 1, 1), f.to(tableEgress)}
+	return []openflow.Action{mark(firstBit, 2, 1<<(replyBit-firstBit)), f.to(tableSource)}
 }
 
 // untracked lists what hosts need to have an address and a neighbourhood at
@@ -204,95 +234,23 @@ func untracked() []openflow.Match {
 }
 
 // trackedFlows send the packets from and to a prefix to conntrack.
-func (l Layout) trackedFlows(p netip.Prefix) []openflow.Flow {
-	ip := openflow.EthType(flow.EtherIPv6)
-	if p.Addr().Is4() {
-		ip = openflow.EthType(flow.EtherIPv4)
-	}
-	h := fnv.New32a()
-	h.Write([]byte(p.String())) // never fails
+func (l Layout) trackedFlows(p netip.Prefix, _ bool) []openflow.Flow {
 	out := make([]openflow.Flow, 0, 2)
-	for _, side := range []openflow.OXM{openflow.IPSrc(p), openflow.IPDst(p)} {
+	for _, side := range []openflow.OXM{openflow.IPSrc(p), openflow.IPDst(p)}[:trackedCount(p)] {
 		out = append(out, openflow.Flow{
-			Table: l.table(tableAdmit), Priority: stateTrack, Cookie: cookie(CategoryTracked, h.Sum32()), Match: openflow.Match{ip, side},
+			Table: l.table(tableAdmit), Priority: stateTrack, Cookie: cookie(CategoryTracked, prefixObject(p)),
+			Match:        openflow.Match{etherOf(p), side}.Canonical(),
 			Instructions: openflow.Instructions{Actions: []openflow.Action{openflow.Resubmit{Table: l.table(tableConntrack)}}},
 		})
 	}
-	if p.Bits() == 0 { // both match everything
-		return out[:1]
-	}
 	return out
 }
 
-// protects returns the prefixes on whose side a rule stands; packets from and
-// to them have to be tracked. There are none for rules about packets.
-func protects(in segmentation.Intent) []netip.Prefix {
-	if !in.Tier.Policy() {
-		return nil
+// trackedCount is how many flows there are for a prefix: one where both sides
+// match everything.
+func trackedCount(p netip.Prefix) int {
+	if p.Bits() == 0 {
+		return 1
 	}
-	own := in.Match.Dst
-	if in.Direction == segmentation.DirectionEgress {
-		own = in.Match.Src
-	}
-	if own.IsValid() {
-		return []netip.Prefix{own.Masked()}
-	}
-	var out []netip.Prefix
-	if in.Match.EtherType != flow.EtherIPv6 {
-		out = append(out, netip.PrefixFrom(netip.IPv4Unspecified(), 0))
-	}
-	if in.Match.EtherType != flow.EtherIPv4 {
-		out = append(out, netip.PrefixFrom(netip.IPv6Unspecified(), 0))
-	}
-	return out
-}
-
-// tracking counts, for each prefix, the rules that want its packets tracked.
-type tracking map[netip.Prefix]int
-
-// add counts rules in (n is 1) or out (-1).
-func (t tracking) add(rules []*rule, n int) {
-	for _, r := range rules {
-		for _, p := range protects(r.intent) {
-			if t[p] += n; t[p] == 0 {
-				delete(t, p)
-			}
-		}
-	}
-}
-
-// flows returns the whole way of packets under policy, none without any.
-func (t tracking) flows(l Layout, tap TapConfig) []openflow.Flow {
-	if len(t) == 0 {
-		return nil
-	}
-	out := l.statefulFrame(tap)
-	for p := range t {
-		out = append(out, l.trackedFlows(p)...)
-	}
-	return out
-}
-
-// change returns the flows that come and go with a change of one owner's
-// rules, without looking at all the others. When nothing is tracked any more
-// (last), the rest of the way stays for packets that are on it, until the next
-// heal.
-func (t tracking) change(l Layout, tap TapConfig, old, next []*rule) (come, gone []openflow.Flow, last bool) {
-	delta := tracking{}
-	delta.add(next, 1)
-	delta.add(old, -1)
-	size := len(t)
-	for p, n := range delta {
-		before, after := t[p] > 0, t[p]+n > 0
-		switch {
-		case after && !before:
-			come, size = append(come, l.trackedFlows(p)...), size+1
-		case before && !after:
-			gone, size = append(gone, l.trackedFlows(p)...), size-1
-		}
-	}
-	if len(t) == 0 && size > 0 {
-		come = append(l.statefulFrame(tap), come...)
-	}
-	return come, gone, len(t) > 0 && size == 0
+	return 2
 }

@@ -13,15 +13,15 @@ import (
 	"github.com/platelet-sdn/platelet/controller/openflow/datapath"
 	"github.com/platelet-sdn/platelet/controller/openflow/pipeline"
 	"github.com/platelet-sdn/platelet/flowcollector/flow"
-	"github.com/platelet-sdn/platelet/segmentation"
+	"github.com/platelet-sdn/platelet/segmentation/policy"
 )
 
 // denyAll is default deny for everybody, in both directions.
-func denyAll() []segmentation.Intent {
-	rule := segmentation.Intent{ID: "all/in", Tier: segmentation.TierBaseline, Direction: segmentation.DirectionIngress, Rank: 1, Action: segmentation.ActionDeny}
-	out := rule
-	out.ID, out.Direction = "all/out", segmentation.DirectionEgress
-	return []segmentation.Intent{rule, out}
+func denyAll() []want {
+	in := want{name: "deny in", tier: policy.TierBaseline, rank: 1, action: policy.ActionDeny}
+	out := in
+	out.name, out.direction = "deny out", policy.Egress
+	return []want{in, out}
 }
 
 // What a host needs to have an address and neighbours passes every policy,
@@ -29,7 +29,7 @@ func denyAll() []segmentation.Intent {
 func TestHostsKeepTheirNeighbourhood(t *testing.T) {
 	l := newLab(t, "va", 2)
 	b := l.start()
-	l.apply(b, "all", denyAll()...)
+	l.enforce(b, denyAll()...)
 	sw := datapath.Local{Dir: l.sw.Dir}
 	for packet, want := range map[string]bool{
 		"arp,arp_op=1,arp_spa=10.0.0.1,arp_tpa=10.0.0.2":                                true,
@@ -60,9 +60,9 @@ func TestFullZoneSparesSessions(t *testing.T) {
 	l.echo(1, 9000)
 	const limit = 20
 	b := l.start(func(c *pipeline.Config) { c.Datapath, c.ZoneLimit = &datapath.Local{Dir: l.sw.Dir}, limit })
-	l.apply(b, "policy",
-		l.rule("policy/0", segmentation.TierApplication, 5, segmentation.ActionAllow, 1, 0, 0),
-		l.rule("policy/1", segmentation.TierBaseline, 5, segmentation.ActionDeny, 1, 0, 0))
+	l.enforce(b,
+		l.rule("allow", policy.TierApplication, 5, policy.ActionAllow, 1, 0, 0),
+		l.rule("deny", policy.TierBaseline, 5, policy.ActionDeny, 1, 0, 0))
 	l.eventually("the limit", func() bool { u := b.Status().Datapath; return u != nil && u.ZoneLimit == limit })
 	s := l.session(0, 1, 9000)
 	s.flows(l)
@@ -91,11 +91,11 @@ func TestFullZoneSparesSessions(t *testing.T) {
 func TestErrorsOfAllowedConnectionsPass(t *testing.T) {
 	l := newLab(t, "vc", 2)
 	b := l.start()
-	in := l.rule("policy/in", segmentation.TierApplication, 1, segmentation.ActionAllow, 1, flow.ProtoUDP, 9999)
-	in.Match.Src = l.prefix(0)
+	in := l.rule("in", policy.TierApplication, 1, policy.ActionAllow, 1, flow.ProtoUDP, 9999)
+	in.peer = l.prefix(0)
 	out := in
-	out.ID, out.Direction = "policy/out", segmentation.DirectionEgress
-	l.apply(b, "policy", append(denyAll(), in, out)...)
+	out.name, out.direction, out.own, out.peer = "out", policy.Egress, in.peer, in.own
+	l.enforce(b, append(denyAll(), in, out)...)
 	l.inHost(0, func() error {
 		conn, err := net.DialUDP("udp4", nil, net.UDPAddrFromAddrPort(netip.AddrPortFrom(l.addr(1), 9999)))
 		if err != nil {
@@ -115,33 +115,45 @@ func TestErrorsOfAllowedConnectionsPass(t *testing.T) {
 	})
 }
 
-// A rate limit of a policy tier holds for what the opener sends; what a rule
-// is about is listed with both of its flows.
+// A rate limit of a policy holds for what the opener sends, in packets or in
+// kilobits; what a rule is about is listed with all its flows.
 func TestPolicyRateLimit(t *testing.T) {
-	l := newLab(t, "vd", 2)
-	b := l.start()
-	s := l.stream(0, 1, 9000, time.Millisecond)
-	s.flows(l)
-	in := l.rule("policy/0", segmentation.TierAdmin, 1, segmentation.ActionRateLimit, 1, flow.ProtoUDP, 9000)
-	in.Limit = segmentation.Limit{PacketsPerSecond: 50, Burst: 5}
-	l.apply(b, "policy", in)
-	l.eventually("the meter to drop", func() bool {
-		c, err := b.Counters(l.ctx, "policy")
-		return err == nil && len(c) == 1 && c[0].Dropped > 20
-	})
-	s.flows(l)
-	rules, err := b.Rules(l.ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var flows []string
-	for _, r := range rules {
-		if r.Intent == "policy/0" && r.Owner == "policy" && r.Table == "ingress-admin" && r.Category == "admin" {
-			flows = append(flows, r.Flow)
-		}
-	}
-	if len(flows) != 2 || strings.Contains(flows[0], "meter") == strings.Contains(flows[1], "meter") {
-		t.Errorf("flows of the rule: %q", flows)
+	for name, rate := range map[string]policy.Rate{"packets": {PacketsPerSecond: 50, Burst: 5}, "kilobits": {KilobitsPerSecond: 50, Burst: 16}} {
+		t.Run(name, func(t *testing.T) {
+			l := newLab(t, "vd", 2)
+			b := l.start()
+			s := l.stream(0, 1, 9000, time.Millisecond)
+			s.flows(l)
+			limit := l.rule("limit", policy.TierAdmin, 1, policy.ActionRateLimit, 1, flow.ProtoUDP, 9000)
+			limit.rate = rate
+			l.enforce(b, limit)
+			sent, received := s.sent.Load(), s.received.Load()
+			l.eventually("a thousand datagrams", func() bool { return s.sent.Load() > sent+1000 })
+			if n := s.received.Load() - received; n > 300 {
+				t.Errorf("%d of a thousand datagrams in a second passed a limit of 50 or 100", n)
+			}
+			s.flows(l)
+			rules, err := b.Rules(l.ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			metered, free := 0, 0
+			for _, r := range rules {
+				if r.Intent != "p/ingress/limit" || r.Owner != "p" || r.Table != "ingress-admin" || r.Category != "ingress-admin" {
+					continue
+				}
+				if strings.Contains(r.Flow, "meter") {
+					metered++
+				} else {
+					free++
+				}
+			}
+			if metered != 2 || free != 1 {
+				t.Errorf("%d flows of the rule with a meter and %d without", metered, free)
+			}
+			l.enforce(b)
+			l.eventually("the meter to go", func() bool { return !strings.Contains(l.ofctl("dump-meters"), "rate=50") })
+		})
 	}
 }
 
@@ -150,19 +162,19 @@ func TestStatefulFrameHeals(t *testing.T) {
 	l := newLab(t, "ve", 2)
 	l.echo(1, 9000)
 	b := l.start()
-	l.apply(b, "policy", append(denyAll(), l.rule("policy/0", segmentation.TierApplication, 1, segmentation.ActionAllow, 1, 0, 0))...)
+	l.enforce(b, append(denyAll(), l.rule("allow", policy.TierApplication, 1, policy.ActionAllow, 1, 0, 0))...)
 	n := l.ours()
-	for _, table := range []string{"202", "203", "204", "207", "211"} {
+	for _, table := range []string{"202", "203", "204", "205", "206", "207", "211", "214", "216"} {
 		l.ofctl("del-flows", "table="+table)
 		l.eventually("table "+table+" to be whole", func() bool { return l.ours() == n })
 	}
-	l.remove(b, "policy")
+	l.enforce(b)
 	l.eventually("the end of conntrack without policy", func() bool {
 		return !strings.Contains(l.ofctl("dump-flows", "--no-stats"), "ct(")
 	})
 	n = l.ours()
-	l.apply(b, "policy", denyAll()...)
-	l.remove(b, "policy")
+	l.enforce(b, denyAll()...)
+	l.enforce(b)
 	l.eventually("all of a policy to go", func() bool { return l.ours() == n })
 }
 
@@ -184,18 +196,18 @@ func TestPolicyAcrossBridges(t *testing.T) {
 		c.Name, c.Target = second, "unix:"+l.sw.Mgmt(second)
 		c.Layout.Zone = pipeline.ZoneOf(second, pipeline.DefaultZone, map[uint16]bool{pipeline.ZoneOf(l.bridge, pipeline.DefaultZone, nil): true})
 	})
-	allow := l.rule("policy/0", segmentation.TierApplication, 1, segmentation.ActionAllow, 1, flow.ProtoTCP, 9000)
-	deny := l.rule("policy/1", segmentation.TierBaseline, 1, segmentation.ActionDeny, 1, 0, 0)
-	l.apply(one, "policy", allow, deny)
-	l.apply(two, "policy", allow, deny)
+	allow := l.rule("allow", policy.TierApplication, 1, policy.ActionAllow, 1, flow.ProtoTCP, 9000)
+	deny := l.rule("deny", policy.TierBaseline, 1, policy.ActionDeny, 1, 0, 0)
+	l.enforce(one, allow, deny)
+	l.enforce(two, allow, deny)
 	s := l.session(0, 1, 9000)
 	s.flows(l)
 	if n := l.connections(); n != 1 {
 		t.Errorf("%d connections on the first bridge", n)
 	}
-	l.apply(two, "policy", deny)
-	s.stuck(l, two, "policy")
-	l.tries(two, "policy", 0, 1, 9000, accepted)
+	l.enforce(two, deny)
+	s.stuck(l, l.met(two, "deny"))
+	l.tries(l.met(two, "deny"), 0, 1, 9000, accepted)
 }
 
 // What stays allowed goes on while policies come, change and go, from either
@@ -205,23 +217,22 @@ func TestPolicyChangesSpareWhatStaysAllowed(t *testing.T) {
 	l := newLab(t, "vg", 2)
 	b := l.start()
 	up, down := l.stream(0, 1, 9000, time.Millisecond), l.push(1, 0, 9001)
-	allow := func(rank uint16, tier segmentation.Tier, port uint16) segmentation.Intent {
-		return l.rule(fmt.Sprintf("policy/%d", port), tier, rank, segmentation.ActionAllow, 1, flow.ProtoUDP, port)
+	allow := func(rank uint16, tier policy.Tier, port uint16) want {
+		return l.rule(fmt.Sprintf("allow %d", port), tier, rank, policy.ActionAllow, 1, flow.ProtoUDP, port)
 	}
-	deny := l.rule("policy/deny", segmentation.TierBaseline, 1, segmentation.ActionDeny, 1, 0, 0)
+	deny := l.rule("deny", policy.TierBaseline, 1, policy.ActionDeny, 1, 0, 0)
+	more := l.rule("more", policy.TierAdmin, 0, policy.ActionDeny, 1, flow.ProtoTCP, 9000)
 	for _, change := range []func(){
 		func() {
-			l.apply(b, "policy", allow(1, segmentation.TierApplication, 9000), allow(2, segmentation.TierApplication, 9001), deny)
+			l.enforce(b, allow(1, policy.TierApplication, 9000), allow(2, policy.TierApplication, 9001), deny)
 		},
+		func() { l.enforce(b, allow(2, policy.TierApplication, 9000), allow(1, policy.TierAdmin, 9001), deny) },
 		func() {
-			l.apply(b, "policy", allow(2, segmentation.TierApplication, 9000), allow(1, segmentation.TierAdmin, 9001), deny)
+			l.enforce(b, allow(2, policy.TierApplication, 9000), allow(1, policy.TierAdmin, 9001), deny, more)
 		},
-		func() {
-			l.apply(b, "more", l.rule("more/0", segmentation.TierAdmin, 0, segmentation.ActionDeny, 1, flow.ProtoTCP, 9000))
-		},
-		func() { l.apply(b, "policy", allow(7, segmentation.TierApplication, 0), deny) },
-		func() { l.remove(b, "more") },
-		func() { l.remove(b, "policy") },
+		func() { l.enforce(b, allow(7, policy.TierApplication, 0), deny, more) },
+		func() { l.enforce(b, allow(7, policy.TierApplication, 0), deny) },
+		func() { l.enforce(b) },
 	} {
 		up.flows(l)
 		down.flows(l)

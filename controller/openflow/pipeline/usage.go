@@ -46,7 +46,7 @@ func (b *Bridge) readUsage(ctx context.Context) error {
 	if err == nil {
 		b.status.Datapath = &u
 	}
-	used := len(b.rules.tracked) > 0
+	used := b.policy.tracks()
 	b.mu.Unlock()
 	switch limit := b.cfg.ZoneLimit; {
 	case err != nil || limit == 0:

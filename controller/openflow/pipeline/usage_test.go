@@ -6,7 +6,7 @@ import (
 	"github.com/platelet-sdn/platelet/controller/openflow/datapath"
 	"github.com/platelet-sdn/platelet/controller/openflow/pipeline"
 	"github.com/platelet-sdn/platelet/flowcollector/flow"
-	"github.com/platelet-sdn/platelet/segmentation"
+	"github.com/platelet-sdn/platelet/segmentation/policy"
 )
 
 // A local switch says what it carries, and its zone is limited while it is
@@ -27,7 +27,7 @@ func TestUsageAndZoneLimit(t *testing.T) {
 	if n := limit(); n != 0 {
 		t.Errorf("a zone that is not used is limited to %d", n)
 	}
-	l.apply(b, "policy", l.rule("policy/0", segmentation.TierApplication, 5, segmentation.ActionAllow, 1, flow.ProtoTCP, 9000))
+	l.enforce(b, l.rule("allow", policy.TierApplication, 5, policy.ActionAllow, 1, flow.ProtoTCP, 9000))
 	l.eventually("the limit", func() bool { return limit() == 1000 })
 	s := l.session(0, 1, 9000)
 	s.flows(l)
@@ -45,7 +45,7 @@ func TestUsageAndZoneLimit(t *testing.T) {
 	l.eventually("the limit after a restart", func() bool { return limit() == 1000 })
 	l.eventually("the rules after a restart", b.Connected)
 	s.flows(l)
-	l.remove(b, "policy")
+	l.enforce(b)
 	l.eventually("the end of the limit", func() bool { return limit() == 0 })
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/platelet-sdn/platelet/controller/openflow/pipeline"
 	"github.com/platelet-sdn/platelet/flowcollector/flow"
 	"github.com/platelet-sdn/platelet/segmentation"
+	"github.com/platelet-sdn/platelet/segmentation/compile"
 )
 
 // virtual is a virtual switch with our tables in front of NORMAL.
@@ -33,10 +34,10 @@ func newVirtual() *virtual {
 	return v
 }
 
-// program puts our flows for these intents on the switch, in the place of
-// all that was there but for its connections.
-func (v *virtual) program(intents []segmentation.Intent, tap pipeline.TapConfig) error {
-	tx, sources, err := pipeline.FlowsFor(intents, tap, ports())
+// program puts our flows for these intents and policies on the switch, in the
+// place of all that was there but for its connections.
+func (v *virtual) program(intents []segmentation.Intent, policies *compile.Program, tap pipeline.TapConfig) error {
+	tx, sources, err := pipeline.FlowsFor(intents, policies, tap, ports())
 	if err != nil {
 		return err
 	}
@@ -62,18 +63,13 @@ func (v *virtual) decides(res *oftest.Result) string {
 // selects reports whether a match of the guard or emergency tier selects a
 // packet.
 func selects(m segmentation.Match, p oftest.Packet) bool {
-	port := func(want, mask, have uint16) bool {
-		if mask == 0 && want != 0 {
-			mask = 0xffff
-		}
-		return have&mask == want
-	}
+	port := func(want, have uint16) bool { return want == 0 || have == want }
 	return (m.InPort == "" || ports()[m.InPort] == p.InPort) &&
 		(m.EtherType == 0 || m.EtherType == p.EthType) &&
 		(m.SrcMAC == flow.MAC{} || [6]byte(m.SrcMAC) == p.EthSrc) &&
 		(!m.Src.IsValid() || m.Src.Contains(p.Src)) && (!m.Dst.IsValid() || m.Dst.Contains(p.Dst)) &&
 		(m.Proto == 0 || m.Proto == p.Proto) &&
-		port(m.SrcPort, m.SrcPortMask, p.SrcPort) && port(m.DstPort, m.DstPortMask, p.DstPort) &&
+		port(m.SrcPort, p.SrcPort) && port(m.DstPort, p.DstPort) &&
 		p.TCPFlags&uint16(m.TCPFlagsMask) == uint16(m.TCPFlags) &&
 		(m.ARPOp == 0 || m.ARPOp == p.ARPOp) && (!m.HasICMPType || m.ICMPType == p.ICMPType) &&
 		(!m.NDTarget.IsValid() || m.NDTarget == p.NDTarget)
@@ -174,9 +170,6 @@ func drawnSelection(t *rapid.T, p oftest.Packet) segmentation.Match {
 	}
 	if some("dport") {
 		m.DstPort = p.DstPort
-		if some("masked") {
-			m.DstPort, m.DstPortMask = p.DstPort&0xfff0, 0xfff0
-		}
 	}
 	return m
 }
@@ -217,7 +210,7 @@ func TestContainmentDecidesAsItReads(t *testing.T) {
 		for i := range rapid.IntRange(1, 12).Draw(t, "rules") {
 			intents = append(intents, drawnContainment(t, i, packets[rapid.IntRange(0, len(packets)-1).Draw(t, "for")]))
 		}
-		if err := v.program(intents, tap); err != nil {
+		if err := v.program(intents, nil, tap); err != nil {
 			if strings.Contains(err.Error(), "for the same packets already") {
 				t.Skip(err)
 			}
@@ -348,10 +341,9 @@ type conversation struct {
 // packet returns one of the conversation, from the end that opened it or from
 // the other.
 func (c *conversation) packet(opener bool, flags uint16) oftest.Packet {
-	from, to, port := netip.AddrPortFrom(c.src, c.srcPort), netip.AddrPortFrom(c.dst, c.dstPort), uint32(1)
-	icmp := uint8(8)
+	from, to, port, icmp := netip.AddrPortFrom(c.src, c.srcPort), netip.AddrPortFrom(c.dst, c.dstPort), uint32(1), c.icmpType
 	if !opener {
-		from, to, port, icmp = to, from, 2, 0
+		from, to, port, icmp = to, from, 2, answerTo(c.icmpType)
 	}
 	switch c.proto {
 	case flow.ProtoTCP:
@@ -363,28 +355,22 @@ func (c *conversation) packet(opener bool, flags uint16) oftest.Packet {
 }
 
 // speak sends a packet and checks that it passes as the rules read.
-func (c *conversation) speak(t *rapid.T, v *virtual, intents []segmentation.Intent, opener bool, flags uint16) bool {
+func (c *conversation) speak(t *rapid.T, v *virtual, p evaluation, opener bool, flags uint16) bool {
 	syn := flags&oftest.SYN != 0
 	established := !opener || c.entered && !syn && (c.proto == flow.ProtoTCP || c.answered)
-	want, _ := decided(intents, c.opening, established)
+	want, _ := p.decided(c.opening, established)
 	if opener && !c.entered && want {
 		c.entered = !syn || c.upward()
 	}
 	c.answered = c.answered || !opener
-	p := c.packet(opener, flags)
-	res := v.Process(p)
+	packet := c.packet(opener, flags)
+	res := v.Process(packet)
 	if res.Forwarded() != want {
-		t.Fatalf("%s: forwarded %v, want %v\n%s\nrules:\n%s", p, res.Forwarded(), want, &res, written(intents))
+		t.Fatalf("%s: forwarded %v, want %v\n%s\n%s", packet, res.Forwarded(), want, &res, p)
 	}
 	undecided(t, &res)
+	clean(t, &res)
 	return want
-}
-
-// tracked reports whether any rule has packets between the two ends tracked:
-// others pass without being looked at.
-func (c *conversation) tracked(intents []segmentation.Intent) bool {
-	_, tracked, _ := judge(intents, step{opening: c.opening, state: "new", flags: "syn"})
-	return tracked
 }
 
 // Whole conversations pass or stop as the rules read, packet by packet, with
@@ -394,45 +380,35 @@ func TestConversationsPassAsTheRulesRead(t *testing.T) {
 	stopped := 0
 	rapid.Check(t, func(t *rapid.T) {
 		v := newVirtual()
-		rules := func() []segmentation.Intent {
-			var intents []segmentation.Intent
-			for i := range rapid.IntRange(1, 12).Draw(t, "rules") {
-				in := drawnIntent(t, i)
-				if in.Tier.Policy() {
-					in.Limit.Burst = 1 << 20 // never reached here
-					intents = append(intents, in)
-				}
-			}
-			if err := v.program(intents, pipeline.TapConfig{}); err != nil {
-				if strings.Contains(err.Error(), "for the same packets already") {
-					t.Skip(err)
-				}
+		next := func() evaluation {
+			p := drawnProgram(t)
+			if err := v.program(nil, p.Program, pipeline.TapConfig{}); err != nil {
 				t.Fatal(err)
 			}
-			return intents
+			return p
 		}
-		intents := rules()
+		p := next()
 		for range 8 {
 			s := drawnStep(t)
 			if s.proto == flow.ProtoTCP && s.srcPort == 0 {
 				s.srcPort, s.dstPort = 5000, 80
-			}
-			if s.proto == flow.ProtoICMP {
-				s.icmpType = 8
 			}
 			if s.src == s.dst || s.proto == flow.ProtoUDP && s.upward() { // who opens it is in doubt
 				continue
 			}
 			c := &conversation{opening: s.opening}
 			v.FlushConnections(func(oftest.Connection) bool { return true })
-			if !c.open(t, v, intents) {
+			if !c.open(t, v, p) {
 				continue
 			}
 			if rapid.Bool().Draw(t, "change") {
-				intents = rules()
+				p = next()
 			}
 			for range 3 {
-				if !c.speak(t, v, intents, true, oftest.ACK|oftest.PSH) || !c.speak(t, v, intents, false, oftest.ACK) {
+				if !p.tracked(c.opening) {
+					break // nobody looks at it any more
+				}
+				if !c.speak(t, v, p, true, oftest.ACK|oftest.PSH) || !c.speak(t, v, p, false, oftest.ACK) {
 					stopped++
 				}
 			}
@@ -445,19 +421,19 @@ func TestConversationsPassAsTheRulesRead(t *testing.T) {
 
 // open lets a conversation begin and reports whether it may, and whether
 // anybody looks at it.
-func (c *conversation) open(t *rapid.T, v *virtual, intents []segmentation.Intent) bool {
-	if !c.tracked(intents) {
+func (c *conversation) open(t *rapid.T, v *virtual, p evaluation) bool {
+	if !p.tracked(c.opening) {
 		return false
 	}
 	if c.proto != flow.ProtoTCP {
-		return c.speak(t, v, intents, true, 0) && c.speak(t, v, intents, false, 0)
+		return c.speak(t, v, p, true, 0) && c.speak(t, v, p, false, 0)
 	}
-	if !c.speak(t, v, intents, true, oftest.SYN) {
+	if !c.speak(t, v, p, true, oftest.SYN) {
 		return false
 	}
-	if may, _ := decided(intents, c.opening, true); !may {
-		t.Fatalf("%+v may begin but not go on\nrules:\n%s", c.opening, written(intents))
+	if may, _ := p.decided(c.opening, true); !may {
+		t.Fatalf("%+v may begin but not go on\n%s", c.opening, p)
 	}
-	return c.speak(t, v, intents, true, oftest.SYN) && // the first was lost
-		c.speak(t, v, intents, false, oftest.SYN|oftest.ACK) && c.speak(t, v, intents, true, oftest.ACK)
+	return c.speak(t, v, p, true, oftest.SYN) && // the first was lost
+		c.speak(t, v, p, false, oftest.SYN|oftest.ACK) && c.speak(t, v, p, true, oftest.ACK)
 }

@@ -43,7 +43,7 @@ func (b *Bridge) onAsync(m openflow.Message) {
 		}
 		b.onPort(s)
 	case openflow.TypePacketIn:
-		b.onCopy(m)
+		b.onPacket(m)
 	case openflow.TypeFlowRemoved:
 		r, err := openflow.DecodeFlowRemoved(m)
 		if err != nil {
