@@ -2,6 +2,7 @@ package controller
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/netip"
 	"time"
@@ -21,6 +22,13 @@ func (c *Controller) Exempt(ctx context.Context, x response.Exemption) error {
 	detail := map[string]string{"hosts": fmt.Sprint(x.Hosts), "until": x.Until.UTC().Format(time.RFC3339)}
 	if len(x.Kinds) > 0 {
 		detail["kinds"] = fmt.Sprint(x.Kinds)
+	}
+	if len(x.Services) > 0 {
+		raw, err := json.Marshal(x.Services)
+		if err != nil {
+			return err
+		}
+		detail["services"] = string(raw)
 	}
 	return c.audit.operator(audit.Event{Who: x.Who, Why: x.Why, Detail: detail}, "exempt", func() error { return c.manager.Exempt(ctx, x) })
 }

@@ -18,7 +18,7 @@ type Config struct {
 	EmitPending bool
 	// Ignore says that no finding may name this host as its attacker (a
 	// vulnerability scanner of one's own). Asked once per finding. May be nil.
-	Ignore func(host netip.Addr) bool
+	Ignore func(host netip.Addr, kind Kind) bool
 	// Edge says whether a port (kernel interface index) leads to hosts
 	// rather than to another switch: only there does the ingress port say
 	// where traffic comes from. Nil means that every port does.

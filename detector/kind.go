@@ -138,6 +138,18 @@ func (k Kind) Info() (info KindInfo, ok bool) {
 	return KindInfo{}, false
 }
 
+// Scanning reports whether scanning alone raises findings of a kind: what a scanner
+// that is licensed to scan does every day. The models are among them, to whom a scan
+// is the plainest of anomalies. What else such a host may be found to do, once
+// somebody has taken it over, is not.
+func (k Kind) Scanning() bool {
+	switch k {
+	case KindPortScan, KindHostSweep, KindARPSweep, KindAnomaly, KindLearnedThreat:
+		return true
+	}
+	return false
+}
+
 // flood reports whether findings of a kind are about a victim rather than
 // about a host that does something.
 func (k Kind) flood() bool {

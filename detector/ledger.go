@@ -188,7 +188,7 @@ func (l *ledger) raise(owner sensor, k findingKey, state State, first int64, who
 			l.e.stats.Crowded++
 			return nil, false
 		}
-		if l.e.cfg.Ignore != nil && who != (address{}) && l.e.cfg.Ignore(who.netip()) {
+		if l.e.cfg.Ignore != nil && who != (address{}) && l.e.cfg.Ignore(who.netip(), k.kind) {
 			l.e.stats.Ignored++
 			return nil, false
 		}

@@ -284,13 +284,30 @@ func TestClockSteps(t *testing.T) {
 }
 
 func TestIgnoredHost(t *testing.T) {
-	s := newSim(t, func(c *Config) { c.Ignore = func(a netip.Addr) bool { return a == hostAddr(1) } })
+	s := newSim(t, func(c *Config) {
+		c.Ignore = func(a netip.Addr, k Kind) bool { return a == hostAddr(1) && k.Scanning() }
+	})
 	for i := range 100 {
 		s.probe(int64(i)*ms, hostAddr(1), hostAddr(2), uint16(i+1), ms/5, flow.SignalRefuse)
 		s.probe(int64(i)*ms, hostAddr(3), hostAddr(2), uint16(i+1), ms/5, flow.SignalRefuse)
 	}
 	s.run(sec)
 	if f := s.only(KindPortScan); f.Host != hostAddr(3) {
+		t.Errorf("host %v", f.Host)
+	}
+}
+
+// Who may scan may not flood: a scanner that is taken over is found by what it does
+// besides.
+func TestIgnoredScannerIsFoundForTheRest(t *testing.T) {
+	s := newSim(t, func(c *Config) {
+		c.Ignore = func(a netip.Addr, k Kind) bool { return a == hostAddr(1) && k.Scanning() }
+	})
+	for i := range int64(20_000) {
+		s.at(i*ms/10, syn(hostAddr(1), hostAddr(2), 80))
+	}
+	s.run(3 * sec)
+	if f := s.only(KindSYNFlood); f.Host != hostAddr(1) {
 		t.Errorf("host %v", f.Host)
 	}
 }

@@ -136,14 +136,14 @@ func TestWhoIsTakenFromTheKernel(t *testing.T) {
 	}
 	for _, err := range []error{
 		c.Extend(t.Context(), "d-1", time.Hour),
-		c.Exempt(t.Context(), netip.MustParseAddr("10.0.0.8"), []detector.Kind{detector.KindPortScan}, time.Hour, "audit"),
+		c.Exempt(t.Context(), netip.MustParseAddr("10.0.0.8"), []detector.Kind{detector.KindPortScan}, nil, time.Hour, "audit"),
 		c.Unexempt(t.Context(), netip.MustParseAddr("10.0.0.8")),
 	} {
 		if err != nil {
 			t.Error(err)
 		}
 	}
-	if err := c.Exempt(t.Context(), netip.MustParseAddr("10.0.0.8"), []detector.Kind{"noise"}, time.Hour, ""); err == nil || !strings.Contains(err.Error(), "noise") {
+	if err := c.Exempt(t.Context(), netip.MustParseAddr("10.0.0.8"), []detector.Kind{"noise"}, nil, time.Hour, ""); err == nil || !strings.Contains(err.Error(), "noise") {
 		t.Errorf("exempt from what there is not: %v", err)
 	}
 	if err := c.Extend(t.Context(), "d-1", -time.Hour); err == nil {
@@ -191,6 +191,38 @@ func TestErrorsReachTheCaller(t *testing.T) {
 		if reply := post(t, path, "/v1/quarantine", body); !strings.HasPrefix(reply, "HTTP/1.1 400") {
 			t.Errorf("%.20q: %.60q", body, reply)
 		}
+	}
+}
+
+// An exemption from everything has to be meant.
+func TestExemptionsNameKinds(t *testing.T) {
+	d, _, _, path := serve(t)
+	for body, want := range map[string]string{
+		`{"host":"10.0.0.8","seconds":60}`:                                                          "HTTP/1.1 400",
+		`{"host":"10.0.0.8","seconds":60,"all":true,"kinds":["port-scan"]}`:                         "HTTP/1.1 400",
+		`{"host":"10.0.0.8","seconds":60,"kinds":["brute-force"],"services":["ssh"]}`:               "HTTP/1.1 400",
+		`{"host":"10.0.0.8","seconds":60,"all":true}`:                                               "HTTP/1.1 200",
+		`{"host":"10.0.0.8","seconds":60,"kinds":["brute-force"],"services":["tcp/22","tcp/2222"]}`: "HTTP/1.1 200",
+	} {
+		if reply := post(t, path, "/v1/exemptions", body); !strings.HasPrefix(reply, want) {
+			t.Errorf("%s: %.60q", body, reply)
+		}
+	}
+	if len(d.asked) != 2 {
+		t.Errorf("asked %q", d.asked)
+	}
+}
+
+// What is only looked at is not done, and says so to whom it is shown.
+func TestPreview(t *testing.T) {
+	d, c, _, _ := serve(t)
+	raw, err := c.Preview(t.Context(), response.Order{Host: netip.MustParseAddr("10.0.0.7"), For: time.Minute})
+	if err != nil || !strings.Contains(string(raw), `"target":"10.0.0.7"`) || len(d.asked) != 1 || !strings.HasPrefix(d.asked[0], "preview 10.0.0.7 by ") {
+		t.Errorf("%s, %v: asked %q", raw, err, d.asked)
+	}
+	var one struct{ ID string }
+	if err := c.Get(t.Context(), "decisions/d-7", &one); err != nil || one.ID != "d-7" {
+		t.Errorf("%+v, %v", one, err)
 	}
 }
 

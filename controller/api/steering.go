@@ -72,10 +72,13 @@ func (s *Server) extend(r *http.Request) (any, error) {
 }
 
 type exemptRequest struct {
-	Host    netip.Addr      `json:"host"`
-	Kinds   []detector.Kind `json:"kinds,omitempty"`
-	Seconds int64           `json:"seconds"`
-	Why     string          `json:"why,omitempty"`
+	Host  netip.Addr      `json:"host"`
+	Kinds []detector.Kind `json:"kinds,omitempty"`
+	// All says that there are no kinds on purpose: it is from all of them.
+	All      bool               `json:"all,omitempty"`
+	Services []response.Service `json:"services,omitempty"`
+	Seconds  int64              `json:"seconds"`
+	Why      string             `json:"why,omitempty"`
 }
 
 func (s *Server) exempt(r *http.Request) (any, error) {
@@ -86,13 +89,16 @@ func (s *Server) exempt(r *http.Request) (any, error) {
 	if !q.Host.IsValid() || q.Seconds <= 0 || q.Seconds > int64(longest/time.Second) || len(q.Why) > maxWhy {
 		return nil, &requestError{fmt.Sprintf("host must be an address, seconds 1 to %d, why at most %d bytes", int64(longest/time.Second), maxWhy)}
 	}
+	if q.All != (len(q.Kinds) == 0) {
+		return nil, &requestError{"name the kinds of findings that it is exempt from, or all: it may be taken over"}
+	}
 	for _, k := range q.Kinds {
 		if _, ok := k.Info(); !ok {
 			return nil, &requestError{fmt.Sprintf("there is no finding of kind %q", k)}
 		}
 	}
 	q.Host = q.Host.Unmap()
-	return nil, s.ctl.Exempt(r.Context(), response.Exemption{Hosts: []netip.Prefix{netip.PrefixFrom(q.Host, q.Host.BitLen())}, Kinds: q.Kinds,
+	return nil, s.ctl.Exempt(r.Context(), response.Exemption{Hosts: []netip.Prefix{netip.PrefixFrom(q.Host, q.Host.BitLen())}, Kinds: q.Kinds, Services: q.Services,
 		Until: time.Now().Add(time.Duration(q.Seconds) * time.Second), Why: q.Why, Who: who(r)})
 }
 
@@ -130,9 +136,10 @@ func (c *Client) Extend(ctx context.Context, id string, by time.Duration) error 
 }
 
 // Exempt leaves a host alone for a time: from the given kinds of findings, from
-// all if there are none.
-func (c *Client) Exempt(ctx context.Context, host netip.Addr, kinds []detector.Kind, d time.Duration, why string) error {
-	return c.call(ctx, http.MethodPost, "exemptions", exemptRequest{Host: host, Kinds: kinds, Seconds: int64(d / time.Second), Why: why}, nil)
+// all if there are none, and where services are given from those about one of them.
+func (c *Client) Exempt(ctx context.Context, host netip.Addr, kinds []detector.Kind, services []response.Service, d time.Duration, why string) error {
+	return c.call(ctx, http.MethodPost, "exemptions",
+		exemptRequest{Host: host, Kinds: kinds, All: len(kinds) == 0, Services: services, Seconds: int64(d / time.Second), Why: why}, nil)
 }
 
 // Unexempt ends what operators exempted a host from.

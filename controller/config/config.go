@@ -153,7 +153,7 @@ type Detection struct {
 	KeepFiring time.Duration `yaml:"keep_firing"`
 	// use the classifier that was trained on labels (findings of kind learned-threat)
 	Learned bool `yaml:"learned"`
-	// hosts that may scan (a vulnerability scanner of one's own)
+	// hosts that may scan (a vulnerability scanner of one's own): no finding of kind port-scan, host-sweep, arp-sweep, anomaly or learned-threat names them, all others do; response.exempt leaves alone by kind, service and time
 	Ignore []Prefix `yaml:"ignore"`
 	// addresses of the guarded network; empty means private and link-local ones
 	Inside []Prefix `yaml:"inside"`
@@ -330,7 +330,7 @@ func (f *File) DetectorConfig() detector.Config {
 	}
 	if len(d.Ignore) > 0 {
 		ignore := segmentation.NewProtected(prefixes(d.Ignore))
-		c.Ignore = func(a netip.Addr) bool { _, ok := ignore.Covers(a); return ok }
+		c.Ignore = func(a netip.Addr, k detector.Kind) bool { _, ok := ignore.Covers(a); return ok && k.Scanning() }
 	}
 	if len(d.Inside) > 0 {
 		inside := segmentation.NewProtected(prefixes(d.Inside))

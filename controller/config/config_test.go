@@ -64,6 +64,8 @@ func TestFaultsHaveAPlace(t *testing.T) {
 		{"response:\n  exempt: [{hours: 22-04}]\n", "c.yaml:2:12: "},
 		{"response:\n  exempt: [{zone: Nowhere/At_All}]\n", "c.yaml:2:12: "},
 		{"response:\n  exempt: [{kinds: [noise]}]\n", "c.yaml:2:12: "},
+		{"response:\n  exempt: [{hosts: [10.0.0.5], why: ours}]\n", "c.yaml:2:12: "},
+		{"response:\n  exempt: [{kinds: [brute-force], services: [ssh]}]\n", "c.yaml:2:"},
 		{"response:\n  groups: {few: {max: 1}}\n", "c.yaml:2:17: "},
 		{"response:\n  tll: 5s\n", "c.yaml:2:3: "},
 		{"response:\n  ttl: soon\n", "c.yaml:2:8: "},
@@ -186,7 +188,8 @@ func TestReference(t *testing.T) {
 
 // exemptions shows an example, which TestExemptExample checks.
 const exemptions = "\n## Leaving somebody alone\n\n" + "```yaml\n" + exemptExample + "```\n" + `
-Findings about who is exempt are told as ever, and nothing is done about them. An operator's own order is above an exemption; ` + "`platelet exempt`" + ` gives
+Without kinds it is from all of them, which must end at some time or be a window: a host that is exempt from everything for ever could be taken over, and
+nothing would be done. Findings about who is exempt are told as ever, and nothing is done about them. An operator's own order is above an exemption; ` + "`platelet exempt`" + ` gives
 one for a time. Days are those on which a window begins.
 
 ## A honeypot
@@ -214,6 +217,7 @@ that one vote of a detector is enough, and mirrors use up no budget of containme
 const exemptExample = `response:
   exempt:
   - {hosts: [10.0.0.5], kinds: [port-scan, host-sweep], until: 2027-06-30T00:00:00Z, why: licensed scanner}
+  - {hosts: [10.0.0.6], kinds: [brute-force], services: [tcp/22], why: tries passwords of ours}
   - {hosts: [10.0.8.0/24], days: [sat], hours: "22:00-04:00", zone: Europe/Berlin, why: maintenance of the racks}
   shared: [10.0.0.254]            # everybody's address behind the translation
   groups:
@@ -226,7 +230,7 @@ func TestExemptExample(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := f.ResponseConfig()
-	if len(r.Exempt) != 2 || r.Exempt[1].Zone.String() != "Europe/Berlin" || r.Exempt[1].Begin != 22*60 || len(r.Shared) != 1 || r.Groups[0].Max != 2 {
+	if len(r.Exempt) != 3 || r.Exempt[1].Services[0].Port != 22 || r.Exempt[2].Zone.String() != "Europe/Berlin" || r.Exempt[2].Begin != 22*60 || len(r.Shared) != 1 || r.Groups[0].Max != 2 {
 		t.Errorf("read as %+v", r)
 	}
 }

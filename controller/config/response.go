@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -56,8 +57,10 @@ type Response struct {
 type Exempt struct {
 	// addresses and prefixes; none is everybody
 	Hosts []Prefix `yaml:"hosts"`
-	// kinds of findings; none is all
+	// kinds of findings; none is all, which needs until, days or hours
 	Kinds []detector.Kind `yaml:"kinds"`
+	// only findings about one of these services, as tcp/22
+	Services []response.Service `yaml:"services"`
 	// RFC 3339
 	From  time.Time `yaml:"from"`
 	Until time.Time `yaml:"until"`
@@ -182,11 +185,14 @@ var weekdays = []string{"sun", "mon", "tue", "wed", "thu", "fri", "sat"}
 
 // exemption checks what is written, and reads days, hours and zone.
 func (e *Exempt) exemption() (response.Exemption, error) {
-	x := response.Exemption{Hosts: prefixes(e.Hosts), Kinds: e.Kinds, From: e.From, Until: e.Until, Why: e.Why}
+	x := response.Exemption{Hosts: prefixes(e.Hosts), Kinds: e.Kinds, Services: e.Services, From: e.From, Until: e.Until, Why: e.Why}
 	for _, k := range e.Kinds {
 		if _, ok := k.Info(); !ok {
 			return x, fmt.Errorf("there is no finding of kind %q", k)
 		}
+	}
+	if len(e.Kinds) == 0 && e.Until.IsZero() && len(e.Days) == 0 && e.Hours == "" {
+		return x, errors.New("names neither kinds of findings nor an end: a host that is taken over would never be contained")
 	}
 	if !e.Until.IsZero() && !e.Until.After(e.From) {
 		return x, fmt.Errorf("until %s is not after from", e.Until.Format(time.RFC3339))

@@ -215,6 +215,9 @@ type Decision struct {
 	Stage  Stage
 	Canary bool     // see Plan
 	Probes []string // see Plan
+	// Attacked is the service that the finding is about; none where that is
+	// many, or not known.
+	Attacked Service `json:",omitzero"`
 	// Narrow is what the target would be one rung down, nil where that is
 	// not known.
 	Narrow *Target

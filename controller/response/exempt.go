@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/sirupsen/logrus"
 
 	"github.com/platelet-sdn/platelet/detector"
+	"github.com/platelet-sdn/platelet/flowcollector/flow"
 )
 
 // Exemption says who is left alone, from what and when: a licensed scanner, a
@@ -21,6 +23,9 @@ type Exemption struct {
 	Hosts []netip.Prefix `json:"hosts,omitempty"`
 	// Kinds of findings; none is all.
 	Kinds []detector.Kind `json:"kinds,omitempty"`
+	// Services narrow it to findings about one of them; none is all, and those
+	// about many ports.
+	Services []Service `json:"services,omitempty"`
 	// From and Until bound it in time; zero does not.
 	From  time.Time `json:"from,omitzero"`
 	Until time.Time `json:"until,omitzero"`
@@ -31,6 +36,32 @@ type Exemption struct {
 	Zone       *time.Location `json:"-"`
 	Why        string         `json:"why,omitempty"`
 	Who        string         `json:"who,omitempty"`
+}
+
+// Service is a port of a transport protocol, as in "tcp/22"; the zero value is none.
+type Service struct {
+	Proto uint8
+	Port  uint16
+}
+
+// MarshalText writes "tcp/22"; nothing for none.
+func (s Service) MarshalText() ([]byte, error) {
+	if s == (Service{}) {
+		return nil, nil
+	}
+	return fmt.Appendf(nil, "%s/%d", flow.ProtoName(s.Proto), s.Port), nil
+}
+
+// UnmarshalText reads "tcp/22", "udp/53" or "sctp/5000".
+func (s *Service) UnmarshalText(text []byte) error {
+	name, number, _ := strings.Cut(string(text), "/")
+	proto := map[string]uint8{"tcp": flow.ProtoTCP, "udp": flow.ProtoUDP, "sctp": flow.ProtoSCTP}[name]
+	port, err := strconv.ParseUint(number, 10, 16)
+	if err != nil || proto == 0 || port == 0 {
+		return fmt.Errorf("service %q is not tcp/PORT, udp/PORT or sctp/PORT", text)
+	}
+	*s = Service{proto, uint16(port)}
+	return nil
 }
 
 // String says what it is for.
@@ -52,6 +83,9 @@ func (x Exemption) String() string {
 // covers reports whether a decision is about somebody who is to be left alone.
 func (x *Exemption) covers(d *Decision, now time.Time) bool {
 	if len(x.Kinds) > 0 && !slices.Contains(x.Kinds, d.Kind) {
+		return false
+	}
+	if len(x.Services) > 0 && !slices.Contains(x.Services, d.Attacked) {
 		return false
 	}
 	if _, in := covering(x.Hosts, d.Target.Host); len(x.Hosts) > 0 && !in {

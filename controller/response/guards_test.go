@@ -73,6 +73,36 @@ func TestExemptAreLeftAlone(t *testing.T) {
 	}
 }
 
+// A scanner that may try passwords of one service is contained for everything else
+// that it does once it is taken over: other services, other kinds.
+func TestExemptByService(t *testing.T) {
+	cfg := testConfig()
+	cfg.Exempt = []Exemption{{Hosts: []netip.Prefix{prefix("10.0.0.9/32")}, Kinds: []detector.Kind{detector.KindBruteForce}, Services: []Service{{flow.ProtoTCP, 22}}}}
+	r := newRig(t, cfg)
+	for i, c := range []struct {
+		kind detector.Kind
+		port uint16
+		want State
+	}{
+		{detector.KindBruteForce, 22, StateRefused},
+		{detector.KindBruteForce, 23, StateApplied},
+		{detector.KindBeacon, 22, StateApplied},
+		{detector.KindPortScan, 0, StateApplied},
+	} {
+		f := scanBy(9, 9, i)
+		f.Kind, f.DstPort = c.kind, c.port
+		r.consider(t.Context(), f)
+		for _, d := range r.Decisions() {
+			if d.Finding == f.ID && d.State != c.want {
+				t.Errorf("%s of tcp/%d: %s: %s", c.kind, c.port, d.State, d.lastVerdict())
+			}
+		}
+	}
+	if n := len(r.Decisions()); n != 4 {
+		t.Errorf("%d decisions", n)
+	}
+}
+
 // An operator exempts who is held, and it is let go; over a restart it stays
 // exempt, until it does not.
 func TestOperatorsExempt(t *testing.T) {

@@ -39,6 +39,9 @@ func propose(cfg Config, f detector.Finding, plan Plan) (d Decision, ok bool) {
 		Severity: f.Severity, Technique: f.Technique, Score: f.Score, Confidence: f.Confidence,
 		FirstSeen: time.Unix(0, f.FirstSeen), Detected: time.Unix(0, f.Time), Created: time.Unix(0, f.Time),
 	}
+	if f.DstPort != 0 {
+		d.Attacked = Service{f.Proto, f.DstPort}
+	}
 	switch {
 	case f.Kind == detector.KindMACFlood: // who lives there may be another victim
 		d.Target.Lock = action == ActionQuarantine

@@ -37,9 +37,10 @@ func doubts(k detector.Kind) string {
 // honest says how to make sure that an honest host is not found again.
 func honest(k detector.Kind) string {
 	switch k {
-	case detector.KindPortScan, detector.KindHostSweep, detector.KindARPSweep, detector.KindWorm, detector.KindLateralMovement,
-		detector.KindBruteForce:
+	case detector.KindPortScan, detector.KindHostSweep, detector.KindARPSweep:
 		return "The host listed in detection.ignore."
+	case detector.KindWorm, detector.KindLateralMovement, detector.KindBruteForce:
+		return "Nothing: but nothing is done about it where `platelet exempt` or response.exempt names the host, this kind and the service."
 	case detector.KindSYNFlood:
 		return "A floor (detection.syn_flood) above what this service gets, or clients that complete their connections."
 	case detector.KindUDPFlood, detector.KindAmplification:

@@ -225,7 +225,7 @@ func findingsText(out io.Writer, raw []byte) error {
 }
 
 func exemptionsText(out io.Writer, raw []byte) error {
-	return table(out, raw, "hosts", "kinds", "from", "until", "who", "why")
+	return table(out, raw, "hosts", "kinds", "services", "from", "until", "who", "why")
 }
 
 func hostsText(out io.Writer, raw []byte) error {

@@ -2,17 +2,13 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"net/netip"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/platelet-sdn/platelet/controller/response"
 	"github.com/platelet-sdn/platelet/detector"
-	"github.com/platelet-sdn/platelet/flowcollector/flow"
 )
 
 func segmentCommand() *cobra.Command {
@@ -53,14 +49,10 @@ func segmentOrder(host, peer, service string) (o response.Order, err error) {
 	if service == "" {
 		return o, nil
 	}
-	name, number, _ := strings.Cut(service, "/")
-	o.Proto = map[string]uint8{"tcp": flow.ProtoTCP, "udp": flow.ProtoUDP, "sctp": flow.ProtoSCTP}[name]
-	port, err := strconv.ParseUint(number, 10, 16)
-	if err != nil || o.Proto == 0 || port == 0 {
-		return o, fmt.Errorf("service %q is not tcp/PORT, udp/PORT or sctp/PORT", service)
-	}
-	o.Service = uint16(port)
-	return o, nil
+	var s response.Service
+	err = s.UnmarshalText([]byte(service))
+	o.Proto, o.Service = s.Proto, s.Port
+	return o, err
 }
 
 func extendCommand() *cobra.Command {
@@ -78,13 +70,14 @@ func extendCommand() *cobra.Command {
 func exemptCommand() *cobra.Command {
 	var c clientFlags
 	var d time.Duration
-	var kinds []string
+	var kinds, services []string
 	var why string
-	var end bool
+	var all, end bool
 	cmd := &cobra.Command{Use: "exempt HOST", Short: "Leave a host alone for a time, and let it go if it is held",
 		Long: `Leave a host alone for a time: a scanner with a licence, a machine under repair.
-Findings about it are told as ever, and nothing is done about them. What holds it is
-taken off at once. An operator's own quarantine of it is still possible.`,
+Say from which kinds of findings: it may be taken over, and is then still contained
+for everything else. Findings about it are told as ever, and nothing is done about
+those kinds. What holds it for one of them is taken off at once. An operator's own quarantine of it is still possible.`,
 		Args: cobra.ExactArgs(1), RunE: func(cmd *cobra.Command, args []string) error {
 			host, err := netip.ParseAddr(args[0])
 			if err != nil {
@@ -93,14 +86,24 @@ taken off at once. An operator's own quarantine of it is still possible.`,
 			if end {
 				return c.client().Unexempt(cmd.Context(), host)
 			}
-			list := make([]detector.Kind, len(kinds))
+			if all != (len(kinds) == 0) {
+				return usage("exempt: needs --kind, or --all")
+			}
+			list, about := make([]detector.Kind, len(kinds)), make([]response.Service, len(services))
 			for i, k := range kinds {
 				list[i] = detector.Kind(k)
 			}
-			return c.client().Exempt(cmd.Context(), host, list, d, why)
+			for i, s := range services {
+				if err := about[i].UnmarshalText([]byte(s)); err != nil {
+					return usage("exempt: %v", err)
+				}
+			}
+			return c.client().Exempt(cmd.Context(), host, list, about, d, why)
 		}}
 	cmd.Flags().DurationVar(&d, "for", time.Hour, "how long, at most 720h")
-	cmd.Flags().StringSliceVar(&kinds, "kind", nil, "kinds of findings that it is exempt from; all without")
+	cmd.Flags().StringSliceVar(&kinds, "kind", nil, "kinds of findings that it is exempt from")
+	cmd.Flags().BoolVar(&all, "all", false, "exempt it from all kinds")
+	cmd.Flags().StringSliceVar(&services, "service", nil, "only from findings about these services: tcp/PORT, udp/PORT or sctp/PORT")
 	cmd.Flags().StringVar(&why, "why", "", "reason")
 	cmd.Flags().BoolVar(&end, "end", false, "end it")
 	c.add(cmd, false)
