@@ -100,6 +100,22 @@ func TestOnlyWhatIsOpenIsChosen(t *testing.T) {
 	}
 }
 
+// Where a guard has a person asked about the rule's rung, no milder one gets round
+// the question.
+func TestNobodyIsSparedTheQuestion(t *testing.T) {
+	cfg, ask := testConfig(), always(ActionSegment)
+	cfg.Chooser = ask
+	r := newRig(t, cfg)
+	for i := range byte(5) {
+		r.watch.Observe([]flow.Record{{Time: time.Now().UnixNano(), Source: flow.SourceTap, Signal: flow.SignalFinish, Proto: flow.ProtoTCP, Rate: 1, Packets: 1,
+			Src: host(100 + i), Dst: host(9), SrcPort: 40000, DstPort: 80, InPort: uint32(1 + i)}})
+	}
+	r.consider(t.Context(), scanBy(9, 9, 1))
+	if d := r.only(t); d.State != StateAwaitingApproval || d.Action != ActionQuarantine || !slices.Equal(ask.questions[0].Open, []Action{ActionQuarantine}) {
+		t.Errorf("%s, %s; open were %v", d.State, d.Action, ask.questions[0].Open)
+	}
+}
+
 // What a guard refuses nobody chooses about.
 func TestNothingToChooseWhereTheRuleIsRefused(t *testing.T) {
 	cfg, ask := testConfig(), always(ActionSegment)
@@ -151,6 +167,22 @@ func TestMilderRungGivesWay(t *testing.T) {
 				t.Errorf("successor %s of %s, choice %+v", first.Successor, standing[0].ID, standing[0].Choice)
 			}
 		})
+	}
+}
+
+// A milder rung that was never proven does not stand in the way of its own
+// successor, where one containment of the playbook is the test of the next.
+func TestMilderRungGivesWayToItsCanary(t *testing.T) {
+	cfg := testConfig()
+	cfg.Playbooks = fixed{plan: Plan{Playbook: "p", Action: ActionQuarantine, Canary: true}}
+	cfg.Chooser = always(ActionSegment)
+	r, ctx, f := newRig(t, cfg), t.Context(), scanBy(9, 9, 1)
+	r.consider(ctx, f)
+	first := r.all[r.only(t).ID]
+	first.Applied = first.Applied.Add(-2 * cfg.VerifyWithin)
+	r.consider(ctx, f)
+	if first.State != StateReleased || first.Successor == "" {
+		t.Errorf("%s, successor %q", first.State, first.Successor)
 	}
 }
 

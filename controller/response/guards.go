@@ -221,7 +221,7 @@ func (m *Manager) guardCanary(d *Decision, now time.Time) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, e := range m.all {
-		if e.Playbook != d.Playbook || e.ID == d.ID {
+		if e.Playbook != d.Playbook || e.ID == d.ID || e.ID == d.Relieves { // which waits for d instead
 			continue
 		}
 		switch {

@@ -253,8 +253,11 @@ func (x *Executor) consider(ctx context.Context, f detector.Finding) {
 // follow begins the run of a decision, or undoes it.
 func (x *Executor) follow(ctx context.Context, d response.Decision) {
 	if d.State == response.StateRolledBack {
-		x.undo(ctx, "the containment was rolled back", func(r *Record) bool { return r.Decision == d.ID })
+		x.undo(ctx, "the containment was rolled back", func(r *Record) bool { return r.Decision == d.ID || r.Decision == cmp.Or(d.Relieves, d.ID) })
 		return
+	}
+	if d.Relieves != "" {
+		return // the run of the decision whose place it takes goes on
 	}
 	told := !d.State.Holds()
 	if told && d.State != response.StateAwaitingApproval && d.State != response.StateRefused && (d.State != response.StateProposed || d.Committed) {

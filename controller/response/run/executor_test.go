@@ -244,6 +244,27 @@ func TestRunFollowsTheContainment(t *testing.T) {
 	}
 }
 
+// A harder containment of the same finding takes a milder one's place: what the
+// playbook does besides is not done twice, and is undone when the harder one is
+// rolled back.
+func TestOneRunForASuccessor(t *testing.T) {
+	r := fresh(t, response.ModeAutonomous, `  steps:
+  - {name: contain, action: quarantine}
+  - {name: a, action: webhook, with: {url: "http://x/"}, rollback: {action: webhook, with: {url: "http://x/"}}}
+`)
+	r.Decision(decision(response.StateApplied))
+	r.until(t, "done", is(StateDone))
+	harder := decision(response.StateApplied)
+	harder.ID, harder.Relieves = "d-2", "d-1"
+	r.Decision(harder)
+	harder.State = response.StateRolledBack
+	r.Decision(harder)
+	r.until(t, "undone", is(StateUndone))
+	if r.hands.times("a") != 1 || r.hands.times("a-undo") != 1 {
+		t.Errorf("did %v", r.hands.did)
+	}
+}
+
 func TestNothingButTellingWhereNothingIsDone(t *testing.T) {
 	steps := `  steps:
   - {name: contain, action: quarantine}
