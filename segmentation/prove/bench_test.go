@@ -2,6 +2,7 @@ package prove_test
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/platelet-sdn/platelet/segmentation/policy"
@@ -37,5 +38,29 @@ func BenchmarkVerify(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// BenchmarkDiff compares policies with what one rule's service, and the
+// default, make of them.
+func BenchmarkDiff(b *testing.B) {
+	for _, size := range [][2]int{{100, 10}, {1000, 100}, {10000, 1000}} {
+		set, inv := policytest.Large(size[0], size[1])
+		rule := *set
+		rule.Policies = slices.Clone(set.Policies)
+		rule.Policies[0].Ingress = slices.Clone(rule.Policies[0].Ingress)
+		rule.Policies[0].Ingress[0].Services = []policy.ServiceRef{{Name: "db"}}
+		base := *set
+		base.Policies = append(slices.Clone(set.Policies), policy.Policy{Name: "base", Tier: policy.TierBaseline, Mode: policy.ModeEnforce,
+			AppliesTo: []policy.Peer{{Group: policy.Any}}, Ingress: []policy.Rule{{Name: "no", Action: policy.ActionDeny, From: []policy.Peer{{Group: policy.Any}}}}})
+		for name, next := range map[string]*policy.Set{"rule": &rule, "default": &base} {
+			b.Run(fmt.Sprintf("%s/%dx%d", name, size[0], size[1]), func(b *testing.B) {
+				for b.Loop() {
+					if n := len(prove.Diff(set, next, inv, policytest.Now())); n == 0 || n > 20 {
+						b.Fatal(n, "changes")
+					}
+				}
+			})
+		}
 	}
 }

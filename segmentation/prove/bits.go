@@ -32,6 +32,24 @@ func (s set) empty() bool {
 	return true
 }
 
+func (s set) len() int {
+	n := 0
+	for _, w := range s {
+		n += bits.OnesCount64(w)
+	}
+	return n
+}
+
+// within reports whether a set is part of another.
+func (s set) within(o set) bool {
+	for i, w := range s {
+		if w&^o[i] != 0 {
+			return false
+		}
+	}
+	return true
+}
+
 // meets reports whether two sets have anything in common.
 func (s set) meets(o set) bool {
 	for i, w := range s {

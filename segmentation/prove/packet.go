@@ -39,7 +39,7 @@ func newChooser(s *space, inv policy.Inventory) *chooser {
 				}
 			}
 			for _, a := range outside() {
-				if x.first.Compare(a) <= 0 && a.Compare(x.last) <= 0 && familyOf(a) == s.family {
+				if familyOf(a) == s.family && x.holds(a) {
 					offer(a)
 				}
 			}

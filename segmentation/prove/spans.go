@@ -3,6 +3,8 @@ package prove
 import (
 	"net/netip"
 	"slices"
+
+	"github.com/platelet-sdn/platelet/segmentation/policy"
 )
 
 // Addresses are told apart by family: no connection is between both.
@@ -100,27 +102,19 @@ func (s spans) complement(family int) spans {
 	return append(out, span{next, whole(family)[0].last})
 }
 
-// prefixes returns the fewest CIDRs that make up the spans.
-func (s spans) prefixes() []netip.Prefix {
-	var out []netip.Prefix
-	for _, x := range s {
-		for a := x.first; ; {
-			bits := a.BitLen()
-			for bits > 0 {
-				p := netip.PrefixFrom(a, bits-1)
-				if p.Masked().Addr() != a || spanOf(p).last.Compare(x.last) > 0 {
-					break
-				}
-				bits--
-			}
-			p := netip.PrefixFrom(a, bits)
-			out = append(out, p)
-			last := spanOf(p).last
-			if last == x.last {
-				break
-			}
-			a = last.Next()
+// String is a CIDR or an address where the span is one.
+func (s span) String() string {
+	for bits := s.first.BitLen(); bits >= 0; bits-- {
+		p := netip.PrefixFrom(s.first, bits)
+		last := spanOf(p).last
+		if p.Masked().Addr() != s.first || last.Compare(s.last) > 0 {
+			break
+		}
+		if last == s.last {
+			return policy.Peer{Prefix: p}.String()
 		}
 	}
-	return out
+	return s.first.String() + "-" + s.last.String()
 }
+
+func (s span) holds(a netip.Addr) bool { return s.first.Compare(a) <= 0 && a.Compare(s.last) <= 0 }

@@ -1,6 +1,7 @@
 package prove_test
 
 import (
+	"net/netip"
 	"slices"
 	"testing"
 
@@ -88,6 +89,13 @@ func prefixes(t *testing.T, text ...string) []policy.Prefix {
 			t.Fatal(err)
 		}
 		out = append(out, p)
+	}
+	return out
+}
+
+func addrs(text ...string) (out []netip.Addr) {
+	for _, s := range text {
+		out = append(out, netip.MustParseAddr(s))
 	}
 	return out
 }

@@ -13,7 +13,7 @@ func policyCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "policy", Short: "Look into segmentation policies, and try them without doing anything"}
 	cmd.AddCommand(policyPrintCommand(), policySchemaCommand(), policyTraceCommand())
 	cmd.AddCommand(policyImportCommand())
-	cmd.AddCommand(policyVerifyCommand())
+	cmd.AddCommand(policyVerifyCommand(), policyDiffCommand())
 	cmd.AddCommand(policySimulateCommand(), policyRecommendCommand())
 	return cmd
 }
