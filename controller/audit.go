@@ -261,7 +261,7 @@ func (a *auditor) started(c *Controller) {
 		digest = err.Error()
 	}
 	detail["config_sha256"] = digest
-	if raw, err := playbook.Write(c.playbooks.Playbooks()); err == nil {
+	if raw, err := playbook.Write(c.playbooks.Current().Playbooks()); err == nil {
 		detail["playbooks_sha256"] = fmt.Sprintf("%x", sha256.Sum256(raw))
 	}
 	if info, ok := debug.ReadBuildInfo(); ok {

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -42,7 +43,9 @@ type Options struct {
 	ReadOnly bool
 	// TakeOver takes the bridges from another Platelet that holds them, once.
 	TakeOver bool
-	Log      logrus.FieldLogger
+	// Reload says when the files of playbooks are to be read again; nil is never.
+	Reload <-chan os.Signal
+	Log    logrus.FieldLogger
 }
 
 // Controller is the daemon.
@@ -61,7 +64,8 @@ type Controller struct {
 	probes    *probe.Set
 	watch     *response.Watch
 	manager   *response.Manager
-	playbooks *playbook.Set
+	playbooks *playbook.Live
+	reloads   reloads
 	runs      *run.Executor
 	fleet     *fleet
 	hub       *api.Hub
@@ -93,10 +97,10 @@ func New(cfg config.File, opts Options) (*Controller, error) {
 		cfg.Mode = response.ModeObserve
 	}
 	c := &Controller{cfg: cfg, opts: opts, log: opts.Log, tracker: topology.NewTracker(0), watch: response.NewWatch(), hub: api.NewHub()}
-	var err error
-	if c.playbooks, err = cfg.LoadPlaybooks(); err != nil {
+	if err := c.loadPlaybooks(); err != nil {
 		return nil, err
 	}
+	var err error
 	db := database(cfg.OVS, opts.Log)
 	if c.db, err = ovsdb.New(db); err != nil {
 		return nil, err
@@ -208,7 +212,7 @@ func (c *Controller) open(ctx context.Context, state *bus.Bus) error {
 	}
 	rc := c.cfg.ResponseConfig()
 	rc.Playbooks = c.playbooks
-	if c.probes, err = newProbes(c.playbooks.Playbooks()); err != nil {
+	if c.probes, err = probe.New(probesOf(c.playbooks.Current().Playbooks())); err != nil {
 		return err
 	}
 	rc.Health = c.probes
@@ -250,6 +254,7 @@ func (c *Controller) parts() []func(context.Context) error {
 		c.offerAgain,
 		c.followStations,
 		c.probes.Run,
+		c.watchPlaybooks,
 		c.takeCommands,
 		c.serveMetrics,
 		c.experience.run,

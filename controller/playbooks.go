@@ -8,9 +8,7 @@ import (
 
 	"github.com/platelet-sdn/platelet/controller/actions"
 	"github.com/platelet-sdn/platelet/controller/bus"
-	"github.com/platelet-sdn/platelet/controller/probe"
 	"github.com/platelet-sdn/platelet/controller/response"
-	"github.com/platelet-sdn/platelet/controller/response/playbook"
 	"github.com/platelet-sdn/platelet/controller/response/run"
 	"github.com/platelet-sdn/platelet/detector"
 )
@@ -34,15 +32,6 @@ func (c *Controller) newRuns(ctx context.Context, state *bus.Bus, rc response.Co
 		Store: bucket, Do: actions.New(commands), World: surroundings{c}, Log: c.log, Emit: c.ran,
 	})
 	return nil
-}
-
-// newProbes are all that playbooks name.
-func newProbes(books []playbook.Playbook) (*probe.Set, error) {
-	var targets []string
-	for i := range books {
-		targets = append(targets, books[i].Probes...)
-	}
-	return probe.New(targets)
 }
 
 // loadRuns reads the runs of earlier controllers, and tells the executor what

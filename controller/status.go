@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/platelet-sdn/platelet/controller/api"
 	"github.com/platelet-sdn/platelet/controller/audit"
 	"github.com/platelet-sdn/platelet/controller/learning"
 	"github.com/platelet-sdn/platelet/controller/openflow/pipeline"
@@ -35,6 +36,7 @@ type Status struct {
 	Detector  detector.Stats               `json:"detector"`
 	Tracker   topology.TrackerStats        `json:"tracker"`
 	Decisions map[response.State]int       `json:"decisions"`
+	Playbooks api.PlaybookStatus           `json:"playbooks"`
 	Learning  *learning.Status             `json:"learning,omitempty"`
 	Choices   *learn.Status                `json:"choices,omitempty"`
 	Audit     *audit.Status                `json:"audit,omitempty"`
@@ -57,7 +59,7 @@ func (c *Controller) Status() any {
 		Tracker: c.tracker.Stats(), Decisions: map[response.State]int{},
 		Lost: Lost{Findings: c.manager.Overruns(), Runs: c.runs.Lost(), Events: c.hub.Lost(), Copies: c.malformedCopies.Load()},
 	}
-	s.Audit = c.audit.status()
+	s.Audit, s.Playbooks = c.audit.status(), c.Playbooks()
 	if c.learning != nil {
 		l := c.learning.Status()
 		s.Learning = &l

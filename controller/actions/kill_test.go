@@ -78,7 +78,7 @@ func TestKilledProcess(t *testing.T) {
 	}
 	log := logrus.New()
 	log.SetOutput(io.Discard)
-	x := run.New(run.Config{Playbooks: playbook.NewSet(books), Response: response.Config{Mode: response.ModeAutonomous, ApprovalWithin: time.Hour}, MaxPerMinute: 10, Store: bucket, World: nowhere{}, Log: log,
+	x := run.New(run.Config{Playbooks: playbook.NewLive(playbook.NewSet(books)), Response: response.Config{Mode: response.ModeAutonomous, ApprovalWithin: time.Hour}, MaxPerMinute: 10, Store: bucket, World: nowhere{}, Log: log,
 		Do: New(map[string]Command{"c": {Path: filepath.Join(dir, "c")}}), Emit: func(r run.Record) {
 			if r.State.Ended() {
 				cancel()

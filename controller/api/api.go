@@ -21,6 +21,7 @@ import (
 	"github.com/platelet-sdn/platelet/controller/response"
 	"github.com/platelet-sdn/platelet/detector"
 	"github.com/platelet-sdn/platelet/detector/explain"
+	"github.com/platelet-sdn/platelet/segmentation/strictyaml"
 )
 
 // Controller is what the API shows and operates.
@@ -33,8 +34,7 @@ type Controller interface {
 	Decisions() []response.Decision
 	// Decision is one of them, with what it would have hit by now.
 	Decision(ctx context.Context, id string) (response.Decision, error)
-	// Runs are those of playbooks.
-	Runs() any
+	Playbooks
 	Hosts() any
 	Topology() any
 	// Rules reads what is installed on the switches.
@@ -157,6 +157,8 @@ func (s *Server) routes() http.Handler {
 	get("/v1/findings/{id}/explanation", func(r *http.Request) (any, error) { return s.ctl.Explain(r.PathValue("id")) })
 	get("/v1/decisions", func(*http.Request) (any, error) { return s.ctl.Decisions(), nil })
 	get("/v1/decisions/{id}", func(r *http.Request) (any, error) { return s.ctl.Decision(r.Context(), r.PathValue("id")) })
+	get("/v1/playbooks", func(*http.Request) (any, error) { return s.ctl.Playbooks(), nil })
+	post("/v1/playbooks/reload", s.reloadPlaybooks)
 	get("/v1/runs", func(*http.Request) (any, error) { return s.ctl.Runs(), nil })
 	get("/v1/hosts", func(*http.Request) (any, error) { return s.ctl.Hosts(), nil })
 	get("/v1/topology", func(*http.Request) (any, error) { return s.ctl.Topology(), nil })
@@ -260,9 +262,10 @@ func reply(w http.ResponseWriter, r *http.Request, f func(*http.Request) (any, e
 	v, err := f(r)
 	if err != nil {
 		var bad *requestError
+		var faults strictyaml.Errors
 		code := http.StatusInternalServerError
 		switch {
-		case errors.As(err, &bad):
+		case errors.As(err, &bad), errors.As(err, &faults):
 			code = http.StatusBadRequest
 		case errors.Is(err, response.ErrNotFound):
 			code = http.StatusNotFound

@@ -17,11 +17,17 @@ import (
 	"github.com/platelet-sdn/platelet/controller/response"
 	"github.com/platelet-sdn/platelet/detector"
 	"github.com/platelet-sdn/platelet/detector/explain"
+	"github.com/platelet-sdn/platelet/segmentation/strictyaml"
 )
 
 // desk answers for a controller and writes down what it is asked.
 type desk struct{ asked []string }
 
+func (d *desk) Playbooks() api.PlaybookStatus { return api.PlaybookStatus{Version: "v"} }
+func (d *desk) ReloadPlaybooks(_ context.Context, who string) (api.PlaybookStatus, error) {
+	d.asked = append(d.asked, "reload by "+who)
+	return api.PlaybookStatus{}, fmt.Errorf("stay: %w", strictyaml.Errors{{File: "p.yaml", Line: 3, Column: 5, Msg: "bad"}})
+}
 func (d *desk) Status() any { return map[string]string{"mode": "observe"} }
 func (d *desk) Findings() []detector.Finding {
 	return []detector.Finding{{ID: "f-1", Kind: "port-scan"}}
@@ -293,5 +299,15 @@ func TestFeedback(t *testing.T) {
 	}
 	if _, err := c.Feedback(t.Context(), "f-1", true, strings.Repeat("x", 2000)); err == nil || !strings.Contains(err.Error(), "1000 bytes") {
 		t.Errorf("a reason without end: %v", err)
+	}
+}
+
+func TestFaultsOfPlaybooksComeBack(t *testing.T) {
+	d, c, _, _ := serve(t)
+	if _, err := c.ReloadPlaybooks(t.Context()); err == nil || !strings.Contains(err.Error(), "p.yaml:3:5: bad") {
+		t.Errorf("%v", err)
+	}
+	if len(d.asked) != 1 || !strings.HasPrefix(d.asked[0], "reload by ") || strings.HasSuffix(d.asked[0], "by ") {
+		t.Errorf("asked %q", d.asked)
 	}
 }

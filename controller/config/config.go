@@ -34,6 +34,8 @@ type File struct {
 	Audit     Audit    `yaml:"audit"`
 	// files of playbooks, also as patterns such as playbooks/*.yaml, relative to this file; they are tried in this order, before those that the program brings along
 	Playbooks []string `yaml:"playbooks"`
+	// read the files of playbooks again when they change; else at SIGHUP and by platelet playbook reload only
+	PlaybookWatch bool `yaml:"playbook_watch"`
 	// commands that playbooks may run, by the name that they call them by
 	PlaybookExec map[string]Command `yaml:"playbook_exec"`
 	Telemetry    Telemetry          `yaml:"telemetry"`
@@ -197,7 +199,7 @@ func (p *Prefix) UnmarshalText(text []byte) error {
 func Default() File {
 	r, d := response.DefaultConfig(), detector.DefaultConfig()
 	return File{
-		Mode:  response.ModeObserve,
+		Mode: response.ModeObserve, PlaybookWatch: true,
 		OVS:   OVS{DB: "unix:/var/run/openvswitch/db.sock", BaseTable: 200, BaseZone: 61440, ZoneLimit: 200000},
 		State: State{Dir: "/var/lib/platelet"},
 		API:   API{Socket: "/run/platelet/platelet.sock"},

@@ -54,7 +54,7 @@ const maxPlaybookFile = 4 << 20
 // defaults, and what the program brings along. Faults of the files are
 // strictyaml.Errors.
 func (f *File) LoadPlaybooks() (*playbook.Set, error) {
-	names, err := f.playbookFiles()
+	names, err := f.PlaybookFiles()
 	if err != nil {
 		return nil, err
 	}
@@ -117,9 +117,9 @@ func (f *File) checkStations(books []playbook.Playbook) error {
 	return faults.Err()
 }
 
-// playbookFiles lists the files, each once. A pattern may match nothing, a file
+// PlaybookFiles lists the files, each once. A pattern may match nothing, a file
 // that is named must be there.
-func (f *File) playbookFiles() ([]string, error) {
+func (f *File) PlaybookFiles() ([]string, error) {
 	var names []string
 	for _, pattern := range f.Playbooks {
 		found, err := filepath.Glob(pattern)

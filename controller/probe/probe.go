@@ -48,6 +48,7 @@ type health struct {
 	broke    time.Time // first of the misses since
 	missed   int       // in a row
 	why      error
+	until    time.Time // zero while somebody names it
 }
 
 // New returns the set of the given probes, each of which response.CheckProbe accepts.
@@ -56,16 +57,46 @@ func New(targets []string) (*Set, error) {
 		Timeout: within, Transport: &http.Transport{DisableKeepAlives: true},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}
+	return s, s.Replace(targets)
+}
+
+// Check reports whether a set of these probes may be.
+func Check(targets []string) error {
 	for _, t := range targets {
 		if err := response.CheckProbe(t); err != nil {
-			return nil, fmt.Errorf("probe: %w", err)
+			return fmt.Errorf("probe: %w", err)
 		}
-		s.health[t] = &health{}
 	}
-	if len(s.health) > most {
-		return nil, fmt.Errorf("%d different probes, at most %d", len(s.health), most)
+	if n := len(slices.Compact(slices.Sorted(slices.Values(targets)))); n > most {
+		return fmt.Errorf("%d different probes, at most %d", n, most)
 	}
-	return s, nil
+	return nil
+}
+
+// Replace makes these probes from now on. What is known of those that stay is
+// kept; the others are made for a while longer, for those who act by them.
+func (s *Set) Replace(targets []string) error {
+	if err := Check(targets); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for t, h := range s.health {
+		if !slices.Contains(targets, t) && h.until.IsZero() {
+			h.until = time.Now().Add(watched)
+		}
+	}
+	for _, t := range targets {
+		if s.health[t] == nil {
+			s.health[t] = &health{}
+		}
+		s.health[t].until = time.Time{}
+	}
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+	return nil
 }
 
 // Broke names the first of the probes that answered before a time and has not
@@ -93,9 +124,6 @@ func (s *Set) Broke(targets []string, since time.Time) string {
 
 // Run makes the probes until ctx ends.
 func (s *Set) Run(ctx context.Context) error {
-	if len(s.health) == 0 {
-		return nil
-	}
 	for ctx.Err() == nil {
 		s.round(ctx)
 		s.mu.Lock()
@@ -122,7 +150,11 @@ func (s *Set) Run(ctx context.Context) error {
 func (s *Set) round(ctx context.Context) {
 	s.mu.Lock()
 	var targets []string
-	for t := range s.health {
+	for t, h := range s.health {
+		if !h.until.IsZero() && time.Now().After(h.until) {
+			delete(s.health, t)
+			continue
+		}
 		targets = append(targets, t)
 	}
 	s.mu.Unlock()
@@ -144,6 +176,9 @@ func (s *Set) note(target string, begun time.Time, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	h := s.health[target]
+	if h == nil {
+		return
+	}
 	if err == nil {
 		h.answered, h.missed = time.Now(), 0
 		return

@@ -28,6 +28,7 @@ func (m *Manager) consider(ctx context.Context, f detector.Finding) {
 	case detector.StateResolved:
 		delete(m.refused, f.ID)
 		delete(m.firing, f.ID)
+		delete(m.decidedBy, f.ID)
 	case detector.StateFiring:
 		if len(m.firing) < maxFiring {
 			m.firing[f.ID] = struct{}{}
@@ -51,6 +52,9 @@ func (m *Manager) reconsider(ctx context.Context, now time.Time) {
 // decide takes a firing finding up the ladder, through the guards.
 func (m *Manager) decide(ctx context.Context, f detector.Finding, now time.Time) {
 	plan := m.cfg.plan(f, Circumstances{Now: now, Tags: Tags(m.where.Snapshot(), f)})
+	if v, decided := m.decidedBy[f.ID]; decided && v != plan.Version {
+		return
+	}
 	d, ok := propose(m.cfg, f, plan)
 	if !ok {
 		return
@@ -87,8 +91,10 @@ func (m *Manager) decide(ctx context.Context, f detector.Finding, now time.Time)
 		m.change(ctx, &d, func(*Decision) {})
 		m.log.WithFields(logrus.Fields{"decision": d.ID, "target": d.Target.String(), "why": d.lastVerdict()}).Warn("containment refused by a guard")
 	case d.Mode == ModeAutonomous && d.People == 0:
+		m.decidedBy[f.ID] = d.Version
 		m.apply(ctx, &d, now, func() {})
 	default:
+		m.decidedBy[f.ID] = d.Version
 		if d.Mode != ModeObserve {
 			d.State = StateAwaitingApproval
 		}

@@ -193,6 +193,8 @@ type Decision struct {
 	// Playbook is the name of the one that chose the action; empty where none
 	// did.
 	Playbook string
+	// Version is that of the playbooks in force when it was made.
+	Version string
 	// Mode is what holds for this decision: the configuration's, or the
 	// playbook's where that is more careful.
 	Mode Mode

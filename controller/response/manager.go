@@ -83,11 +83,14 @@ type Manager struct {
 	exempt  []Exemption // by operators; those of the configuration stand there
 
 	// What follows is Run's alone.
-	lanes        *lanes                      // nil without Run
-	lives        map[string]*life            // decisions with rules
-	recent       []time.Time                 // begin of containments, last minute
-	refused      map[string]detector.Finding // firing, but a guard said no
-	firing       map[string]struct{}         // IDs of findings
+	lanes   *lanes                      // nil without Run
+	lives   map[string]*life            // decisions with rules
+	recent  []time.Time                 // begin of containments, last minute
+	refused map[string]detector.Finding // firing, but a guard said no
+	firing  map[string]struct{}         // IDs of findings
+	// decidedBy is the version of the playbooks by which something was decided
+	// about a finding: another version does not begin anew while it fires.
+	decidedBy    map[string]string
 	reconsidered time.Time
 }
 
@@ -121,7 +124,7 @@ func New(cfg Config, enforce Enforcer, where Locator, store Store, watch *Watch,
 	return &Manager{
 		cfg: cfg, enforce: enforce, where: where, store: store, watch: watch, log: log, emit: emit,
 		inbox: make(chan func(context.Context), 1024),
-		all:   map[string]*Decision{}, lives: map[string]*life{}, refused: map[string]detector.Finding{}, firing: map[string]struct{}{},
+		all:   map[string]*Decision{}, lives: map[string]*life{}, refused: map[string]detector.Finding{}, firing: map[string]struct{}{}, decidedBy: map[string]string{},
 	}
 }
 
@@ -186,6 +189,9 @@ func (m *Manager) Load(ctx context.Context, now time.Time) error {
 			continue
 		}
 		m.all[d.ID] = d
+		if d.State.Holds() || d.State == StateAwaitingApproval {
+			m.decidedBy[d.Finding] = d.Version
+		}
 		if d.State == StateProbation && !d.Committed { // its rules were gone
 			m.end(ctx, d, StateReleased, now, "watched until the controller stopped")
 			continue
@@ -285,6 +291,7 @@ func (m *Manager) prune(ctx context.Context) {
 		old = old[:min(over, len(old))]
 		for _, d := range old {
 			delete(m.all, d.ID)
+			delete(m.decidedBy, d.Finding)
 		}
 	}
 	m.mu.Unlock()

@@ -12,7 +12,9 @@ import (
 // Plan is what a playbook asks of a switch on a finding.
 type Plan struct {
 	Playbook string // its name
-	Action   Action // the rung of the ladder that it begins with
+	// Version is that of the playbooks that it is one of; see decidedBy.
+	Version string
+	Action  Action // the rung of the ladder that it begins with
 	// Mode is the playbook's own; empty for that of the configuration. The
 	// more careful of the two holds.
 	Mode Mode

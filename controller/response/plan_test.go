@@ -2,6 +2,7 @@ package response
 
 import (
 	"errors"
+	"net/netip"
 	"testing"
 	"time"
 
@@ -137,5 +138,37 @@ func TestBrokenServiceIsHarm(t *testing.T) {
 	r.tick(t.Context(), d.Applied.Add(time.Second))
 	if d = r.only(t); d.State != StateRolledBack || d.Proof.Why != health.why {
 		t.Errorf("still broken: %s, %+v", d.State, d.Proof)
+	}
+}
+
+// Playbooks that are replaced while a finding fires do not decide anew about it,
+// unless a guard refused what the earlier ones wanted.
+func TestReplacedPlaybooksDecideAboutWhatIsNew(t *testing.T) {
+	cfg := testConfig()
+	cfg.Playbooks = fixed{plan: Plan{Playbook: "p", Version: "1", Action: ActionSegment}}
+	r, ctx := newRig(t, cfg), t.Context()
+	f := scanBy(9, 9, 1)
+	r.consider(ctx, f)
+	r.cfg.MaxActions = 0
+	refused := scanBy(8, 8, 1)
+	r.consider(ctx, refused)
+	r.cfg.Playbooks, r.cfg.MaxActions = fixed{plan: Plan{Playbook: "p", Version: "2", Action: ActionQuarantine}}, cfg.MaxActions
+	r.consider(ctx, f)
+	r.consider(ctx, refused)
+	r.consider(ctx, scanBy(7, 7, 1))
+	have := map[netip.Addr]string{}
+	for _, d := range r.Decisions() {
+		have[d.Target.Host] += string(d.Action) + " " + string(d.State) + " " + d.Version + ";"
+	}
+	for h, want := range map[netip.Addr]string{host(9): "segment applied 1;", host(8): "segment refused 1;quarantine applied 2;", host(7): "quarantine applied 2;"} {
+		if have[h] != want {
+			t.Errorf("%s: %q, want %q", h, have[h], want)
+		}
+	}
+	r.consider(ctx, resolved(f))
+	f.ID = "f-again"
+	r.consider(ctx, f)
+	if d := r.all[decisionID("f-again", string(ActionQuarantine))]; d == nil || d.State != StateApplied {
+		t.Errorf("a new finding: %+v", d)
 	}
 }

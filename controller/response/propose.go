@@ -35,7 +35,7 @@ func propose(cfg Config, f detector.Finding, plan Plan) (d Decision, ok bool) {
 	}
 	d = Decision{
 		Finding: f.ID, Kind: f.Kind, Action: action, State: StateProposed, Who: "playbook", Why: Why(f),
-		TTL: cfg.TTL, Hold: cfg.MinHold, Playbook: plan.Playbook, Mode: Stricter(cfg.Mode, plan.Mode), People: plan.People, Canary: plan.Canary, Probes: plan.Probes,
+		TTL: cfg.TTL, Hold: cfg.MinHold, Playbook: plan.Playbook, Version: plan.Version, Mode: Stricter(cfg.Mode, plan.Mode), People: plan.People, Canary: plan.Canary, Probes: plan.Probes,
 		Severity: f.Severity, Technique: f.Technique, Score: f.Score, Confidence: f.Confidence,
 		FirstSeen: time.Unix(0, f.FirstSeen), Detected: time.Unix(0, f.Time), Created: time.Unix(0, f.Time),
 	}

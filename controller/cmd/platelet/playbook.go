@@ -20,7 +20,7 @@ import (
 
 func playbookCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "playbook", Short: "Show playbooks, and try them without doing anything"}
-	cmd.AddCommand(playbookTestCommand(), playbookListCommand(), playbookShowCommand(), playbookRunsCommand(), playbookImportCommand(), playbookExportCommand())
+	cmd.AddCommand(playbookTestCommand(), playbookListCommand(), playbookShowCommand(), playbookRunsCommand(), playbookReloadCommand(), playbookImportCommand(), playbookExportCommand())
 	return cmd
 }
 
@@ -227,6 +227,30 @@ func playbookRunsCommand() *cobra.Command {
 			return table(out, raw, "id", "created", "playbook", "finding", "decision", "state", "asks", "why")
 		})
 	}}
+	c.add(cmd, true)
+	return cmd
+}
+
+func playbookReloadCommand() *cobra.Command {
+	var c clientFlags
+	cmd := &cobra.Command{Use: "reload", Short: "Have the controller read its files of playbooks again", Args: cobra.NoArgs,
+		Long: `Have the controller read its files of playbooks again, which it does by itself when
+they change unless playbook_watch is false. Files with faults change nothing. What
+has begun goes on by the playbooks that it began with.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			s, err := c.client().ReloadPlaybooks(cmd.Context())
+			if err != nil {
+				return err
+			}
+			raw, err := json.Marshal(s)
+			if err != nil {
+				return err
+			}
+			return print(cmd.OutOrStdout(), c.output, raw, func(out io.Writer, _ []byte) error {
+				_, err := fmt.Fprintf(out, "version %s: %d playbooks, of %d files and the program itself\n", s.Version, s.Playbooks, len(s.Files))
+				return err
+			})
+		}}
 	c.add(cmd, true)
 	return cmd
 }

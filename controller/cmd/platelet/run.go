@@ -1,7 +1,10 @@
 package main
 
 import (
+	"os"
+	"os/signal"
 	"runtime"
+	"syscall"
 
 	"github.com/sirupsen/logrus"
 	"github.com/spf13/cobra"
@@ -33,7 +36,9 @@ exports already.
 One Platelet at a time holds a bridge. Where another does, this one says who and
 waits, until that one ends or is gone; with --take-over it takes the bridges at
 once, and the switch refuses whatever the other still sends. Containments of the
-other stay for their TTL.`,
+other stay for their TTL.
+
+At SIGHUP the files of playbooks are read again, as they are when they change.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := configured(file)
@@ -59,7 +64,10 @@ other stay for their TTL.`,
 			// counts them, for up to 10 ms; with one to spare for each that
 			// receives or flushes, a decision never waits for it.
 			runtime.GOMAXPROCS(runtime.NumCPU() + receivers + flushers)
-			c, err := controller.New(cfg, controller.Options{ReadOnly: readOnly, TakeOver: takeOver, Log: log})
+			reload := make(chan os.Signal, 1)
+			signal.Notify(reload, syscall.SIGHUP)
+			defer signal.Stop(reload)
+			c, err := controller.New(cfg, controller.Options{ReadOnly: readOnly, TakeOver: takeOver, Reload: reload, Log: log})
 			if err != nil {
 				return err
 			}

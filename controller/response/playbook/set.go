@@ -1,6 +1,7 @@
 package playbook
 
 import (
+	"crypto/sha256"
 	_ "embed"
 	"fmt"
 	"maps"
@@ -14,10 +15,23 @@ import (
 var defaults []byte
 
 // Set is the playbooks in force, in the order in which they are tried.
-type Set struct{ books []Playbook }
+type Set struct {
+	books   []Playbook
+	version string
+}
 
 // NewSet puts playbooks in order. It is not changed afterwards.
-func NewSet(lists ...[]Playbook) *Set { return &Set{slices.Concat(lists...)} }
+func NewSet(lists ...[]Playbook) *Set {
+	s := &Set{books: slices.Concat(lists...)}
+	if raw, err := Write(s.books); err == nil {
+		s.version = fmt.Sprintf("%x", sha256.Sum256(raw))[:12]
+	}
+	return s
+}
+
+// Version tells sets apart: the same playbooks have the same one, also after a
+// restart.
+func (s *Set) Version() string { return s.version }
 
 // Default are the playbooks that the program brings along. They match every
 // finding, and do what response.DefaultConfig says of its kind.
@@ -75,7 +89,7 @@ func (s *Set) Choose(f detector.Finding, at response.Circumstances) *Playbook {
 func (s *Set) Plan(f detector.Finding, at response.Circumstances) response.Plan {
 	p := s.Choose(f, at)
 	if p == nil {
-		return response.Plan{Action: response.ActionAlert}
+		return response.Plan{Action: response.ActionAlert, Version: s.version}
 	}
-	return response.Plan{Playbook: p.Name, Action: p.Rung(), Mode: p.Mode, People: p.People, Canary: p.Canary, Probes: p.Probes, Rungs: p.Rungs}
+	return response.Plan{Playbook: p.Name, Version: s.version, Action: p.Rung(), Mode: p.Mode, People: p.People, Canary: p.Canary, Probes: p.Probes, Rungs: p.Rungs}
 }

@@ -61,7 +61,7 @@ type World interface {
 
 // Config is what an Executor needs.
 type Config struct {
-	Playbooks *playbook.Set
+	Playbooks *playbook.Live
 	// Response is that of the response: what it decides about is not ours to
 	// begin.
 	Response response.Config
@@ -96,12 +96,15 @@ type Executor struct {
 	inbox chan func(context.Context)
 	slots chan struct{}
 	lost  atomic.Uint64
-	// some is set where at least one playbook has steps: findings come on the
+	// some says whether at least one playbook has steps: findings come on the
 	// hot path, and usually there is nothing to do about them.
-	some bool
+	some atomic.Pointer[steps]
 
-	mu     sync.Mutex
-	runs   map[string]*active
+	mu   sync.Mutex
+	runs map[string]*active
+	// begun is by which version of the playbooks findings began runs: another
+	// version does not begin anew.
+	begun  map[string]string
 	recent []time.Time // begin of runs by findings, last minute
 	ready  bool        // there may be runs to start
 }
@@ -119,8 +122,23 @@ type active struct {
 
 // New returns an executor; it does nothing before Run.
 func New(cfg Config) *Executor {
-	some := slices.ContainsFunc(cfg.Playbooks.Playbooks(), func(p playbook.Playbook) bool { return somethingToDo(&p, false) })
-	return &Executor{cfg: cfg, some: some, inbox: make(chan func(context.Context), queue), slots: make(chan struct{}, maxAtOnce), runs: map[string]*active{}, ready: true}
+	return &Executor{cfg: cfg, begun: map[string]string{}, inbox: make(chan func(context.Context), queue), slots: make(chan struct{}, maxAtOnce), runs: map[string]*active{}, ready: true}
+}
+
+// steps says of a set of playbooks whether any has steps.
+type steps struct {
+	set  *playbook.Set
+	some bool
+}
+
+// anySteps reports whether there may be something to do about findings.
+func (x *Executor) anySteps() bool {
+	set, known := x.cfg.Playbooks.Current(), x.some.Load()
+	if known == nil || known.set != set {
+		known = &steps{set, slices.ContainsFunc(set.Playbooks(), func(p playbook.Playbook) bool { return somethingToDo(&p, false) })}
+		x.some.Store(known)
+	}
+	return known.some
 }
 
 // Permanent marks an error that another attempt would only repeat.
@@ -156,8 +174,16 @@ func (x *Executor) Load(ctx context.Context) error {
 			a.rec.State, a.rec.Why, a.rec.Ended = StateFailed, fmt.Sprintf("its playbook cannot be read any more: %v", err), time.Now()
 		}
 		x.runs[a.rec.ID] = a
+		x.note(a)
 	}
 	return nil
+}
+
+// note remembers by what a finding began a run.
+func (x *Executor) note(a *active) {
+	if a.rec.Decision == "" {
+		x.begun[a.rec.Finding] = a.rec.Version
+	}
 }
 
 // Run carries runs out until ctx ends; what is under way then goes on with the
@@ -200,7 +226,7 @@ func (x *Executor) startReady(start func(*active)) {
 // Finding takes a finding that fires; to be told of it again does no harm. It
 // never blocks.
 func (x *Executor) Finding(f detector.Finding) {
-	if x.some && f.State == detector.StateFiring {
+	if f.State == detector.StateFiring && x.anySteps() {
 		x.enqueue(func(ctx context.Context) { x.consider(ctx, f) })
 	}
 }
@@ -242,12 +268,19 @@ func (x *Executor) Records() []Record {
 // consider begins the run of a finding that the response does not decide about:
 // its playbook contains nothing, or it is not enough to contain.
 func (x *Executor) consider(ctx context.Context, f detector.Finding) {
-	at := x.cfg.World.Circumstances(f)
-	book := x.cfg.Playbooks.Choose(f, at)
-	if _, decided := response.Propose(x.cfg.Response, f, at); book == nil || decided {
+	at, set, cfg := x.cfg.World.Circumstances(f), x.cfg.Playbooks.Current(), x.cfg.Response
+	x.mu.Lock()
+	version, begun := x.begun[f.ID]
+	x.mu.Unlock()
+	if begun && version != set.Version() {
 		return
 	}
-	x.begin(ctx, order{book: book, finding: f, tags: at.Tags, told: book.Rung().Acts()})
+	cfg.Playbooks = set
+	book := set.Choose(f, at)
+	if _, decided := response.Propose(cfg, f, at); book == nil || decided {
+		return
+	}
+	x.begin(ctx, order{book: book, version: set.Version(), finding: f, tags: at.Tags, told: book.Rung().Acts()})
 }
 
 // follow begins the run of a decision, or undoes it.
@@ -263,7 +296,7 @@ func (x *Executor) follow(ctx context.Context, d response.Decision) {
 	if told && d.State != response.StateAwaitingApproval && d.State != response.StateRefused && (d.State != response.StateProposed || d.Committed) {
 		return
 	}
-	book, ok := x.cfg.Playbooks.Find(d.Playbook)
+	book, ok := x.cfg.Playbooks.Find(d.Playbook, d.Version)
 	if !ok {
 		return
 	}
@@ -272,12 +305,13 @@ func (x *Executor) follow(ctx context.Context, d response.Decision) {
 	if f.ID == "" {
 		lookup = detector.Finding{Host: d.Target.Host, HostMAC: d.Target.MAC}
 	}
-	x.begin(ctx, order{book: book, finding: f, decision: d, tags: x.cfg.World.Circumstances(lookup).Tags, told: told})
+	x.begin(ctx, order{book: book, version: d.Version, finding: f, decision: d, tags: x.cfg.World.Circumstances(lookup).Tags, told: told})
 }
 
 // order is what a run is begun with.
 type order struct {
 	book     *playbook.Playbook
+	version  string // of the playbooks
 	finding  detector.Finding
 	decision response.Decision
 	tags     map[string]string
@@ -300,7 +334,7 @@ func (x *Executor) begin(ctx context.Context, o order) {
 	}
 	facts.Run, facts.Playbook = id, o.book.Name
 	a := &active{book: *o.book, source: string(source), undo: make(chan struct{}), rec: Record{
-		Type: "run", ID: id, Playbook: o.book.Name, Finding: facts.Finding.ID, Decision: o.decision.ID, State: StateRunning, Told: o.told,
+		Type: "run", ID: id, Playbook: o.book.Name, Version: o.version, Finding: facts.Finding.ID, Decision: o.decision.ID, State: StateRunning, Told: o.told,
 		Created: time.Now().UTC(), Steps: map[string]*StepRecord{}, Facts: facts,
 	}}
 	if o.decision.ID == "" && !o.told { // else people were asked about the containment
@@ -355,6 +389,7 @@ func (x *Executor) admit(a *active) bool {
 		x.recent = append(x.recent, now)
 	}
 	x.runs[a.rec.ID], x.ready = a, true
+	x.note(a)
 	return true
 }
 
@@ -414,6 +449,9 @@ func (x *Executor) prune(ctx context.Context) {
 	old = old[:max(0, len(old)-kept)]
 	for _, a := range old {
 		delete(x.runs, a.rec.ID)
+		if a.rec.Decision == "" {
+			delete(x.begun, a.rec.Finding)
+		}
 	}
 	x.mu.Unlock()
 	for _, a := range old {

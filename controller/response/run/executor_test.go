@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -187,7 +188,7 @@ func start(t testing.TB, books []playbook.Playbook, mode response.Mode, store *m
 	t.Helper()
 	log := logrus.New()
 	log.SetOutput(io.Discard)
-	set := playbook.NewSet(books)
+	set := playbook.NewLive(playbook.NewSet(books))
 	x := New(Config{Playbooks: set, Response: response.Config{Mode: mode, ApprovalWithin: time.Minute, Playbooks: set}, MaxPerMinute: 10, Store: store, Do: h, World: w, Log: log, Emit: func(Record) {}})
 	ctx, cancel := context.WithCancel(t.Context())
 	store.crash, h.crash = cancel, cancel
@@ -482,5 +483,51 @@ func TestNothingIsDoneThatCannotBeWrittenDown(t *testing.T) {
 	r.until(t, "done", is(StateDone))
 	if len(r.hands.did) != 2 {
 		t.Errorf("did %v", r.hands.did)
+	}
+}
+
+// What began by playbooks that were replaced since goes on by those, also in a
+// decision that waited meanwhile; a finding that goes on begins nothing anew.
+func TestReplacedPlaybooks(t *testing.T) {
+	hook := func(name string) string {
+		return "  steps: [{name: " + name + ", action: webhook, with: {url: \"http://x/\"}}]\n"
+	}
+	r := fresh(t, response.ModeAutonomous, hook("old"))
+	r.hands.wait = make(chan struct{})
+	r.Finding(finding())
+	r.until(t, "begun", func(rec Record) bool { return rec.Steps["old"] != nil })
+	first := r.cfg.Playbooks.Current().Version()
+	r.cfg.Playbooks.Replace(playbook.NewSet(book(t, strings.Replace(hook("new"), "steps", "about: another\n  steps", 1))))
+	close(r.hands.wait)
+	r.until(t, "done", is(StateDone))
+	r.Finding(finding())
+	d := decision(response.StateApplied)
+	d.ID, d.Finding, d.Version = "d-2", "f-2", first
+	r.Decision(d)
+	d.ID, d.Finding, d.Version = "d-3", "f-3", r.cfg.Playbooks.Current().Version()
+	r.Decision(d)
+	deadline := time.Now().Add(30 * time.Second)
+	for {
+		done := map[string]string{} // step by decision
+		for _, rec := range r.Records() {
+			for name := range rec.Steps {
+				if rec.State == StateDone {
+					done[rec.Decision] = name
+				}
+			}
+		}
+		if len(done) == 3 {
+			if done[""] != "old" || done["d-2"] != "old" || done["d-3"] != "new" {
+				t.Errorf("did %v", done)
+			}
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("did %v: %+v", done, r.Records())
+		}
+		time.Sleep(time.Millisecond)
+	}
+	if n := len(r.Records()); n != 3 {
+		t.Errorf("%d runs", n)
 	}
 }

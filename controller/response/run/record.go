@@ -90,6 +90,7 @@ type Record struct {
 	ID       string    `json:"id"`
 	Time     time.Time `json:"time"` // of the latest change
 	Playbook string    `json:"playbook"`
+	Version  string    `json:"version,omitempty"` // of the playbooks in force when it began
 	Finding  string    `json:"finding"`
 	Decision string    `json:"decision,omitempty"`
 	State    State     `json:"state"`
