@@ -210,6 +210,14 @@ func (s *Set) GroupAt(name string) strictyaml.Position {
 	return s.origins.groups[name].position()
 }
 
+// ServiceAt is where a service stands; zero if it was not read from a file.
+func (s *Set) ServiceAt(name string) strictyaml.Position {
+	if s.origins == nil {
+		return strictyaml.Position{}
+	}
+	return s.origins.services[name].position()
+}
+
 // PolicyAt is where a policy stands; zero if it was not read from a file.
 func (s *Set) PolicyAt(name string) strictyaml.Position {
 	if s.origins == nil {

@@ -1,0 +1,276 @@
+package lint
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/platelet-sdn/platelet/segmentation/oracle"
+	"github.com/platelet-sdn/platelet/segmentation/policy"
+	"github.com/platelet-sdn/platelet/segmentation/policy/policytest"
+)
+
+// asked is a connection of a world at a time, and both its sides.
+type asked struct {
+	at time.Time
+	c  oracle.Connection
+}
+
+// settle takes out of a world what lint leaves open: risks and feeds.
+func settle(w policytest.World) {
+	for name, g := range w.Set.Groups {
+		g.Risk, g.Intel = 0, ""
+		if len(g.Groups) == 0 && !g.ByWorkload() && len(g.CIDRs) == 0 {
+			g.CIDRs = []policy.Prefix{{Prefix: netip.MustParsePrefix("10.0.0.0/28")}}
+		}
+		w.Set.Groups[name] = g
+	}
+}
+
+// everything lists connections between addresses of every kind, by services of
+// every kind, at every time that matters.
+func everything(w policytest.World) []asked {
+	world, _ := newWorld(w.Set, &w.Inventory)
+	b := builder{w: world}
+	var own []netip.Addr
+	for _, x := range w.Inventory.Workloads {
+		own = append(own, x.Addrs...)
+	}
+	var peers []policy.Peer
+	var all []policy.Service
+	for i := range w.Set.Policies {
+		p := &w.Set.Policies[i]
+		peers = append(peers, p.AppliesTo...)
+		for _, d := range []policy.Direction{policy.Ingress, policy.Egress} {
+			for _, r := range p.Rules(d) {
+				peers = append(peers, r.Peers(d)...)
+				all = append(all, entries(w.Set, r.Services)...)
+			}
+		}
+	}
+	var out []asked
+	for _, at := range times(w.Set, policytest.Now()) {
+		o := oracle.New(w.Set, w.Inventory, at)
+		seen := map[string]bool{}
+		var addrs []netip.Addr
+		for _, a := range b.addresses(own) { // one of each that the oracle tells apart
+			key := fmt.Sprint(a.Is4())
+			for _, p := range peers {
+				key += fmt.Sprint(o.Holds(p, a))
+			}
+			if !seen[key] {
+				seen[key] = true
+				addrs = append(addrs, a)
+			}
+		}
+		for _, src := range addrs {
+			for _, dst := range addrs {
+				if src.Is4() != dst.Is4() {
+					continue
+				}
+				for _, s := range samples(all) {
+					out = append(out, asked{at, oracle.Connection{Src: src, Dst: dst, Proto: s.proto, SrcPort: 40000, DstPort: s.port, Type: s.kind, Code: s.code}})
+				}
+			}
+		}
+	}
+	return out
+}
+
+// verdicts asks the oracle of a set in which the staged policies are left out,
+// or enforced.
+func verdicts(w policytest.World, staged bool, ask []asked) []oracle.Outcome {
+	set := *w.Set
+	set.Policies = nil
+	for _, p := range w.Set.Policies {
+		if p.Mode == policy.ModeStaged && !staged {
+			continue
+		}
+		p.Mode = policy.ModeEnforce
+		set.Policies = append(set.Policies, p)
+	}
+	oracles := map[time.Time]*oracle.Oracle{}
+	var out []oracle.Outcome
+	for _, a := range ask {
+		if oracles[a.at] == nil {
+			oracles[a.at] = oracle.New(&set, w.Inventory, a.at)
+		}
+		out = append(out, oracles[a.at].Verdict(a.c).Outcome)
+	}
+	return out
+}
+
+func sideOf(v oracle.Outcome, d policy.Direction) oracle.Side {
+	if d == policy.Egress {
+		return v.Egress
+	}
+	return v.Ingress
+}
+
+// fate is what a rule makes of a connection.
+func fate(s *policy.Set, x oracle.Side) string {
+	p := s.Policy(x.ID.Policy)
+	if p == nil {
+		return "allow"
+	}
+	i := slices.IndexFunc(p.Rules(x.ID.Direction), func(r policy.Rule) bool { return r.Name == x.ID.Rule })
+	r := p.Rules(x.ID.Direction)[i]
+	switch {
+	case r.Log || r.Mirror != "" || r.Action == policy.ActionRateLimit:
+		return x.ID.String()
+	case r.Action == policy.ActionAllow:
+		return "allow"
+	}
+	return r.Action.String() + p.Established.String()
+}
+
+// without is the world without a rule.
+func without(w policytest.World, id policy.RuleID) policytest.World {
+	set := *w.Set
+	set.Policies = slices.Clone(set.Policies)
+	for i := range set.Policies {
+		p := &set.Policies[i]
+		if p.Name != id.Policy {
+			continue
+		}
+		drop := func(rules []policy.Rule) []policy.Rule {
+			return slices.DeleteFunc(slices.Clone(rules), func(r policy.Rule) bool { return r.Name == id.Rule })
+		}
+		if id.Direction == policy.Egress {
+			p.Egress = drop(p.Egress)
+		} else {
+			p.Ingress = drop(p.Ingress)
+		}
+	}
+	return policytest.World{Set: &set, Inventory: w.Inventory}
+}
+
+func kindsOf(found []Finding) map[string]Kind {
+	out := map[string]Kind{}
+	for _, f := range found {
+		if f.Rule != "" && (f.Kind == KindShadowed || f.Kind == KindRedundant || f.Kind == KindUnreachable) {
+			out[f.Policy+"/"+f.Rule] = f.Kind
+		}
+	}
+	return out
+}
+
+// Of every rule lint says the same as asking the oracle about every connection:
+// that it decides none, or that it decides some and without it all would be as
+// they are.
+func TestRulesAreJudgedExactly(t *testing.T) {
+	seen := map[Kind]int{}
+	rapid.Check(t, func(t *rapid.T) {
+		w := policytest.Worlds().Draw(t, "world")
+		settle(w)
+		ask := everything(w)
+		if len(ask) > 30_000 {
+			t.Skip("too much to ask")
+		}
+		got := kindsOf(Check(w.Set, Options{Now: policytest.Now(), Inventory: &w.Inventory}))
+		for _, staged := range []bool{false, true} {
+			have := verdicts(w, staged, ask)
+			for _, p := range w.Set.Policies {
+				if (p.Mode == policy.ModeStaged) != staged || p.ExpiresAt != nil && !policytest.Now().Before(*p.ExpiresAt) {
+					continue
+				}
+				for _, d := range []policy.Direction{policy.Ingress, policy.Egress} {
+					for _, r := range p.Rules(d) {
+						id := policy.RuleID{Policy: p.Name, Direction: d, Rule: r.Name}
+						decides, needed := asks(w, id, staged, ask, have)
+						kind := got[id.String()]
+						seen[kind]++
+						switch {
+						case decides && needed && kind != "", decides && !needed && kind != KindRedundant, !decides && kind == KindRedundant, !decides && (kind == "") != quiet(w, id):
+							raw, _ := w.Set.Marshal()
+							t.Fatalf("%s: decides %v, needed %v, lint says %q\n%s", id, decides, needed, kind, raw)
+						}
+					}
+				}
+			}
+		}
+	})
+	for _, k := range []Kind{"", KindShadowed, KindRedundant, KindUnreachable} {
+		if seen[k] < 10 {
+			t.Errorf("only %d rules are %q: %v", seen[k], k, seen)
+		}
+	}
+}
+
+// quiet reports whether lint tells of a policy, or of a group, instead of a
+// rule that decides nothing.
+func quiet(w policytest.World, id policy.RuleID) bool {
+	found := Check(w.Set, Options{Now: policytest.Now(), Inventory: &w.Inventory})
+	return !slices.ContainsFunc(found, func(f Finding) bool { return f.Policy == id.Policy && f.Rule == id.Direction.String()+"/"+id.Rule }) &&
+		slices.ContainsFunc(found, func(f Finding) bool {
+			return f.Kind == KindEmptyGroup || f.Kind == KindUnreachable && f.Policy == id.Policy && f.Rule == ""
+		})
+}
+
+// asks tells whether a rule decides any connection, and whether any fares
+// otherwise without it.
+func asks(w policytest.World, id policy.RuleID, staged bool, ask []asked, have []oracle.Outcome) (decides, needed bool) {
+	var mine []asked
+	var had []oracle.Outcome
+	for i, v := range have {
+		if s := sideOf(v, id.Direction); s.ID == id || slices.Contains(s.Passed, id) {
+			mine, had = append(mine, ask[i]), append(had, v)
+		}
+	}
+	rest := without(w, id)
+	r := rule{}
+	for i := range w.Set.Policies {
+		for _, x := range w.Set.Policies[i].Rules(id.Direction) {
+			if w.Set.Policies[i].Name == id.Policy && x.Name == id.Rule {
+				r.rule = &x
+			}
+		}
+	}
+	for i, v := range verdicts(rest, staged, mine) {
+		before, after := sideOf(had[i], id.Direction), sideOf(v, id.Direction)
+		if fate(w.Set, before) != fate(rest.Set, after) || r.rule.Log || r.rule.Mirror != "" {
+			needed = true
+		}
+	}
+	return len(mine) > 0, needed
+}
+
+// What is told without an inventory holds for every inventory: rules that are
+// said to decide nothing do so, whatever workloads, risks and feeds there are.
+func TestWithoutInventory(t *testing.T) {
+	told := 0
+	rapid.Check(t, func(t *rapid.T) {
+		w := policytest.Worlds().Draw(t, "world")
+		got := kindsOf(Check(w.Set, Options{Now: policytest.Now()}))
+		ask := everything(w)
+		if len(ask) > 30_000 {
+			t.Skip("too much to ask")
+		}
+		for _, staged := range []bool{false, true} {
+			have := verdicts(w, staged, ask)
+			for _, p := range w.Set.Policies {
+				for _, d := range []policy.Direction{policy.Ingress, policy.Egress} {
+					for _, r := range p.Rules(d) {
+						id := policy.RuleID{Policy: p.Name, Direction: d, Rule: r.Name}
+						kind := got[id.String()]
+						if kind == "" || (p.Mode == policy.ModeStaged) != staged {
+							continue
+						}
+						told++
+						decides, needed := asks(w, id, staged, ask, have)
+						if decides && (kind != KindRedundant || needed) {
+							t.Fatalf("%s: lint says %s, and it decides %v, needed %v", id, kind, decides, needed)
+						}
+					}
+				}
+			}
+		}
+	})
+	if told < 20 {
+		t.Errorf("only %d rules were told of", told)
+	}
+}
