@@ -4,9 +4,13 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/platelet-sdn/platelet/segmentation/policy"
 )
+
+// isolated stands behind the name of a NetworkPolicy that isolates.
+const isolated = "/isolate"
 
 // networkPolicy translates the i-th NetworkPolicy: one policy that allows, and
 // one that denies the rest.
@@ -44,7 +48,7 @@ func (t *translator) networkPolicy(p networkAt, i int) {
 	if len(allow.Ingress)+len(allow.Egress) > 0 {
 		t.put(allow, p.origin, places)
 	}
-	isolate := policy.Policy{Name: name + "/isolate", Tier: policy.TierApplication, Priority: firstIsolate + i, Mode: t.opt.Mode, AppliesTo: allow.AppliesTo}
+	isolate := policy.Policy{Name: name + isolated, Tier: policy.TierApplication, Priority: firstIsolate + i, Mode: t.opt.Mode, AppliesTo: allow.AppliesTo}
 	everybody := []policy.Peer{{Group: policy.Any}}
 	if ingress {
 		isolate.Ingress = []policy.Rule{{Name: "in", Action: policy.ActionDeny, From: everybody}}
@@ -53,6 +57,12 @@ func (t *translator) networkPolicy(p networkAt, i int) {
 		isolate.Egress = []policy.Rule{{Name: "out", Action: policy.ActionDeny, To: everybody}}
 	}
 	t.put(isolate, p.origin, nil)
+}
+
+// Isolates reports whether a policy is one that denies what NetworkPolicies do
+// not allow. Pods are often isolated by several, of which one would do.
+func Isolates(name string) bool {
+	return strings.HasPrefix(name, "np/") && strings.HasSuffix(name, isolated)
 }
 
 // types tells for which directions a NetworkPolicy isolates: for those that it

@@ -28,16 +28,6 @@ func (s set) meets(t set) bool {
 	return false
 }
 
-// within reports whether t has all of s.
-func (s set) within(t set) bool {
-	for i, w := range s {
-		if w&^t[i] != 0 {
-			return false
-		}
-	}
-	return true
-}
-
 // and makes the intersection.
 func (s set) and(t set) set {
 	out := make(set, len(s))

@@ -99,7 +99,7 @@ func (c *checker) namesEmpty(p *policy.Policy, r *policy.Rule, d policy.Directio
 // overlaps tells of policies of one tier that contradict each other on some
 // connections, of which the priority alone decides. What denies the rest of
 // everything is meant to.
-func (c *checker) overlaps(dir *direction) {
+func (c *checker) overlaps(dir *direction, verdicts map[policy.RuleID]*verdict) {
 	told := map[[2]string]bool{}
 	for i := range dir.rules {
 		for j := i + 1; j < len(dir.rules) && dir.rules[j].policy.Tier == dir.rules[i].policy.Tier; j++ {
@@ -111,7 +111,7 @@ func (c *checker) overlaps(dir *direction) {
 				continue
 			}
 			told[pair] = true
-			c.aboutRule(s.id, SeverityNote, KindOverlap, fmt.Sprintf("is contradicted by %s about some connections, which priority %d decides before %d",
+			verdicts[s.id].contradicted = append(verdicts[s.id].contradicted, fmt.Sprintf("is contradicted by %s about some connections, which priority %d decides before %d",
 				r.id, r.policy.Priority, s.policy.Priority))
 		}
 	}

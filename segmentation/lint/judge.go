@@ -30,6 +30,8 @@ type verdict struct {
 	needed   bool // without it some connection would fare otherwise
 	inForce  bool // its policy, at some time
 	deciders map[policy.RuleID]policy.Action
+	// contradicted are messages about rules before it that say the opposite.
+	contradicted []string
 }
 
 // direction is everything that matters to the rules of one direction at a
@@ -114,7 +116,7 @@ func (c *checker) judgeDirection(dir *direction, verdicts map[policy.RuleID]*ver
 		}
 		c.cutOffs(dir, in, all)
 	}
-	c.overlaps(dir)
+	c.overlaps(dir, verdicts)
 }
 
 // newDirection puts the rules in force in order, and finds the classes.
@@ -254,6 +256,9 @@ func (dir *direction) effects() {
 func (dir *direction) blame(in []int, of int, deciders map[policy.RuleID]policy.Action) {
 	target := &dir.rules[of]
 	for a := range target.own.all {
+		if dir.exempt(a) {
+			continue
+		}
 		for s := range target.services.all {
 			dir.forward(dir.chain(in, a, s), a, func(i int, hit set) {
 				if hit.meets(target.other) && i < of && dir.decidesBefore(i, of) {
@@ -284,7 +289,11 @@ func (c *checker) tell(p *policy.Policy, verdicts map[policy.RuleID]*verdict, em
 				c.aboutRule(v.id, SeverityWarning, KindUnreachable, "matches no connection: nobody is both what it applies to and one of its peers' family, or its services are always allowed")
 			case v.matches && !v.decides:
 				c.shadowed(v)
-			case v.decides && !v.needed:
+			case v.decides && v.needed:
+				for _, message := range v.contradicted {
+					c.aboutRule(v.id, SeverityNote, KindOverlap, message)
+				}
+			case v.decides:
 				c.aboutRule(v.id, SeverityWarning, KindRedundant, "changes nothing: without it every connection would fare the same")
 			}
 		}

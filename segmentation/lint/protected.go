@@ -19,8 +19,9 @@ func guards(s *policy.Set, inv *policy.Inventory) []guard {
 			classes = append(classes, p.Group)
 			continue
 		}
-		out = append(out, guard{name: p.String(), peers: []policy.Peer{p}})
+		out = append(out, guard{name: p.String(), listed: true, peers: []policy.Peer{p}})
 	}
+	listed := slices.Clone(classes)
 	assets := map[string][]policy.Peer{}
 	if inv != nil {
 		for class, prefixes := range inv.Assets {
@@ -36,13 +37,14 @@ func guards(s *policy.Set, inv *policy.Inventory) []guard {
 	}
 	slices.Sort(classes)
 	for _, class := range slices.Compact(classes) {
-		out = append(out, guard{name: class, class: true, peers: assets[class], anywhere: len(assets[class]) == 0})
+		out = append(out, guard{name: class, class: true, listed: slices.Contains(listed, class), peers: assets[class], anywhere: len(assets[class]) == 0})
 	}
 	return out
 }
 
 // protect tells of a rule that restricts something protected: that denies,
-// rejects or limits some connection which no rule before it has decided. When
+// rejects or limits some connection which no rule before it has decided, if it
+// applied to what is protected. When
 // the workloads are not known, only what holds for every inventory counts:
 // addresses that the policy names, or the whole of what is protected.
 func (c *checker) protect(dir *direction, r *rule, res *result) {
@@ -51,16 +53,19 @@ func (c *checker) protect(dir *direction, r *rule, res *result) {
 		return
 	}
 	for g := range dir.w.guards {
-		some, all := false, true
+		some := false
+		var has, spared [2]bool // of each family
 		for i := range dir.own {
 			if !dir.own[i].guards.has(g) {
 				continue
 			}
-			hit := res.own.has(i)
+			hit, family := res.own.has(i), flag(dir.own[i].v6)
 			some = some || hit && (!dir.w.open || !dir.w.kinds[dir.own[i].member].workload)
-			all = all && hit
+			has[family], spared[family] = true, spared[family] || !hit
 		}
-		some = some || all && dir.w.open && dir.guarded(g)
+		for family := range has {
+			some = some || has[family] && !spared[family]
+		}
 		if some {
 			c.aboutRule(r.id, SeverityError, KindProtected, fmt.Sprintf("would %s connections of %s, which is protected: leave it out of appliesTo, or allow it before",
 				r.rule.Action, dir.w.guards[g].name))
@@ -68,9 +73,15 @@ func (c *checker) protect(dir *direction, r *rule, res *result) {
 	}
 }
 
-// guarded reports whether anybody belongs to what is protected.
-func (dir *direction) guarded(g int) bool {
-	return slices.ContainsFunc(dir.own, func(c class) bool { return c.guards.has(g) })
+// exempt reports whether no policy applies to a class, because the files say
+// that it is protected.
+func (dir *direction) exempt(own int) bool {
+	for g := range dir.own[own].guards.all {
+		if dir.w.guards[g].listed {
+			return true
+		}
+	}
+	return false
 }
 
 // cutOff is a rule that leaves somebody no way to something protected.
@@ -83,6 +94,9 @@ func (c *checker) cutOffs(dir *direction, in []int, staged bool) {
 	found := map[cutOff]bool{}
 	for own := range dir.own {
 		for g := range dir.w.guards {
+			if dir.exempt(own) {
+				continue
+			}
 			name := dir.w.guards[g].name
 			if dir.own[own].guards.has(g) || dir.d == policy.Ingress && name != "management" && name != "controllers" {
 				continue

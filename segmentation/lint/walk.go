@@ -9,8 +9,8 @@ import (
 // result is what was found of a rule at a time.
 type result struct {
 	matches, decides, needed bool
-	// restricted are the classes of the policy's side some of whose
-	// connections the rule itself decides.
+	// own are the classes of the policy's side some of whose connections the
+	// rule itself decides, or would, if they were not protected.
 	own set
 }
 
@@ -72,12 +72,15 @@ func (dir *direction) walk(in []int) []result {
 			chain := dir.chain(in, own, service)
 			hits := map[int]set{}
 			dir.forward(chain, own, func(i int, classes set) { hits[i] = classes })
+			for i := range hits {
+				results[i].own.add(own)
+			}
+			if dir.exempt(own) {
+				continue
+			}
 			for _, i := range chain {
 				results[i].matches = results[i].matches || dir.rules[i].other.meets(family)
-				if hits[i] != nil {
-					results[i].decides = true
-					results[i].own.add(own)
-				}
+				results[i].decides = results[i].decides || hits[i] != nil
 			}
 			dir.backward(chain, family, hits, results)
 		}

@@ -39,6 +39,7 @@ type kind struct {
 type guard struct {
 	name     string
 	class    bool // an asset class, whose addresses may be unknown
+	listed   bool // in the files: no policy applies to it
 	peers    []policy.Peer
 	anywhere bool // nothing is known of its addresses
 }

@@ -16,13 +16,14 @@ import (
 	"github.com/platelet-sdn/platelet/controller/response/playbook"
 	"github.com/platelet-sdn/platelet/lab/clab"
 	"github.com/platelet-sdn/platelet/lab/runner"
+	"github.com/platelet-sdn/platelet/segmentation/kubernetes"
 	"github.com/platelet-sdn/platelet/segmentation/strictyaml"
 )
 
 // checkReport is what is known of one file.
 type checkReport struct {
 	File string `json:"file"`
-	Kind string `json:"kind"` // configuration, playbooks or topology
+	Kind string `json:"kind"` // configuration, playbooks, policies or topology
 	Good bool   `json:"good"` // for a topology: the embedded runner can bring it up
 	// Lab, Nodes and Links describe a topology that could be read.
 	Lab    string       `json:"lab,omitempty"`
@@ -33,6 +34,7 @@ type checkReport struct {
 	Notes []string `json:"notes"`
 
 	faults strictyaml.Errors
+	raw    []byte
 }
 
 type checkFault struct {
@@ -42,7 +44,7 @@ type checkFault struct {
 }
 
 func checkCommand() *cobra.Command {
-	return checkFiles("check FILE...", "Check configurations, playbooks and topologies; errors as file:line:column, exit code 2")
+	return checkFiles("check FILE...", "Check configurations, playbooks, policies and topologies; errors as file:line:column, exit code 2")
 }
 
 func labCheck() *cobra.Command {
@@ -62,7 +64,13 @@ func checkFiles(use, short string) *cobra.Command {
 			if err != nil {
 				return fmt.Errorf("check: %w", err)
 			}
-			reports, all = append(reports, r), append(all, r.faults...)
+			reports = append(reports, r)
+		}
+		if err := checkPolicies(reports); err != nil {
+			return fmt.Errorf("check: %w", err)
+		}
+		for i := range reports {
+			all = append(all, reports[i].faults...)
 		}
 		if err := printChecks(cmd.OutOrStdout(), format, reports); err != nil {
 			return err
@@ -106,8 +114,11 @@ func checkFile(name string) (checkReport, error) {
 		if _, ok := top["topology"]; ok {
 			r.Kind = "topology"
 		}
-		if version := top["apiVersion"]; strings.HasPrefix(version.Value, "playbook/") {
+		switch version := top["apiVersion"].Value; {
+		case strings.HasPrefix(version, "playbook/"):
 			r.Kind = "playbooks"
+		case strings.HasPrefix(version, "segmentation/"), kubernetes.Is(raw):
+			r.Kind, r.raw = "policies", raw
 		}
 	}
 	switch r.Kind {
@@ -115,23 +126,31 @@ func checkFile(name string) (checkReport, error) {
 		err = r.topology(raw)
 	case "playbooks":
 		err = r.playbooks(raw)
+	case "policies": // checked together, when all files are known
 	default:
 		err = r.configuration(raw)
 	}
+	return r, r.adopt(err)
+}
+
+// adopt takes the faults of the file out of an error; another is returned.
+func (r *checkReport) adopt(err error) error {
+	var many strictyaml.Errors
 	var one *strictyaml.Error
 	switch {
 	case err == nil:
-	case errors.As(err, &r.faults):
+	case errors.As(err, &many):
 	case errors.As(err, &one):
-		r.faults = strictyaml.Errors{one}
+		many = strictyaml.Errors{one}
 	default:
-		return r, err
+		return err
 	}
-	for _, f := range r.faults {
+	for _, f := range many {
+		r.faults = append(r.faults, f)
 		r.Faults = append(r.Faults, checkFault{f.Line, f.Column, f.Msg})
 	}
 	r.Good = len(r.faults) == 0
-	return r, nil
+	return nil
 }
 
 // configuration also looks into the files of playbooks that it names.

@@ -12,7 +12,7 @@ import (
 func policyCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "policy", Short: "Look into segmentation policies, and try them without doing anything"}
 	cmd.AddCommand(policyPrintCommand(), policySchemaCommand(), policyTraceCommand())
-	cmd.AddCommand(policyImportCommand())
+	cmd.AddCommand(policyImportCommand(), policyLintCommand())
 	cmd.AddCommand(policyVerifyCommand(), policyDiffCommand())
 	cmd.AddCommand(policySimulateCommand(), policyRecommendCommand())
 	return cmd
@@ -22,25 +22,25 @@ func policyCommand() *cobra.Command {
 // Kubernetes among them; "-" is standard input. Faults of the files are
 // strictyaml.Errors: exit code 2.
 func readPolicies(names []string) (*policy.Set, error) {
-	files, err := policySources(names)
-	if err != nil {
-		return nil, err
-	}
-	return policy.Read(files...)
-}
-
-// policySources reads files, and translates those of Kubernetes together.
-func policySources(names []string) ([]policy.Source, error) {
-	var files, foreign []policy.Source
+	var files []rawFile
 	for _, name := range names {
 		raw, err := readFile(name)
 		if err != nil {
 			return nil, fmt.Errorf("policy: %w", err)
 		}
-		if src := (policy.Source{Name: name, Data: raw}); kubernetes.Is(raw) {
+		files = append(files, rawFile{name, raw})
+	}
+	return readSet(files)
+}
+
+// policySources translates files of Kubernetes, all together.
+func policySources(files []rawFile) ([]policy.Source, error) {
+	var own, foreign []policy.Source
+	for _, f := range files {
+		if src := (policy.Source{Name: f.name, Data: f.raw}); kubernetes.Is(f.raw) {
 			foreign = append(foreign, src)
 		} else {
-			files = append(files, src)
+			own = append(own, src)
 		}
 	}
 	if len(foreign) > 0 {
@@ -48,27 +48,9 @@ func policySources(names []string) ([]policy.Source, error) {
 		if err != nil {
 			return nil, err
 		}
-		files = append(files, src)
+		own = append(own, src)
 	}
-	return files, nil
-}
-
-func policyPrintCommand() *cobra.Command {
-	return &cobra.Command{
-		Use: "print FILE...", Short: "Print what the files say together, in the order in which it decides", Args: cobra.MinimumNArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			set, err := readPolicies(args)
-			if err != nil {
-				return err
-			}
-			raw, err := set.Marshal()
-			if err != nil {
-				return err
-			}
-			_, err = cmd.OutOrStdout().Write(raw)
-			return err
-		},
-	}
+	return own, nil
 }
 
 func policySchemaCommand() *cobra.Command {
