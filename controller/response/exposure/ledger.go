@@ -2,6 +2,7 @@ package exposure
 
 import (
 	"hash/maphash"
+	"math/rand/v2"
 	"net/netip"
 	"sync"
 	"time"
@@ -34,6 +35,7 @@ type Ledger struct {
 	samples  [Minutes]sampling
 	attempts [Minutes]sampling
 	rest     rest
+	thin     thinning
 
 	// The latest minute in which the connection tap, and packet samples, told of
 	// anything, and by port (its low bits) flow export.
@@ -46,13 +48,15 @@ type Ledger struct {
 // sampling is what was seen, and what that stood for.
 type sampling struct{ seen, stood float64 }
 
-func (s *sampling) note(r *flow.Record) {
+func (s *sampling) note(r *flow.Record, packets float64) {
 	s.seen += float64(r.Packets)
-	s.stood += r.ScaledPackets()
+	s.stood += packets
 }
 
 // New returns an empty ledger; it takes memory as it fills.
-func New() *Ledger { return &Ledger{seed: maphash.MakeSeed()} }
+func New() *Ledger {
+	return &Ledger{seed: maphash.MakeSeed(), thin: thinning{keep: 1, state: rand.Uint64() | 1}}
+}
 
 // Observe counts a batch of records. Packets that were dropped are nobody's loss.
 func (l *Ledger) Observe(batch []flow.Record) {
@@ -71,10 +75,16 @@ func (l *Ledger) observe(r *flow.Record) {
 	if r.Verdict == flow.VerdictDropped || !r.Src.IsValid() || !r.Dst.IsValid() || r.Src.IsUnspecified() {
 		return
 	}
+	stands := 1.0
+	if r.Source == flow.SourceSFlow && !opens(r.Signal) {
+		if stands = l.thin.take(r.Time); stands == 0 {
+			return
+		}
+	}
 	if !l.advance(r.Time) {
 		return
 	}
-	v := l.weigh(r)
+	v := l.weigh(r, stands)
 	up, sure := direction(r)
 	c, up, ok := l.find(r, up, sure)
 	if !ok {
@@ -124,10 +134,10 @@ func (l *Ledger) advance(t int64) bool {
 type weight struct{ connections, packets, bytes float64 }
 
 // weigh says what a record counts for, besides that two have talked: nothing where
-// other telemetry tells of the same packets.
-func (l *Ledger) weigh(r *flow.Record) (v weight) {
+// other telemetry tells of the same packets. It stands for so many like it.
+func (l *Ledger) weigh(r *flow.Record, stands float64) (v weight) {
 	slot := l.minute % Minutes
-	v.packets, v.bytes = r.ScaledPackets(), r.ScaledBytes()
+	v.packets, v.bytes = stands*r.ScaledPackets(), stands*r.ScaledBytes()
 	if r.Signal == flow.SignalAttempt {
 		v.connections = r.Rate
 	}
@@ -141,10 +151,10 @@ func (l *Ledger) weigh(r *flow.Record) (v weight) {
 			v.packets, v.bytes = 0, 0
 		}
 	case flow.SourcePacket:
-		l.samples[slot].note(r)
+		l.samples[slot].note(r, v.packets)
 	case flow.SourceSFlow:
 		l.sampled = l.minute
-		l.samples[slot].note(r)
+		l.samples[slot].note(r, v.packets)
 		if l.lately(l.exported[r.InPort%uint32(len(l.exported))]) || opens(r.Signal) && l.lately(l.tapped) {
 			return weight{}
 		}
