@@ -22,6 +22,7 @@ import (
 	"github.com/platelet-sdn/platelet/controller/response/learn"
 	"github.com/platelet-sdn/platelet/controller/response/playbook"
 	"github.com/platelet-sdn/platelet/controller/response/run"
+	"github.com/platelet-sdn/platelet/controller/segment"
 	"github.com/platelet-sdn/platelet/detector"
 )
 
@@ -232,6 +233,13 @@ func (a *auditor) run(r *run.Record) {
 		}
 	}
 	a.record(audit.Event{What: "run." + string(r.State), Who: "playbook", Why: r.Why, Decision: r.Decision, Finding: r.Finding, Playbook: r.Playbook, Detail: detail})
+}
+
+// segmented takes a change of what policies enforce.
+func (a *auditor) segmented(c segment.Change) {
+	a.record(audit.Event{What: "segmentation.changed", Who: "platelet", Why: c.Why, Detail: map[string]string{
+		"rules": strconv.Itoa(c.Rules), "endpoints": strconv.Itoa(c.Endpoints), "took": c.Took.String(),
+	}})
 }
 
 // model takes a change of the registry of models.

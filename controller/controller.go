@@ -29,6 +29,7 @@ import (
 	"github.com/platelet-sdn/platelet/controller/response/learn"
 	"github.com/platelet-sdn/platelet/controller/response/playbook"
 	"github.com/platelet-sdn/platelet/controller/response/run"
+	"github.com/platelet-sdn/platelet/controller/segment"
 	"github.com/platelet-sdn/platelet/detector"
 	"github.com/platelet-sdn/platelet/detector/model"
 	"github.com/platelet-sdn/platelet/flowcollector"
@@ -61,6 +62,8 @@ type Controller struct {
 	tracker   *topology.Tracker
 	entrance  entrance
 	stations  stations
+	risks     risks
+	keeper    *segment.Keeper
 	probes    *probe.Set
 	watch     *response.Watch
 	manager   *response.Manager
@@ -129,6 +132,10 @@ func New(cfg config.File, opts Options) (*Controller, error) {
 		return nil, fmt.Errorf("detectors: %w", err)
 	}
 	c.fleet = newFleet(c, cfg)
+	c.risks.firing = map[string]risk{}
+	if c.keeper, err = c.newKeeper(); err != nil {
+		return nil, err
+	}
 	return c, nil
 }
 
@@ -207,6 +214,13 @@ func (c *Controller) open(ctx context.Context, state *bus.Bus) error {
 	if err := c.experience.load(ctx); err != nil {
 		return err
 	}
+	addresses, err := state.Large(ctx, "addresses")
+	if err != nil {
+		return err
+	}
+	if err := c.keeper.Load(ctx, addresses); err != nil {
+		return err
+	}
 	if c.fleet.instance, err = identify(ctx, state); err != nil {
 		return err
 	}
@@ -266,7 +280,7 @@ func (c *Controller) parts() []func(context.Context) error {
 		parts = append(parts, c.choices.Run)
 	}
 	if !c.opts.ReadOnly {
-		parts = append(parts, c.telemetry.Run, c.fleet.run, c.steer, c.refreshTemplates)
+		parts = append(parts, c.telemetry.Run, c.fleet.run, c.steer, c.refreshTemplates, c.keeper.Run)
 	}
 	return parts
 }
@@ -329,6 +343,9 @@ func (c *Controller) advance(now int64) {
 func (c *Controller) finding(f detector.Finding) {
 	c.audit.finding(&f)
 	c.metrics.Finding(&f)
+	if c.risks.finding(&f) {
+		c.keeper.Look()
+	}
 	c.manager.Handle(f)
 	c.runs.Finding(f)
 	if c.learning != nil {
@@ -393,6 +410,7 @@ func (c *Controller) followTopology(ctx context.Context) error {
 	var links map[topology.PortID]linkState
 	c.db.OnTopology(func(switches map[string]topology.Switch) {
 		c.tracker.SetSwitches(switches)
+		c.keeper.Look()
 		links = c.links(links, switches)
 		if !c.opts.ReadOnly { // else only some bridges may export
 			c.entrance.set(switches, func(sw topology.Switch) bool { return c.cares(sw.Name) && !sw.OVN })

@@ -55,6 +55,7 @@ type Controller interface {
 	Preview(ctx context.Context, o response.Order) (response.Decision, error)
 	SetBrake(ctx context.Context, on, release bool, who string) error
 	Steering
+	Segmentation
 	// Feedback keeps an operator's verdict on a finding, and tells how many
 	// windows of the host stand behind it.
 	Feedback(id string, actual bool, who, why string) (windows int, err error)
@@ -165,6 +166,10 @@ func (s *Server) routes() http.Handler {
 	get("/v1/rules", func(r *http.Request) (any, error) { return s.ctl.Rules(r.Context()) })
 	get("/v1/rules/installed", func(r *http.Request) (any, error) { return s.ctl.Installed(r.Context()) })
 	get("/v1/rules/drift", func(r *http.Request) (any, error) { return s.ctl.Drift(r.Context()) })
+	get("/v1/policies", func(*http.Request) (any, error) { return s.ctl.Policies(), nil })
+	get("/v1/policies/hits", func(r *http.Request) (any, error) { return s.ctl.PolicyHits(r.Context()) })
+	get("/v1/workloads", func(*http.Request) (any, error) { return s.ctl.Workloads(), nil })
+	post("/v1/policies/reload", func(r *http.Request) (any, error) { return nil, s.ctl.ReloadPolicies(who(r)) })
 	mux.HandleFunc("GET /v1/events", s.events)
 	act := func(name string, f func(ctx context.Context, id, who, why string) error) {
 		post("/v1/decisions/{id}/"+name, func(r *http.Request) (any, error) {

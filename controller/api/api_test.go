@@ -93,6 +93,11 @@ func (d *desk) SetBrake(_ context.Context, on, release bool, _ string) error {
 	return d.note("brake %v %v", on, release)
 }
 
+func (d *desk) Policies() any                           { return []string{"web"} }
+func (d *desk) PolicyHits(context.Context) (any, error) { return []int{1}, nil }
+func (d *desk) Workloads() any                          { return []string{"w"} }
+func (d *desk) ReloadPolicies(who string) error         { return d.note("policies read again") }
+
 func (d *desk) Feedback(id string, actual bool, who, why string) (int, error) {
 	if id != "f-1" {
 		return 0, fmt.Errorf("%w: %s", response.ErrNotFound, id)

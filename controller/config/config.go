@@ -38,6 +38,7 @@ type File struct {
 	PlaybookWatch bool `yaml:"playbook_watch"`
 	// commands that playbooks may run, by the name that they call them by
 	PlaybookExec map[string]Command `yaml:"playbook_exec"`
+	Segmentation Segmentation       `yaml:"segmentation"`
 	Telemetry    Telemetry          `yaml:"telemetry"`
 	Detection    Detection          `yaml:"detection"`
 	Response     Response           `yaml:"response"`
@@ -284,6 +285,7 @@ func (f *File) check(want func(ok bool, path, format string, args ...any)) {
 	want(f.State.Dir != "" || f.State.NATS != "", "state.dir", "is empty")
 	want(f.State.Dir != "" || f.Response.Learning.Mode == response.LearningOff, "response.learning.mode", "%s needs state.dir to learn from", f.Response.Learning.Mode)
 	f.checkPlaybooks(want)
+	f.Segmentation.check(want)
 	want(f.API.Socket != "" && len(f.API.Socket) < 108, "api.socket", "needs 1 to 107 bytes")
 	_, err := netip.ParseAddrPort(f.Metrics.Listen)
 	want(f.Metrics.Listen == "" || err == nil, "metrics.listen", "%v", err)

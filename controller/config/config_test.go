@@ -322,7 +322,7 @@ func inline(v any) any {
 func comments(t *testing.T) map[string]string {
 	t.Helper()
 	docs := map[string]string{}
-	for _, name := range []string{"config.go", "response.go", "remote.go"} {
+	for _, name := range []string{"config.go", "policies.go", "response.go", "remote.go"} {
 		file, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ParseComments)
 		if err != nil {
 			t.Fatal(err)

@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"github.com/platelet-sdn/platelet/controller/response"
 	"github.com/platelet-sdn/platelet/controller/response/playbook"
@@ -37,6 +36,7 @@ func (f *File) checkPlaybooks(want func(ok bool, path, format string, args ...an
 // found from anywhere.
 func (f *File) Beside(path string) *File {
 	out := *f
+	out.Segmentation = f.Segmentation.beside(filepath.Dir(path))
 	out.Playbooks = slices.Clone(f.Playbooks)
 	for i, pattern := range out.Playbooks {
 		if !filepath.IsAbs(pattern) {
@@ -120,20 +120,9 @@ func (f *File) checkStations(books []playbook.Playbook) error {
 // PlaybookFiles lists the files, each once. A pattern may match nothing, a file
 // that is named must be there.
 func (f *File) PlaybookFiles() ([]string, error) {
-	var names []string
-	for _, pattern := range f.Playbooks {
-		found, err := filepath.Glob(pattern)
-		if err != nil {
-			return nil, fmt.Errorf("playbooks %s: %w", pattern, err)
-		}
-		if len(found) == 0 && !strings.ContainsAny(pattern, "*?[") {
-			return nil, fmt.Errorf("playbooks %s: %w", pattern, os.ErrNotExist)
-		}
-		for _, name := range found {
-			if !slices.Contains(names, name) {
-				names = append(names, name)
-			}
-		}
+	names, err := glob(f.Playbooks)
+	if err != nil {
+		return nil, fmt.Errorf("playbooks: %w", err)
 	}
 	return names, nil
 }

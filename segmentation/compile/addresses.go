@@ -30,6 +30,10 @@ func (s *addressSets) add(g *groups, list []policy.Peer, spared []policy.Peer) (
 		return 0, false, err
 	}
 	var all bool
+	spared = slices.DeleteFunc(slices.Clone(spared), func(p policy.Peer) bool { // classes of assets are the controller's to name
+		_, ok := g.index[p.String()]
+		return !ok && slices.Contains(policy.AssetClasses(), p.Group)
+	})
 	if x.spares, all, err = g.numbers(spared); err != nil {
 		return 0, false, err
 	}

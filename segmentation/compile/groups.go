@@ -253,6 +253,23 @@ func (g *groups) of(a netip.Addr, most int, has []*policy.Workload) set {
 	if p, ok := g.holder(a, most); ok {
 		by = g.static[p]
 	}
+	g.narrowed(in, by)
+	for _, i := range g.joined {
+		gr := &g.list[i]
+		if gr.During != nil && !gr.During.Covers(g.now) {
+			continue
+		}
+		if slices.ContainsFunc(gr.members, in.has) {
+			in.add(i)
+		}
+		g.narrowed(in, by)
+	}
+	return in
+}
+
+// narrowed takes out the groups whose prefixes or feeds do not hold an
+// address.
+func (g *groups) narrowed(in set, by *named) {
 	for i := range in {
 		var cidr, except, feed uint64
 		if by != nil {
@@ -260,15 +277,4 @@ func (g *groups) of(a netip.Addr, most int, has []*policy.Workload) set {
 		}
 		in[i] &= (cidr | ^g.narrow[i]) & (feed | ^g.feeds[i]) &^ except
 	}
-	for _, i := range g.joined {
-		if by == nil || !by.except.has(i) {
-			for _, m := range g.list[i].members {
-				if in.has(m) {
-					in.add(i)
-					break
-				}
-			}
-		}
-	}
-	return in
 }

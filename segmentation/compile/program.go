@@ -12,6 +12,7 @@ package compile
 
 import (
 	"net/netip"
+	"slices"
 
 	"github.com/platelet-sdn/platelet/segmentation/policy"
 )
@@ -70,3 +71,11 @@ type Rule struct {
 
 // MaxRank is the number of ranks in each tier and direction.
 const MaxRank = 50000
+
+// Same reports whether nothing of two rules differs.
+func (r *Rule) Same(o *Rule) bool {
+	return r.ID == o.ID && r.Tier == o.Tier && r.Rank == o.Rank && r.Action == o.Action && r.Established == o.Established && r.Rate == o.Rate &&
+		r.Mirror == o.Mirror && r.Log == o.Log && slices.Equal(r.Opener, o.Opener) && slices.Equal(r.Responder, o.Responder) &&
+		slices.Equal(r.Service, o.Service) && (r.Opener == nil) == (o.Opener == nil) && (r.Responder == nil) == (o.Responder == nil) &&
+		(r.Service == nil) == (o.Service == nil)
+}

@@ -46,8 +46,10 @@ type File struct {
 // Set is what several files say together, and what is enforced at a time.
 // Read makes one; its policies stand in the order in which they decide.
 type Set struct {
-	Groups    map[string]Group
-	Services  map[string][]Service
+	Groups   map[string]Group
+	Services map[string][]Service
+	// Protected peers are never restricted: policies do not apply to them,
+	// whatever their appliesTo says.
 	Protected []Peer
 	Policies  []Policy
 	// Invariants have no effect; "platelet policy verify" holds the policies

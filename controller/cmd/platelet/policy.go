@@ -15,6 +15,7 @@ func policyCommand() *cobra.Command {
 	cmd.AddCommand(policyImportCommand(), policyLintCommand())
 	cmd.AddCommand(policyVerifyCommand(), policyDiffCommand())
 	cmd.AddCommand(policySimulateCommand(), policyRecommendCommand())
+	cmd.AddCommand(livePolicyCommands()...)
 	return cmd
 }
 

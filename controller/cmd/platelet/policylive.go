@@ -1,0 +1,106 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/platelet-sdn/platelet/controller/segment"
+	"github.com/platelet-sdn/platelet/segmentation/policy"
+)
+
+// livePolicyCommands ask a running controller.
+func livePolicyCommands() []*cobra.Command {
+	return []*cobra.Command{
+		listingCommand("ls", "policies", "List the policies of a running controller, those of its containments among them", policiesText),
+		listingCommand("hits", "policies/hits", "Show what each rule met on each switch, and what no rule decided", hitsText),
+		listingCommand("workloads", "workloads", "List the workloads that groups are resolved against; -o yaml is an inventory", workloadsText),
+		reloadCommand(),
+	}
+}
+
+// listingCommand shows something of a running controller.
+func listingCommand(use, what, short string, text func(io.Writer, []byte) error) *cobra.Command {
+	var c clientFlags
+	cmd := &cobra.Command{Use: use, Short: short, Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+		var raw json.RawMessage
+		if err := c.client().Get(cmd.Context(), what, &raw); err != nil {
+			return err
+		}
+		return print(cmd.OutOrStdout(), c.output, raw, text)
+	}}
+	c.add(cmd, true)
+	return cmd
+}
+
+func reloadCommand() *cobra.Command {
+	var c clientFlags
+	cmd := &cobra.Command{Use: "reload", Short: "Have a running controller read its policies, inventory and feeds again at once", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return c.client().ReloadPolicies(cmd.Context()) }}
+	c.add(cmd, false)
+	return cmd
+}
+
+func policiesText(out io.Writer, raw []byte) error {
+	var l segment.Listing
+	if err := json.Unmarshal(raw, &l); err != nil {
+		return err
+	}
+	w := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
+	fmt.Fprintln(w, "TIER\tPRIORITY\tNAME\tMODE\tSTATE\tRULES\tAPPLIES TO\tEXPIRES")
+	for i := range l.Policies {
+		p := &l.Policies[i]
+		expires := "-"
+		if p.ExpiresAt != nil {
+			expires = p.ExpiresAt.Format(time.RFC3339)
+		}
+		fmt.Fprintf(w, "%s\t%d\t%s\t%s\t%s\t%d of %d\t%s\t%s\n", p.Tier, p.Priority, p.Name, p.Mode, p.State, p.Effective, p.Rules, strings.Join(p.AppliesTo, " "), expires)
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "always allowed: %s\n", strings.Join(l.Implied, "; "))
+	if l.Error != "" {
+		fmt.Fprintf(out, "the files are not in force: %s\n", l.Error)
+	}
+	for sw, why := range l.Failed {
+		fmt.Fprintf(out, "not enforced on %s: %s\n", sw, why)
+	}
+	return nil
+}
+
+func hitsText(out io.Writer, raw []byte) error {
+	return table(out, raw, "switch", "direction", "policy", "rule", "action", "connections", "packets", "bytes")
+}
+
+func workloadsText(out io.Writer, raw []byte) error {
+	var list []policy.Workload
+	if err := json.Unmarshal(raw, &list); err != nil {
+		return err
+	}
+	w := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
+	fmt.Fprintln(w, "NAME\tADDRESSES\tRISK\tLABELS")
+	for i := range list {
+		x := &list[i]
+		var addrs, labels []string
+		for _, a := range x.Addrs {
+			addrs = append(addrs, a.String())
+		}
+		for k, v := range x.Labels {
+			labels = append(labels, k+"="+v)
+		}
+		slices.Sort(labels)
+		risk := "-"
+		if x.Risk != 0 {
+			risk = x.Risk.String()
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", x.Name, strings.Join(addrs, " "), risk, strings.Join(labels, " "))
+	}
+	return w.Flush()
+}

@@ -1,0 +1,78 @@
+package intel_test
+
+import (
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/platelet-sdn/platelet/controller/intel"
+)
+
+var noon = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
+
+const bundle = `{"type":"bundle","id":"bundle--1","objects":[
+ {"type":"identity","name":"x"},
+ {"type":"indicator","pattern_type":"stix","pattern":"[ipv4-addr:value = '192.0.2.7']","valid_from":"2026-11-23T00:00:00Z"},
+ {"type":"indicator","pattern_type":"stix","pattern":"[ipv6-addr:value = '2001:db8::1' OR ipv4-addr:value = '198.51.100.0/24']","valid_from":"2026-11-23T00:00:00Z","valid_until":"2026-11-24T00:00:00Z"},
+ {"type":"indicator","pattern_type":"stix","pattern":"[ipv4-addr:value = '203.0.113.1']","valid_from":"2026-11-20T00:00:00Z","valid_until":"2026-11-21T00:00:00Z"},
+ {"type":"indicator","pattern_type":"stix","pattern":"[ipv4-addr:value = '203.0.113.2']","valid_from":"2026-11-20T00:00:00Z","revoked":true},
+ {"type":"indicator","pattern_type":"stix","pattern":"[ipv4-addr:value = '203.0.113.3' AND network-traffic:dst_port = 25]","valid_from":"2026-11-20T00:00:00Z"},
+ {"type":"indicator","pattern_type":"snort","pattern":"alert tcp any any","valid_from":"2026-11-20T00:00:00Z"}]}`
+
+func TestFeedsOfBothForms(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, text string) {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("a.txt", "# a list\n192.0.2.7\n\n10.9.0.0/16 # a CIDR\n2001:db8::1\n")
+	write("b.json", bundle)
+	got, err := intel.Read(filepath.Join(dir, "*"), noon)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want []netip.Prefix
+	for _, p := range []string{"10.9.0.0/16", "192.0.2.7/32", "198.51.100.0/24", "2001:db8::1/128"} {
+		want = append(want, netip.MustParsePrefix(p))
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	for name, c := range map[string]struct{ text, want string }{
+		"a word":        {"192.0.2.1\nnonsense\n", ":2:1: \"nonsense\" is neither"},
+		"everybody":     {"0.0.0.0/0\n", ":1:1: \"0.0.0.0/0\" is everybody"},
+		"a bad bundle":  {`{"type":"bundle","objects":[{"type":"indicator","pattern_type":"stix","pattern":"[ipv4-addr:value = '1.2.3']","valid_from":"2026-11-20T00:00:00Z"}]}`, "objects[0]: pattern"},
+		"not a bundle":  {`{"type":"report"}`, "is a \"report\""},
+		"half a bundle": {`{"type":"bundle","objects":[`, "unexpected end"},
+	} {
+		write("bad", c.text)
+		if _, err := intel.Read(filepath.Join(dir, "bad"), noon); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, err := intel.Read(filepath.Join(dir, "missing"), noon); err == nil {
+		t.Error("a feed that is not there was read")
+	}
+}
+
+func FuzzFeed(f *testing.F) {
+	f.Add([]byte(bundle))
+	f.Add([]byte("192.0.2.0/24 # x\n::1\n"))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		lists := [2][]netip.Prefix{}
+		lists[0], _ = intel.List("f", raw)
+		lists[1], _ = intel.Bundle("f", raw, noon)
+		for _, l := range lists {
+			for _, p := range l {
+				if !p.IsValid() || p.Bits() == 0 || p != p.Masked() {
+					t.Fatalf("%v came out", p)
+				}
+			}
+		}
+	})
+}

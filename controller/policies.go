@@ -1,0 +1,189 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"github.com/platelet-sdn/platelet/controller/openflow/pipeline"
+	"github.com/platelet-sdn/platelet/controller/segment"
+	"github.com/platelet-sdn/platelet/detector"
+	"github.com/platelet-sdn/platelet/segmentation/compile"
+	"github.com/platelet-sdn/platelet/segmentation/policy"
+)
+
+// risks are the severities of what fires, by address.
+type risks struct {
+	mu      sync.Mutex
+	firing  map[string]risk // by finding
+	version uint64
+}
+
+type risk struct {
+	host netip.Addr
+	risk policy.Risk
+}
+
+// finding takes a finding's change of state, and reports whether it changed
+// anybody's risk. A forged source is nobody's.
+func (r *risks) finding(f *detector.Finding) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	was, had := r.firing[f.ID]
+	now := risk{f.Host, severityRisk(f.Severity)}
+	if f.State != detector.StateFiring || f.Spoofed || !f.Host.IsValid() || now.risk == 0 {
+		delete(r.firing, f.ID)
+		if had {
+			r.version++
+		}
+		return had
+	}
+	r.firing[f.ID] = now
+	if was == now {
+		return false
+	}
+	r.version++
+	return true
+}
+
+func severityRisk(s detector.Severity) policy.Risk {
+	return map[detector.Severity]policy.Risk{detector.SeverityLow: policy.RiskLow, detector.SeverityMedium: policy.RiskMedium,
+		detector.SeverityHigh: policy.RiskHigh, detector.SeverityCritical: policy.RiskCritical}[s]
+}
+
+// worst is the worst of each address.
+func (r *risks) worst() (map[netip.Addr]policy.Risk, uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	out := make(map[netip.Addr]policy.Risk, len(r.firing))
+	for _, x := range r.firing {
+		out[x.host] = max(out[x.host], x.risk)
+	}
+	return out, r.version
+}
+
+// newKeeper makes what keeps policies enforced. A fault in a file of policies
+// is an error.
+func (c *Controller) newKeeper() (*segment.Keeper, error) {
+	var protected []netip.Prefix
+	for _, p := range c.cfg.Protected {
+		protected = append(protected, p.Prefix)
+	}
+	return segment.New(segment.Config{
+		Read: c.cfg.LoadPolicies, Files: c.cfg.PolicyFiles, World: c.world, Protected: protected, Switches: enforcing{c.fleet},
+		Changed: c.segmented, Log: c.log,
+	})
+}
+
+// world is what groups are resolved against.
+func (c *Controller) world() segment.World {
+	worst, version := c.risks.worst()
+	return segment.World{Snapshot: c.tracker.Snapshot(), Risk: worst, RiskVersion: version}
+}
+
+// segmented tells of a change of what is enforced.
+func (c *Controller) segmented(x segment.Change) {
+	c.log.WithFields(logrus.Fields{"why": x.Why, "rules": x.Rules, "endpoints": x.Endpoints, "took": x.Took.Round(time.Microsecond)}).Info("policies changed")
+	c.audit.segmented(x)
+}
+
+// enforcing gives programs to the fleet.
+type enforcing struct{ *fleet }
+
+// Names implements segment.Switches.
+func (f enforcing) Names() []string { return f.names() }
+
+// SetPolicy implements segment.Switches. A switch that is not connected keeps
+// what it is given until it is.
+func (f enforcing) SetPolicy(ctx context.Context, sw string, p *compile.Program) error {
+	b, err := f.bridge(sw)
+	if err != nil {
+		return err
+	}
+	_, err = b.SetPolicy(ctx, p)
+	if errors.Is(err, pipeline.ErrNotConnected) {
+		return nil
+	}
+	return err
+}
+
+// adoptPolicy gives a bridge what it is to enforce before it is connected.
+func (f *fleet) adoptPolicy(b *pipeline.Bridge, name string) error {
+	p, err := f.c.keeper.Part(name)
+	if err != nil || p == nil {
+		return err
+	}
+	if _, err := b.SetPolicy(context.Background(), p); err != nil && !errors.Is(err, pipeline.ErrNotConnected) {
+		return fmt.Errorf("policies of %s: %w", name, err)
+	}
+	return nil
+}
+
+// Policies implements api.Controller.
+func (c *Controller) Policies() any {
+	return c.keeper.Listing(c.manager.Decisions(), time.Now())
+}
+
+// Workloads implements api.Controller.
+func (c *Controller) Workloads() any {
+	list := c.keeper.Workloads()
+	return append([]policy.Workload{}, list...)
+}
+
+// ReloadPolicies implements api.Controller.
+func (c *Controller) ReloadPolicies(who string) error {
+	err := c.keeper.Reload()
+	c.log.WithFields(logrus.Fields{"who": who}).WithError(err).Info("policies read again")
+	return err
+}
+
+// hitLine is what a rule of a policy met on a switch; one without a policy is
+// what no rule of a direction decided.
+type hitLine struct {
+	Switch    string           `json:"switch"`
+	Policy    string           `json:"policy,omitempty"`
+	Direction policy.Direction `json:"direction"`
+	Rule      string           `json:"rule,omitempty"`
+	Action    policy.Action    `json:"action"`
+	pipeline.Hits
+}
+
+// PolicyHits implements api.Controller. Rules stand in the order in which they
+// decide.
+func (c *Controller) PolicyHits(ctx context.Context) (any, error) {
+	out := []hitLine{}
+	program := c.keeper.Program()
+	if program == nil {
+		return out, nil
+	}
+	names := c.fleet.names()
+	found := make([]pipeline.PolicyHits, len(names))
+	err := c.fleet.each(names, func(i int, b *pipeline.Bridge) (err error) {
+		if found[i], err = b.PolicyHits(ctx); err != nil {
+			return fmt.Errorf("hits on %s: %w", names[i], err)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	order := program.Order()
+	for i, name := range names {
+		for _, id := range order {
+			if h, ok := found[i].Rules[id]; ok {
+				out = append(out, hitLine{name, id.Policy, id.Direction, id.Rule, program.Rules[id].Action, h})
+			}
+		}
+		for _, d := range []policy.Direction{policy.Egress, policy.Ingress} {
+			if h, ok := found[i].Undecided[d]; ok {
+				out = append(out, hitLine{Switch: name, Direction: d, Action: policy.ActionAllow, Hits: h})
+			}
+		}
+	}
+	return out, nil
+}

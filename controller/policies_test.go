@@ -1,0 +1,250 @@
+package controller_test
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/platelet-sdn/platelet/controller/segment"
+)
+
+// threeTier lets clients reach the web server's port 8080, and nobody anything
+// else of it.
+const threeTier = `apiVersion: segmentation/v1
+groups:
+  web: {selector: {app: web}}
+  clients: {selector: {role: client}}
+services:
+  http: [{proto: tcp, ports: [8080]}]
+policies:
+- name: web-ingress
+  tier: application
+  priority: 100
+  mode: enforce
+  appliesTo: [web]
+  ingress:
+  - {name: clients, action: allow, from: [clients], services: [http]}
+- name: web-default
+  tier: baseline
+  mode: enforce
+  appliesTo: [web]
+  ingress:
+  - {name: rest, action: deny, from: [any]}
+`
+
+// withPolicies writes a file of policies and returns the settings that name
+// it.
+func (r *rig) withPolicies(text string) string {
+	r.t.Helper()
+	r.policies(text)
+	return "segmentation: {policies: [policies.yaml]}\n"
+}
+
+func (r *rig) policies(text string) {
+	r.t.Helper()
+	name := filepath.Join(r.dir, "policies.yaml")
+	if err := os.WriteFile(name+".new", []byte(text), 0o600); err != nil {
+		r.t.Fatal(err)
+	}
+	if err := os.Rename(name+".new", name); err != nil { // never half a file
+		r.t.Fatal(err)
+	}
+}
+
+// opens reports whether a node can connect to another's port.
+func (r *rig) opens(node string, to netip.Addr, port int) bool {
+	return r.fetch(node, netip.AddrPortFrom(to, uint16(port)).String()) == nil
+}
+
+func (r *rig) listing() (l segment.Listing) {
+	r.t.Helper()
+	if err := r.get("policies", &l); err != nil {
+		r.t.Fatal(err)
+	}
+	return l
+}
+
+// Policies hold on a real switch: groups follow labels, files that change are
+// read again, and a fault in them changes nothing.
+func TestPoliciesAreEnforcedAndFollowLabels(t *testing.T) {
+	r := newRig(t, "plt-pol")
+	settings := r.withPolicies(threeTier)
+	r.serve("h1", 8080)
+	r.serve("h1", 9090)
+	web := r.addr("h1")
+	r.start(quick + settings)
+	r.await("the policy in force", func() bool { return !r.opens("h5", web, 8080) })
+	r.await("clients let in", func() bool { return r.opens("h3", web, 8080) })
+	if r.opens("h3", web, 9090) {
+		t.Error("a client reaches a port that no rule allows")
+	}
+	if !r.reaches("h1", r.addr("h3")) {
+		t.Error("the web server cannot open connections of its own: ingress rules must not hinder egress")
+	}
+	port := r.portOf("h5")
+	r.ctl("set", "interface", port, "external_ids:role=client")
+	r.await("the label heeded", func() bool { return r.opens("h5", web, 8080) })
+	r.ctl("set", "interface", port, "external_ids:role=attacker")
+	r.await("the label taken back", func() bool { return !r.opens("h5", web, 8080) })
+
+	r.policies(strings.Replace(threeTier, "ports: [8080]", "ports: [9090]", 1))
+	r.await("the changed file in force", func() bool { return r.opens("h3", web, 9090) && !r.opens("h3", web, 8080) })
+	r.policies(strings.Replace(threeTier, "from: [clients]", "from: [client]", 1))
+	r.await("the fault told", func() bool { return strings.Contains(r.listing().Error, `policies.yaml:14:43`) })
+	if !r.opens("h3", web, 9090) || r.opens("h5", web, 9090) {
+		t.Error("a file with a fault changed what is enforced")
+	}
+	r.policies(threeTier)
+	if _, err := r.run("policy", "reload", "--socket", r.socket); err != nil {
+		t.Fatal(err)
+	}
+	r.await("the repaired file in force", func() bool { return r.opens("h3", web, 8080) && !r.opens("h3", web, 9090) })
+	out, err := r.run("policy", "ls", "--socket", r.socket)
+	if err != nil || !strings.Contains(out, "web-ingress") || !strings.Contains(out, "1 of 1") {
+		t.Errorf("%v\n%s", err, out)
+	}
+	out, err = r.run("policy", "hits", "--socket", r.socket)
+	if err != nil || !strings.Contains(out, "rest") {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// A switch that forgets everything, and a controller that dies, leave no gap
+// that lasts.
+func TestPoliciesSurviveFailures(t *testing.T) {
+	r := newRig(t, "plt-polf")
+	settings := quick + r.withPolicies(threeTier)
+	r.serve("h1", 8080)
+	web := r.addr("h1")
+	r.start(settings)
+	r.await("the policy in force", func() bool { return !r.opens("h5", web, 8080) && r.opens("h3", web, 8080) })
+	if err := r.ovs.KillSwitch(); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.ovs.StartSwitch(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	r.await("the policy back after a restart of the switch", func() bool { return r.opens("h3", web, 8080) && !r.opens("h5", web, 8080) })
+	r.kill()
+	if r.opens("h5", web, 8080) || !r.opens("h3", web, 8080) {
+		t.Error("without the controller the policy is not enforced")
+	}
+	r.start(settings)
+	for range 20 { // while the controller finds out who is where
+		if r.opens("h5", web, 8080) {
+			t.Fatal("the policy had a gap when the controller came back")
+		}
+	}
+	r.await("clients let in again", func() bool { return r.opens("h3", web, 8080) })
+}
+
+// What a finding says of a host puts it into groups by risk: the policy that
+// an operator wrote for such hosts holds as long as it fires.
+func TestGroupsFollowRisk(t *testing.T) {
+	r := newRig(t, "plt-risk")
+	settings := r.withPolicies(`apiVersion: segmentation/v1
+groups:
+  risky: {risk: medium}
+services:
+  http: [{proto: tcp, ports: [8080]}]
+policies:
+- name: risky-hosts
+  tier: admin
+  priority: 1
+  mode: enforce
+  appliesTo: [risky]
+  egress:
+  - {name: web, action: deny, to: [any], services: [http]}
+`)
+	r.serve("h3", 8080)
+	r.start(strings.Replace(quick, "mode: autonomous", "mode: observe", 1) + settings)
+	other := r.addr("h3")
+	r.await("the service reached", func() bool { return r.opens("h5", other, 8080) })
+	r.scan("h5", r.addr("h1"))
+	r.await("the policy for risky hosts", func() bool { return !r.opens("h5", other, 8080) })
+	if !r.opens("h4", other, 8080) {
+		t.Error("a host without a finding is kept from the service")
+	}
+	r.await("the end of it", func() bool { return r.opens("h5", other, 8080) })
+}
+
+// A containment is a policy of the emergency tier, with what it comes from and
+// when it ends.
+func TestContainmentsAreListedAsPolicies(t *testing.T) {
+	r := newRig(t, "plt-emer")
+	r.start(quick + r.withPolicies(threeTier))
+	bad := r.addr("h5")
+	r.scan("h5", r.addr("h1"))
+	d := r.awaitState(bad.String(), "verified")
+	for _, p := range r.listing().Policies {
+		if p.Decision == d.ID {
+			if p.Tier.String() != "emergency" || p.ExpiresAt == nil || p.ExpiresAt.Before(time.Now()) || fmt.Sprint(p.AppliesTo) != fmt.Sprint([]string{bad.String()}) {
+				t.Errorf("%+v", p)
+			}
+			return
+		}
+	}
+	t.Errorf("no policy of %s in %+v", d.ID, r.listing())
+}
+
+// The README's policy and commands, on a real switch.
+func TestReadmePolicies(t *testing.T) {
+	raw, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	section := regexp.MustCompile("(?s)### Who may talk to whom\n.*?```yaml\n(.*?)```.*?```sh\n(.*?)```").FindSubmatch(raw)
+	if section == nil {
+		t.Fatal("the section is gone from the README")
+	}
+	r := newRig(t, "plt-polr")
+	r.serve("h1", 8080)
+	r.start(quick + r.withPolicies(string(section[1])))
+	web := r.addr("h1")
+	r.await("the policy in force", func() bool { return r.opens("h3", web, 8080) && !r.opens("h5", web, 8080) })
+	workloads := ""
+	for line := range strings.Lines(string(section[2])) {
+		line, _, _ = strings.Cut(line, "#")
+		args := strings.Fields(line)[1:]
+		switch args[1] {
+		case "trace":
+			for i, a := range args {
+				if strings.HasSuffix(a, ".yaml") {
+					args[i] = filepath.Join(r.dir, a)
+				}
+			}
+			if err := os.WriteFile(filepath.Join(r.dir, "workloads.yaml"), []byte(workloads), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		default:
+			args = append(args, "--socket", r.socket)
+		}
+		out, err := r.run(args...)
+		if err != nil || out == "" {
+			t.Errorf("%v: %v: %s", args, err, out)
+		}
+		switch args[1] {
+		case "workloads":
+			workloads = out
+		case "trace":
+			if !strings.Contains(out, "allow") || !strings.Contains(out, "clients") {
+				t.Errorf("%v: %s", args, out)
+			}
+		}
+	}
+}
+
+// portOf is the switch port behind which a node stands.
+func (r *rig) portOf(node string) string {
+	r.t.Helper()
+	port, err := r.lab.HostSide(node, "eth1")
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return port
+}

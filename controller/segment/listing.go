@@ -1,0 +1,198 @@
+package segment
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/platelet-sdn/platelet/controller/response"
+	"github.com/platelet-sdn/platelet/flowcollector/flow"
+	"github.com/platelet-sdn/platelet/segmentation/compile"
+	"github.com/platelet-sdn/platelet/segmentation/policy"
+)
+
+// Row is a policy in a listing.
+type Row struct {
+	Name     string      `json:"name"`
+	Tier     policy.Tier `json:"tier"`
+	Priority int         `json:"priority"`
+	Mode     policy.Mode `json:"mode"`
+	// State is active, staged, scheduled (outside its times) or expired.
+	State     string   `json:"state"`
+	AppliesTo []string `json:"applies_to"`
+	// Rules of the policy, and those of them that can match anything now.
+	Rules     int        `json:"rules"`
+	Effective int        `json:"effective"`
+	ExpiresAt *time.Time `json:"expires_at,omitempty"`
+	// Decision is that of the healer, of which this is the policy.
+	Decision string `json:"decision,omitempty"`
+}
+
+// Listing is what `platelet policy ls` shows.
+type Listing struct {
+	Files    []string `json:"files"`
+	Policies []Row    `json:"policies"`
+	// Implied is what is allowed beside all policies.
+	Implied []string `json:"implied"`
+	// Workloads, and addresses of the program.
+	Workloads int       `json:"workloads"`
+	Endpoints int       `json:"endpoints"`
+	Changed   time.Time `json:"changed,omitzero"`
+	// Error says why the files are not what is enforced.
+	Error string `json:"error,omitempty"`
+	// Failed says which switches do not enforce it, and why.
+	Failed map[string]string `json:"failed,omitempty"`
+}
+
+// Implied lists what no policy can take away.
+func Implied() []string {
+	return []string{
+		"ARP",
+		"IPv6 neighbour discovery, router discovery and multicast listener reports (ICMPv6 130 to 137, 143)",
+		"DHCP (UDP 67, 68) and DHCPv6 (UDP 546, 547)",
+		"answers to what is allowed, and ICMP errors about it",
+		"what protected assets open",
+	}
+}
+
+// Listing shows policies and what became of them; those of decisions that hold
+// come first, as their tier says.
+func (k *Keeper) Listing(decisions []response.Decision, now time.Time) Listing {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	out := Listing{Files: k.read.Files, Policies: []Row{}, Implied: Implied(), Workloads: len(k.inv.Workloads), Changed: k.at.UTC()}
+	effective := map[string]int{}
+	if k.program != nil {
+		out.Endpoints = len(k.program.Endpoints)
+		for id := range k.program.Rules {
+			effective[id.Policy]++
+		}
+	}
+	for i := range decisions {
+		if p, ok := OfDecision(&decisions[i]); ok {
+			out.Policies = append(out.Policies, row(&p, "active", len(p.Ingress)+len(p.Egress)))
+		}
+	}
+	for i := range k.read.Set.Policies {
+		p := &k.read.Set.Policies[i]
+		out.Policies = append(out.Policies, row(p, state(p, now), effective[p.Name]))
+	}
+	if k.readErr != nil {
+		out.Error = k.readErr.Error()
+	}
+	if len(k.failed) > 0 {
+		out.Failed = map[string]string{}
+		for sw, why := range k.failed {
+			out.Failed[sw] = why
+		}
+	}
+	return out
+}
+
+func state(p *policy.Policy, now time.Time) string {
+	switch {
+	case p.ExpiresAt != nil && !now.Before(*p.ExpiresAt):
+		return "expired"
+	case !p.Active(now):
+		return "scheduled"
+	case p.Mode == policy.ModeStaged:
+		return "staged"
+	}
+	return "active"
+}
+
+func row(p *policy.Policy, state string, effective int) Row {
+	r := Row{Name: p.Name, Tier: p.Tier, Priority: p.Priority, Mode: p.Mode, State: state, AppliesTo: []string{}, Rules: len(p.Ingress) + len(p.Egress),
+		Effective: effective, ExpiresAt: p.ExpiresAt}
+	for _, peer := range p.AppliesTo {
+		r.AppliesTo = append(r.AppliesTo, peer.String())
+	}
+	if p.Origin != nil {
+		r.Decision = p.Origin.Decision
+	}
+	return r
+}
+
+// Workloads lists those that groups are resolved against, and the groups that
+// each is in.
+func (k *Keeper) Workloads() []policy.Workload {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return slices.Clone(k.inv.Workloads)
+}
+
+// Program is what is enforced, nil before the first.
+func (k *Keeper) Program() *compile.Program {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.program
+}
+
+// Policies are what is in force.
+func (k *Keeper) Policies() *Policies {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.read
+}
+
+// OfDecision is the emergency policy that a decision amounts to; ok is false
+// for one that holds nothing, or that no policy can say: a reroute, and what
+// is about stations rather than addresses.
+func OfDecision(d *response.Decision) (p policy.Policy, ok bool) {
+	if !d.State.Holds() || !d.Target.Host.IsValid() && !d.Target.Victim.IsValid() || d.Target.Lock || d.Target.Forged {
+		return p, false
+	}
+	until := d.Renewed
+	if until.IsZero() {
+		until = d.Applied
+	}
+	until = until.Add(d.TTL).UTC()
+	p = policy.Policy{Name: d.ID, Description: d.Why, Tier: policy.TierEmergency, Mode: policy.ModeEnforce, ExpiresAt: &until, Origin: &policy.Origin{Decision: d.ID}}
+	anybody := []policy.Peer{{Group: policy.Any}}
+	t := &d.Target
+	switch d.Action {
+	case response.ActionQuarantine:
+		p.AppliesTo = []policy.Peer{one(t.Host)}
+		p.Ingress = []policy.Rule{{Name: "in", Action: policy.ActionDeny, From: anybody}}
+		p.Egress = []policy.Rule{{Name: "out", Action: policy.ActionDeny, To: anybody}}
+	case response.ActionSegment:
+		peer := anybody
+		if t.Peer.IsValid() {
+			peer = []policy.Peer{one(t.Peer)}
+		}
+		p.AppliesTo = []policy.Peer{one(t.Host)}
+		p.Egress = []policy.Rule{{Name: "out", Action: policy.ActionDeny, To: peer, Services: service(t.Proto, t.Service)}}
+	case response.ActionRateLimit:
+		if !t.Victim.IsValid() || len(d.Intents) == 0 {
+			return p, false
+		}
+		from := anybody
+		if t.Host.IsValid() {
+			from = []policy.Peer{one(t.Host)}
+		}
+		limit := d.Intents[len(d.Intents)-1].Limit
+		if limit.PacketsPerSecond == 0 { // a drop
+			return p, false
+		}
+		p.AppliesTo = []policy.Peer{one(t.Victim)}
+		p.Ingress = []policy.Rule{{Name: "in", Action: policy.ActionRateLimit, From: from, Services: service(t.Proto, 0),
+			Rate: &policy.Rate{PacketsPerSecond: limit.PacketsPerSecond, Burst: limit.Burst}}}
+	default:
+		return p, false
+	}
+	return p, true
+}
+
+func one(a netip.Addr) policy.Peer { return policy.Peer{Prefix: netip.PrefixFrom(a, a.BitLen())} }
+
+// service is what a target names; none is every service.
+func service(proto uint8, port uint16) []policy.ServiceRef {
+	if proto == 0 {
+		return nil
+	}
+	s := policy.Service{Proto: policy.Proto(proto)}
+	if port != 0 && proto != flow.ProtoICMP && proto != flow.ProtoICMPv6 {
+		s.Ports = []policy.PortRange{{First: port, Last: port}}
+	}
+	return []policy.ServiceRef{{Inline: &s}}
+}
