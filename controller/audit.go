@@ -39,6 +39,7 @@ type auditor struct {
 	evidence map[string]audit.Event // by finding
 	order    []string               // of evidence, oldest first
 	states   map[string]response.State
+	joins    map[string]int // findings that joined decisions
 	// asked are the decisions that somebody wants to be over, and who; all is
 	// who wants that of every one.
 	asked   map[string]string
@@ -47,7 +48,7 @@ type auditor struct {
 }
 
 func newAuditor(cfg *config.File, log logrus.FieldLogger) *auditor {
-	a := &auditor{evidence: map[string]audit.Event{}, states: map[string]response.State{}, asked: map[string]string{}, bridges: map[string]pipeline.Status{}}
+	a := &auditor{evidence: map[string]audit.Event{}, states: map[string]response.State{}, joins: map[string]int{}, asked: map[string]string{}, bridges: map[string]pipeline.Status{}}
 	if dir := cfg.AuditDir(); dir != "" {
 		a.log = audit.New(audit.Config{
 			Dir: dir, Key: cfg.AuditKey(), FileSize: int64(cfg.Audit.FileSize) << 20, Checkpoint: cfg.Audit.Checkpoint, Log: log,
@@ -94,6 +95,14 @@ func (a *auditor) finding(f *detector.Finding) {
 func (a *auditor) decision(d *response.Decision) {
 	a.mu.Lock()
 	before := a.states[d.ID]
+	if n := a.joins[d.ID]; len(d.Joined) > n && !over(d.State) {
+		a.joins[d.ID] = len(d.Joined)
+		a.mu.Unlock()
+		for i := range d.Joined[n:] {
+			a.record(audit.OfJoin(d, &d.Joined[n+i]))
+		}
+		return
+	}
 	e := audit.OfDecision(d, before)
 	if seen, ok := a.evidence[d.Finding]; ok && before == "" {
 		e.About, e.Evidence = seen.About, seen.Evidence
@@ -103,6 +112,7 @@ func (a *auditor) decision(d *response.Decision) {
 		e.Who = cmp.Or(a.asked[d.ID], a.all, "platelet")
 		e.Why = cmp.Or(d.Proof.Why, d.Why)
 		delete(a.states, d.ID)
+		delete(a.joins, d.ID)
 		delete(a.asked, d.ID)
 	case d.State == response.StateProposed && !d.Committed: // and so it stays: only observed
 	default:
@@ -125,7 +135,7 @@ func (a *auditor) adopted(list []response.Decision) {
 			continue
 		}
 		a.mu.Lock()
-		a.states[d.ID] = d.State
+		a.states[d.ID], a.joins[d.ID] = d.State, len(d.Joined)
 		a.mu.Unlock()
 		e := audit.OfDecision(d, d.State)
 		e.What, e.Who = audit.DecisionPrefix+"adopted", "platelet"

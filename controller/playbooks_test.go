@@ -177,3 +177,50 @@ func TestProbesOfPlaybooks(t *testing.T) {
 	})
 	r.awaitReach("h5", r.addr("h3"), "one rung down")
 }
+
+// A host that is contained attacks in another way: nothing more is done on the
+// switch, and the steps for that way are done, once, under the same decision.
+func TestContainedHostAttacksAgain(t *testing.T) {
+	r := newRig(t, "plt-join")
+	h := newHooks(t)
+	settings := strings.Replace(strings.Replace(quick, "min_hold: 2s", "min_hold: 2m", 1), "keep_firing: 2s", "keep_firing: 2s, udp_flood: 500", 1)
+	r.start(settings + r.withPlaybooks(`
+- name: scans
+  trigger: {kinds: [port-scan]}
+  steps:
+  - {name: contain, action: quarantine}
+  - {name: tell, action: webhook, with: {url: "`+h.URL+`/scan"}}
+- name: floods
+  trigger: {kinds: [udp-flood]}
+  steps:
+  - {name: contain, action: rate-limit}
+  - {name: tell, action: webhook, with: {url: "`+h.URL+`/flood"}}
+`))
+	bad, web := r.addr("h5"), r.addr("h1")
+	r.awaitReach("h5", web, "before the scan") // it has to know where to send to
+	r.scan("h5", web)
+	d := r.awaitState(bad.String(), "verified")
+	rules := len(r.emergency())
+	stop := r.background("h5", "timeout", "60", "hping3", "-q", "-i", "u200", "--udp", "-p", "9", web.String())
+	r.await("the flood told", func() bool { return len(h.of("flood")) > 0 })
+	var facts struct {
+		Finding  struct{ Kind string }
+		Decision struct{ ID string }
+	}
+	if err := json.Unmarshal([]byte(h.of("flood")[0].body), &facts); err != nil || facts.Finding.Kind != "udp-flood" || facts.Decision.ID != d.ID {
+		t.Errorf("%v: %s", err, h.of("flood")[0].body)
+	}
+	r.await("the end of the run", func() bool { return r.runOf("floods").State == "done" })
+	stop()
+	if n, m := len(r.decisions()), len(r.emergency()); n != 1 || m != rules {
+		t.Errorf("%d decisions, %d rules instead of %d", n, m, rules)
+	}
+	if n, m := len(h.of("scan")), len(h.of("flood")); n != 1 || m != 1 {
+		t.Errorf("told of %d scans and %d floods", n, m)
+	}
+	r.stop()
+	entries := r.audited()
+	if e := after(t, &entries, "decision.joined", d.ID); e.Playbook != "floods" || e.Finding == d.Finding {
+		t.Errorf("%s", e.Sentence())
+	}
+}

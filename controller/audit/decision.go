@@ -99,6 +99,14 @@ func hosts(w *response.WhatIf) string {
 	return s
 }
 
+// OfJoin is the event of a finding that joined a decision that stands.
+func OfJoin(d *response.Decision, j *response.Join) Event {
+	return Event{
+		What: DecisionPrefix + "joined", Who: "playbook", Why: j.Why, Decision: d.ID, Finding: j.Finding, Playbook: j.Playbook,
+		Before: string(d.State), After: string(d.State), Action: d.Action, At: &d.Target, About: &About{Kind: j.Kind},
+	}
+}
+
 // rules lists what was compiled.
 func rules(intents []segmentation.Intent) []Rule {
 	var list []Rule

@@ -71,8 +71,9 @@ func (m *Manager) decide(ctx context.Context, f detector.Finding, now time.Time)
 		m.choose(&d, f, plan, now)
 	}
 	pass := m.guardTarget(&d, f, now)
-	if pass && m.sameTarget(&d) {
+	if e := m.standing(&d); pass && e != nil {
 		delete(m.refused, f.ID)
+		m.join(ctx, e, &d, now)
 		return // what is wanted stands already
 	}
 	d.Relapse = m.relapses(&d, now)
@@ -107,17 +108,6 @@ func (m *Manager) decide(ctx context.Context, f detector.Finding, now time.Time)
 // sweep reports whether the target was caught by its MAC, asking for absent
 // neighbours.
 func (d *Decision) sweep() bool { return d.Kind == detector.KindARPSweep && !d.Target.MAC.IsZero() }
-
-// sameTarget reports whether a containment stands already that covers what is
-// asked for.
-func (m *Manager) sameTarget(d *Decision) bool {
-	for id := range m.lives {
-		if e := m.all[id]; e.State != StateProbation && e.covers(d) {
-			return true
-		}
-	}
-	return false
-}
 
 // covers reports whether the rules of other would add nothing to those of d.
 func (d *Decision) covers(other *Decision) bool {

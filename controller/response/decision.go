@@ -223,6 +223,8 @@ type Decision struct {
 	// Narrow is what the target would be one rung down, nil where that is
 	// not known.
 	Narrow *Target
+	// Joined are findings of other kinds about the target, since it stands.
+	Joined []Join
 	// Station is where diverted traffic goes; nil where none is.
 	Station *Station
 	// Impact is what a quarantine cuts off besides the attack.
@@ -310,6 +312,7 @@ type decisionJSON struct {
 	Successor string    `json:"successor,omitempty"`
 	Relieves  string    `json:"relieves,omitempty"`
 	Station   *Station  `json:"station,omitempty"`
+	Joined    []Join    `json:"joined,omitempty"`
 	Share     float64   `json:"traffic_share,omitempty"`
 	WhatIf    *WhatIf   `json:"what_if,omitempty"`
 }
@@ -343,7 +346,7 @@ func (d Decision) MarshalJSON() ([]byte, error) {
 	if d.Choice != nil && d.Choice.Mode != LearningOff {
 		out.Choice = d.Choice
 	}
-	out.Station, out.WhatIf, out.Share = d.Station, d.WhatIf, d.TrafficShare
+	out.Station, out.Joined, out.WhatIf, out.Share = d.Station, d.Joined, d.WhatIf, d.TrafficShare
 	if !d.Restored.IsZero() {
 		out.Contained, out.Recovery = d.Restored.Sub(d.Applied).Seconds(), d.Restored.Sub(d.Over).Seconds()
 	}

@@ -57,6 +57,8 @@ would do, and does nothing; ` + "`platelet playbook list`, `show` and `runs`" + 
 
 - **Which one.** Playbooks are tried in the order of the files in ` + "`playbooks`" + ` of the configuration, then ` + "`response.actions`" + ` where it differs from the defaults, then those
   that the program brings along, which match everything. The first whose trigger matches is used. One that others hide is a fault.
+- **Who is contained already.** A finding of another kind about a host whose containment covers what its playbook asks for has the playbook's other steps done under that decision, once
+  for each kind within ` + "`" + `response.relapse_window` + "`" + `; approvals that the playbook asks for are asked for the steps.
 - **Changes.** Files that change are read again a second or two later (unless ` + "`" + `playbook_watch` + "`" + ` is false), at SIGHUP, and by ` + "`" + `platelet playbook reload` + "`" + `: all or, where one has faults, none.
   ` + "`" + `platelet status` + "`" + ` shows the version in force and the faults. Runs, decisions and findings that began by one version go on by it.
 - **The switch first.** A rung of the ladder is the first step, decided and bounded by the guards as ever, and takes microseconds. The other steps begin when the

@@ -234,7 +234,7 @@ func (x *Executor) Finding(f detector.Finding) {
 // Decision takes a change of a decision; to be told of it again does no harm. It
 // never blocks.
 func (x *Executor) Decision(d response.Decision) {
-	if d.Playbook != "" {
+	if d.Playbook != "" || len(d.Joined) > 0 {
 		x.enqueue(func(ctx context.Context) { x.follow(ctx, d) })
 	}
 }
@@ -293,6 +293,9 @@ func (x *Executor) follow(ctx context.Context, d response.Decision) {
 		return // the run of the decision whose place it takes goes on
 	}
 	told := !d.State.Holds()
+	if !told {
+		x.followJoined(ctx, d)
+	}
 	if told && d.State != response.StateAwaitingApproval && d.State != response.StateRefused && (d.State != response.StateProposed || d.Committed) {
 		return
 	}
@@ -308,6 +311,22 @@ func (x *Executor) follow(ctx context.Context, d response.Decision) {
 	x.begin(ctx, order{book: book, version: d.Version, finding: f, decision: d, tags: x.cfg.World.Circumstances(lookup).Tags, told: told})
 }
 
+// followJoined begins the runs of findings about a target that is contained
+// already.
+func (x *Executor) followJoined(ctx context.Context, d response.Decision) {
+	for _, j := range d.Joined {
+		book, ok := x.cfg.Playbooks.Find(j.Playbook, j.Version)
+		if !ok {
+			continue
+		}
+		f, known := x.cfg.World.Finding(j.Finding)
+		if !known { // of an earlier run of the controller
+			f = detector.Finding{ID: j.Finding, Kind: j.Kind, Host: d.Target.Host, HostMAC: d.Target.MAC, Time: j.Time.UnixNano(), FirstSeen: j.Time.UnixNano()}
+		}
+		x.begin(ctx, order{book: book, version: j.Version, finding: f, decision: d, tags: x.cfg.World.Circumstances(f).Tags, joined: true})
+	}
+}
+
 // order is what a run is begun with.
 type order struct {
 	book     *playbook.Playbook
@@ -316,6 +335,7 @@ type order struct {
 	decision response.Decision
 	tags     map[string]string
 	told     bool
+	joined   bool // the decision was made about another finding
 }
 
 // begin makes a run, unless there is one, nothing to do or no room.
@@ -334,10 +354,10 @@ func (x *Executor) begin(ctx context.Context, o order) {
 	}
 	facts.Run, facts.Playbook = id, o.book.Name
 	a := &active{book: *o.book, source: string(source), undo: make(chan struct{}), rec: Record{
-		Type: "run", ID: id, Playbook: o.book.Name, Version: o.version, Finding: facts.Finding.ID, Decision: o.decision.ID, State: StateRunning, Told: o.told,
+		Type: "run", ID: id, Playbook: o.book.Name, Version: o.version, Finding: facts.Finding.ID, Decision: o.decision.ID, State: StateRunning, Told: o.told, Joined: o.joined,
 		Created: time.Now().UTC(), Steps: map[string]*StepRecord{}, Facts: facts,
 	}}
-	if o.decision.ID == "" && !o.told { // else people were asked about the containment
+	if (o.decision.ID == "" || o.joined) && !o.told { // else people were asked about the containment
 		a.rec.People = o.book.People
 		if mode == response.ModeAdvise {
 			a.rec.People = max(a.rec.People, 1)
@@ -378,7 +398,7 @@ func (x *Executor) admit(a *active) bool {
 	for len(x.recent) > 0 && now.Sub(x.recent[0]) > time.Minute {
 		x.recent = x.recent[1:]
 	}
-	byFinding := a.rec.Decision == "" || a.rec.Told // nothing else bounds them
+	byFinding := a.rec.Decision == "" || a.rec.Told || a.rec.Joined // nothing else bounds them
 	if open >= maxActive || byFinding && len(x.recent) >= x.cfg.MaxPerMinute {
 		if x.lost.Add(1)%100 == 1 {
 			x.cfg.Log.WithFields(logrus.Fields{"playbook": a.book.Name, "open": open, "within_a_minute": len(x.recent)}).Error("playbook not run: too many runs")

@@ -531,3 +531,31 @@ func TestReplacedPlaybooks(t *testing.T) {
 		t.Errorf("%d runs", n)
 	}
 }
+
+// A finding that joins a containment has its playbook's steps done, once, when the
+// rules stand, and with the approval that nobody was asked for before.
+func TestJoinedFindingHasItsSteps(t *testing.T) {
+	for _, people := range []int{0, 1} {
+		r := fresh(t, response.ModeAutonomous, fmt.Sprintf("  people: %d\n", people)+twoHooks)
+		d := decision(response.StateProposed)
+		d.Playbook, d.Committed = "", true // by an operator
+		d.Joined = []response.Join{{Finding: "f-2", Kind: detector.KindBruteForce, Playbook: "p", Time: time.Now()}}
+		r.Decision(d)
+		d.State = response.StateApplied
+		r.Decision(d)
+		d.State = response.StateVerified
+		r.Decision(d)
+		if people > 0 {
+			got := r.until(t, "awaiting", is(StateAwaitingApproval))
+			if err := r.Approve(t.Context(), got.ID, "alice", ""); err != nil {
+				t.Fatal(err)
+			}
+		}
+		got := r.until(t, "done", is(StateDone))
+		if !got.Joined || got.Finding != "f-2" || got.Decision != "d-1" || got.Facts.Finding.Kind != detector.KindBruteForce || r.hands.times("one") != 1 || r.hands.times("two") != 1 {
+			t.Errorf("did %v: %+v", r.hands.did, got)
+		}
+		r.Decision(decision(response.StateRolledBack)) // nothing to undo here, but it is meant
+		r.until(t, "undone", is(StateUndone))
+	}
+}

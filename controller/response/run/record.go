@@ -98,7 +98,9 @@ type Record struct {
 	// Told is set where nothing but notify steps are done: in mode observe,
 	// where a guard refused the containment or people have yet to approve it,
 	// or where the finding is not enough to act on.
-	Told      bool      `json:"told,omitempty"`
+	Told bool `json:"told,omitempty"`
+	// Joined is set where the decision stood already, about another finding.
+	Joined    bool      `json:"joined,omitempty"`
 	People    int       `json:"people,omitempty"`
 	Approvals []string  `json:"approvals,omitempty"`
 	Answers   []Answer  `json:"answers,omitempty"` // the same, with reasons and times
