@@ -7,6 +7,7 @@ import (
 	"maps"
 	"math/bits"
 	"net/netip"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -21,15 +22,32 @@ import (
 type policyRule struct {
 	compile.Rule
 	object uint32
+	flows  int            // how many it has
 	meter  openflow.Meter // the one allocated for a rate limit; its ID is 0 before
 	count  *ruleCount
 }
 
-// policySet is what the policies want on the switch.
+// newPolicyRule takes over what is known of an old rule, if there is one.
+func newPolicyRule(r compile.Rule, object uint32, old *policyRule) *policyRule {
+	_, flows := sizes(&r)
+	n := &policyRule{Rule: r, object: object, flows: flows}
+	if old == nil {
+		n.count = newRuleCount()
+		return n
+	}
+	if n.count = old.count; limitOf(&old.Rule) == limitOf(&r) {
+		n.meter = old.meter
+	}
+	return n
+}
+
+// policySet is what the policies want on the switch. Once made it is not
+// changed.
 type policySet struct {
 	program *compile.Program // nil for none
 	rules   map[policy.RuleID]*policyRule
 	objects map[uint32]*policyRule
+	classes int // flows of endpoints, services and tracked prefixes
 }
 
 func newPolicySet() *policySet {
@@ -67,22 +85,35 @@ func (s *policySet) meterOf(id policy.RuleID) openflow.Meter {
 // flowCount is the number of flows of the policies, but for the way that is
 // the same for all of them.
 func (s *policySet) flowCount() int {
+	n := s.classes
+	for _, r := range s.rules {
+		if !r.limited() || r.meter.ID != 0 {
+			n += r.flows
+		}
+	}
+	return n
+}
+
+// classFlows counts the flows of a program but for those of its rules.
+func classFlows(p *compile.Program) int {
+	if len(p.Tracked) == 0 {
+		return 0
+	}
 	var l Layout
-	p := s.inForce()
-	n := len(p.Endpoints) * len(l.endpointFlows(netip.PrefixFrom(netip.IPv4Unspecified(), 0), 0))
+	n := 2 * len(p.Endpoints)
 	for x, c := range p.Services {
 		n += len(l.serviceFlows(x, c))
 	}
 	for x := range p.Tracked {
 		n += trackedCount(x)
 	}
-	for _, r := range s.rules {
-		if !r.limited() || r.meter.ID != 0 {
-			_, flows := sizes(&r.Rule)
-			n += flows
-		}
-	}
 	return n
+}
+
+// sameMap reports whether two maps are one and the same; programs, which are not
+// changed once made, share what is alike.
+func sameMap[K comparable, V any](a, b map[K]V) bool {
+	return len(a) > 0 && reflect.ValueOf(a).Pointer() == reflect.ValueOf(b).Pointer()
 }
 
 // rejects reports whether a rule answers in the name of destinations.
@@ -102,10 +133,14 @@ func (s *policySet) next(program *compile.Program) (*policySet, error) {
 	if program == nil {
 		return n, nil
 	}
-	if err := checkProgram(program); err != nil {
+	if err := checkProgram(program, s.inForce()); err != nil {
 		return nil, err
 	}
-	n.program = program
+	n.program, n.classes = program, classFlows(program)
+	if sameMap(s.inForce().Rules, program.Rules) {
+		n.rules, n.objects = s.rules, s.objects
+		return n, nil
+	}
 	var fresh []policy.RuleID
 	for id, r := range program.Rules {
 		old := s.rules[id]
@@ -115,16 +150,13 @@ func (s *policySet) next(program *compile.Program) (*policySet, error) {
 		}
 		keep := old
 		if !equalRules(&old.Rule, &r) {
-			keep = &policyRule{Rule: r, object: old.object, count: old.count}
-			if limitOf(&old.Rule) == limitOf(&r) {
-				keep.meter = old.meter
-			}
+			keep = newPolicyRule(r, old.object, old)
 		}
 		n.add(keep)
 	}
 	slices.SortFunc(fresh, func(a, b policy.RuleID) int { return cmp.Compare(a.String(), b.String()) })
 	for _, id := range fresh { // in this order, whatever was there before
-		n.add(&policyRule{Rule: program.Rules[id], object: n.freeObject(id), count: newRuleCount()})
+		n.add(newPolicyRule(program.Rules[id], n.freeObject(id), nil))
 	}
 	return n, nil
 }
@@ -163,18 +195,22 @@ func equalRules(a, b *compile.Rule) bool {
 		same(a.Opener, b.Opener) && same(a.Responder, b.Responder) && same(a.Service, b.Service)
 }
 
-// checkProgram reports what cannot be enforced as it reads.
-func checkProgram(p *compile.Program) error {
-	for _, prefixes := range []func(func(netip.Prefix) bool){keysOf(p.Endpoints), keysOf(p.Tracked)} {
-		for x := range prefixes {
-			if !x.IsValid() || x != x.Masked() || x.Addr().Is4In6() {
-				return fmt.Errorf("%s is not a prefix of IPv4 or IPv6", x)
-			}
+// checkProgram reports what cannot be enforced as it reads. What was in force
+// before is right.
+func checkProgram(p, before *compile.Program) error {
+	for x := range p.Endpoints {
+		if err := checkPrefix(x); err != nil {
+			return err
 		}
 	}
-	for x, on := range p.Tracked {
-		if !on {
-			return fmt.Errorf("%s is among what is tracked, and is not tracked", x)
+	if !sameMap(p.Tracked, before.Tracked) {
+		for x, on := range p.Tracked {
+			if err := checkPrefix(x); err != nil {
+				return err
+			}
+			if !on {
+				return fmt.Errorf("%s is among what is tracked, and is not tracked", x)
+			}
 		}
 	}
 	for s := range p.Services {
@@ -182,6 +218,23 @@ func checkProgram(p *compile.Program) error {
 			return fmt.Errorf("service %+v: %w", s, err)
 		}
 	}
+	if len(p.Rules) > 0 && len(p.Tracked) == 0 {
+		return errors.New("rules for nobody: no prefix is tracked")
+	}
+	if sameMap(p.Rules, before.Rules) {
+		return nil
+	}
+	return checkRules(p)
+}
+
+func checkPrefix(x netip.Prefix) error {
+	if !x.IsValid() || x != x.Masked() || x.Addr().Is4In6() {
+		return fmt.Errorf("%s is not a prefix of IPv4 or IPv6", x)
+	}
+	return nil
+}
+
+func checkRules(p *compile.Program) error {
 	type place struct {
 		tier      policy.Tier
 		direction policy.Direction
@@ -198,13 +251,8 @@ func checkProgram(p *compile.Program) error {
 		}
 		places[at] = id
 	}
-	if len(p.Rules) > 0 && len(p.Tracked) == 0 {
-		return errors.New("rules for nobody: no prefix is tracked")
-	}
 	return nil
 }
-
-func keysOf[V any](m map[netip.Prefix]V) func(func(netip.Prefix) bool) { return maps.Keys(m) }
 
 func checkService(s compile.ServiceMatch) error {
 	ports, types := s.Port != 0 || s.PortMask != 0, s.HasType || s.HasCode

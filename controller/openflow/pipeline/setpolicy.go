@@ -157,12 +157,22 @@ func (b *Bridge) planPolicy(next *policySet, newRefusals bool) plan {
 
 // compareMaps notes the flows of all entries that differ.
 func compareMaps[K, V comparable](before, after map[K]V, d *difference, flows func(K, V) []openflow.Flow) {
+	if sameMap(before, after) {
+		return
+	}
+	both := 0
 	for k, v := range before {
-		if now, ok := after[k]; !ok {
+		now, ok := after[k]
+		if !ok {
 			d.leave(flows(k, v))
-		} else if now != v {
+			continue
+		}
+		if both++; now != v {
 			d.come(flows(k, now)) // in the place of the old ones
 		}
+	}
+	if both == len(after) {
+		return
 	}
 	for k, v := range after {
 		if _, ok := before[k]; !ok {
