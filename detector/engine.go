@@ -129,6 +129,9 @@ func (e *Engine) observe(r *flow.Record) {
 	if e.clock.now >= e.due {
 		e.expire()
 	}
+	if r.Signal == flow.SignalLogged {
+		return // other telemetry tells of it
+	}
 	if r.Signal != flow.SignalDropped {
 		e.links.observe(r)
 	}

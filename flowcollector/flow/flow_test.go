@@ -27,6 +27,25 @@ func TestTapPointRoundTrip(t *testing.T) {
 	}
 }
 
+func TestRulePointRoundTrip(t *testing.T) {
+	for _, rule := range []uint32{1, 77, flow.MaxRule} {
+		for r, want := range map[flow.RuleReport]flow.Signal{flow.RuleDenied: flow.SignalDropped, flow.RuleDeniedOpening: flow.SignalDropped, flow.RuleLogged: flow.SignalLogged} {
+			s, got, rate, ok := flow.ParseRulePoint(flow.RulePoint(r, rule))
+			if !ok || s != want || got != rule || (rate > 1) != (r == flow.RuleDenied) {
+				t.Errorf("report %d of rule %d: signal %s of rule %d, rate %v, %v", r, rule, s, got, rate, ok)
+			}
+			if _, _, ok := flow.ParseTapPoint(flow.RulePoint(r, rule)); ok {
+				t.Errorf("report %d of rule %d is taken for a tap's", r, rule)
+			}
+		}
+	}
+	for _, point := range []uint32{0, 77, flow.TapPoint(flow.SignalDropped, 65), 1 << 31, 7 << 29, 0xffffffff} {
+		if s, rule, _, ok := flow.ParseRulePoint(point); ok {
+			t.Errorf("observation point %#x is taken for signal %d of rule %d", point, s, rule)
+		}
+	}
+}
+
 func TestMACText(t *testing.T) {
 	type holder struct{ A, B flow.MAC }
 	in := holder{A: flow.MAC{2, 0, 0, 0, 0, 9}}

@@ -87,8 +87,9 @@ const (
 	SignalARPRequest Signal = 6
 	// SignalARPReply is an ARP reply or IPv6 neighbour advertisement.
 	SignalARPReply Signal = 7
-	// SignalDropped is a packet that one of our own emergency rules matched:
-	// the thin sample that keeps a contained attack visible.
+	// SignalDropped is a packet that one of our own rules dropped, of the
+	// emergency tier or, where Rule is set, of a policy: the thin sample that
+	// keeps a contained attack visible.
 	SignalDropped Signal = 8
 	// SignalFinish is a TCP FIN: evidence of a completed connection.
 	SignalFinish Signal = 9
@@ -104,6 +105,10 @@ const (
 	// control bits (RFC 1858, section 3). Ports are 0 where a switch reports
 	// the last of these.
 	SignalProbe Signal = 12
+	// SignalLogged is a packet that opens a connection and that a policy's rule
+	// reports because it is to be logged; Rule says which. It was let pass as far
+	// as that rule goes. Other telemetry tells of the same packet.
+	SignalLogged Signal = 13
 )
 
 // Verdict says what the switch did with the packets of a record.
@@ -170,6 +175,10 @@ type Record struct {
 	Source   Source
 	Signal   Signal
 	Verdict  Verdict
+
+	// Rule is the number of the policy's rule on its bridge that a packet of
+	// SignalDropped or SignalLogged has met, 0 for none.
+	Rule uint32
 
 	// InPort and OutPort are kernel interface indices at the exporter (not
 	// OpenFlow ports); 0 means unknown, and for OutPort also "several".

@@ -2,7 +2,9 @@ package flow
 
 // The connection tap (OpenFlow sample actions) says in the observation point
 // ID what it sampled and how thinly, because IPFIX carries no sampling rate.
-// Its observation domain marks the exporter as a tap of ours.
+// Its observation domain marks the exporter as a tap of ours. Where a policy's
+// rule reports a packet, the point says which rule; it has no domain of its own,
+// because Open vSwitch 3.1 sends templates for one domain of a collector set.
 
 // tapDomain is the upper half of the observation domain ID of every tap.
 const tapDomain = 0x504c // "PL"
@@ -31,4 +33,56 @@ func ParseTapPoint(point uint32) (s Signal, rate float64, ok bool) {
 		return SignalNone, 0, false
 	}
 	return s, float64(FullProbability) / float64(p), true
+}
+
+// RuleReport says why a policy's rule reports a packet.
+type RuleReport uint8
+
+// Reports of rules.
+const (
+	// RuleDenied is one of DeniedProbability (of 65535) of the packets that
+	// the rule drops.
+	RuleDenied RuleReport = iota
+	// RuleDeniedOpening is every packet that would open a connection, dropped
+	// by a rule that logs.
+	RuleDeniedOpening
+	// RuleLogged is every packet that opens a connection and that a rule which
+	// logs lets pass.
+	RuleLogged
+)
+
+// DeniedProbability, of 65535, is how many of the packets that a policy drops
+// are reported.
+const DeniedProbability uint16 = 65
+
+// MaxRule is the highest number of a rule that an observation point can hold.
+const MaxRule = 1<<rulePointBits - 1
+
+const (
+	rulePoint     = 1 << 31 // of every point that names a rule
+	rulePointBits = 29
+)
+
+// RulePoint packs a report and the number of a rule, from 1 to MaxRule, into an
+// observation point ID.
+func RulePoint(r RuleReport, rule uint32) uint32 {
+	return rulePoint | uint32(r)<<rulePointBits | rule&MaxRule
+}
+
+// ParseRulePoint unpacks an observation point ID that names a rule. Rate is the
+// number of packets behind each report; ok is false when the ID is another.
+func ParseRulePoint(point uint32) (s Signal, rule uint32, rate float64, ok bool) {
+	rule = point & MaxRule
+	if point&rulePoint == 0 || rule == 0 {
+		return SignalNone, 0, 0, false
+	}
+	switch RuleReport(point &^ rulePoint >> rulePointBits) {
+	case RuleDenied:
+		return SignalDropped, rule, float64(FullProbability) / float64(DeniedProbability), true
+	case RuleDeniedOpening:
+		return SignalDropped, rule, 1, true
+	case RuleLogged:
+		return SignalLogged, rule, 1, true
+	}
+	return SignalNone, 0, 0, false
 }

@@ -140,7 +140,9 @@ func transport(has opset, r *flow.Record) {
 func tap(r *flow.Record, point uint32) bool {
 	s, rate, ok := flow.ParseTapPoint(point)
 	if !ok {
-		return false
+		if s, r.Rule, rate, ok = flow.ParseRulePoint(point); !ok {
+			return false
+		}
 	}
 	r.Source, r.Signal, r.Rate = flow.SourceTap, s, rate
 	// The tap exports without a cache: each record is one packet, whether or
@@ -163,7 +165,7 @@ func tap(r *flow.Record, point uint32) bool {
 
 func tapFlags(s flow.Signal) uint8 {
 	switch s {
-	case flow.SignalAttempt:
+	case flow.SignalAttempt, flow.SignalLogged:
 		return flow.SYN
 	case flow.SignalAccept:
 		return flow.SYN | flow.ACK

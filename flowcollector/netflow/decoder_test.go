@@ -116,13 +116,19 @@ func TestTapRecords(t *testing.T) {
 		rate          float64
 		flags         uint8
 		verdict       flow.Verdict
+		rule          uint32
 	}{
-		{flow.TapDomain(3), flow.TapPoint(flow.SignalAttempt, flow.FullProbability), flow.SourceTap, flow.SignalAttempt, 1, flow.SYN, 0},
-		{flow.TapDomain(3), flow.TapPoint(flow.SignalAccept, 13107), flow.SourceTap, flow.SignalAccept, 5, flow.SYN | flow.ACK, 0},
-		{flow.TapDomain(3), flow.TapPoint(flow.SignalRefuse, 65535), flow.SourceTap, flow.SignalRefuse, 1, flow.RST, 0},
-		{flow.TapDomain(3), flow.TapPoint(flow.SignalDropped, 655), flow.SourceTap, flow.SignalDropped, 65535. / 655, 0, flow.VerdictDropped},
-		{flow.TapDomain(3), 0, flow.SourceIPFIX, flow.SignalNone, 1, 0, 0},
-		{9, flow.TapPoint(flow.SignalAttempt, 65535), flow.SourceIPFIX, flow.SignalNone, 1, 0, 0},
+		{flow.TapDomain(3), flow.RulePoint(flow.RuleDenied, 77), flow.SourceTap, flow.SignalDropped, 65535. / 65, 0, flow.VerdictDropped, 77},
+		{flow.TapDomain(3), flow.RulePoint(flow.RuleDeniedOpening, flow.MaxRule), flow.SourceTap, flow.SignalDropped, 1, 0, flow.VerdictDropped, flow.MaxRule},
+		{flow.TapDomain(3), flow.RulePoint(flow.RuleLogged, 1), flow.SourceTap, flow.SignalLogged, 1, flow.SYN, 0, 1},
+		{flow.TapDomain(3), flow.RulePoint(flow.RuleLogged, 0), flow.SourceIPFIX, flow.SignalNone, 1, 0, 0, 0},
+		{9, flow.RulePoint(flow.RuleLogged, 1), flow.SourceIPFIX, flow.SignalNone, 1, 0, 0, 0},
+		{flow.TapDomain(3), flow.TapPoint(flow.SignalAttempt, flow.FullProbability), flow.SourceTap, flow.SignalAttempt, 1, flow.SYN, 0, 0},
+		{flow.TapDomain(3), flow.TapPoint(flow.SignalAccept, 13107), flow.SourceTap, flow.SignalAccept, 5, flow.SYN | flow.ACK, 0, 0},
+		{flow.TapDomain(3), flow.TapPoint(flow.SignalRefuse, 65535), flow.SourceTap, flow.SignalRefuse, 1, flow.RST, 0, 0},
+		{flow.TapDomain(3), flow.TapPoint(flow.SignalDropped, 655), flow.SourceTap, flow.SignalDropped, 65535. / 655, 0, flow.VerdictDropped, 0},
+		{flow.TapDomain(3), 0, flow.SourceIPFIX, flow.SignalNone, 1, 0, 0, 0},
+		{9, flow.TapPoint(flow.SignalAttempt, 65535), flow.SourceIPFIX, flow.SignalNone, 1, 0, 0, 0},
 	} {
 		d := netflow.NewDecoder(netflow.Config{})
 		rs := decode(t, d, ipfix(tt.domain, 0, set(2, template(256, tuple)), set(256, record(tt.point))))
@@ -130,7 +136,7 @@ func TestTapRecords(t *testing.T) {
 			t.Fatalf("%d records", len(rs))
 		}
 		r := rs[0]
-		if r.Source != tt.source || r.Signal != tt.signal || r.Rate != tt.rate || r.TCPFlags != tt.flags || r.Verdict != tt.verdict {
+		if r.Source != tt.source || r.Signal != tt.signal || r.Rate != tt.rate || r.TCPFlags != tt.flags || r.Verdict != tt.verdict || r.Rule != tt.rule {
 			t.Errorf("domain %#x point %#x: %+v", tt.domain, tt.point, r)
 		}
 		if tt.source == flow.SourceTap && (r.Packets != 1 || r.Bytes != 60) {

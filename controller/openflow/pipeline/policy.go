@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/platelet-sdn/platelet/controller/openflow"
+	"github.com/platelet-sdn/platelet/flowcollector/flow"
 	"github.com/platelet-sdn/platelet/segmentation"
 	"github.com/platelet-sdn/platelet/segmentation/compile"
 	"github.com/platelet-sdn/platelet/segmentation/policy"
@@ -164,11 +165,11 @@ func (s *policySet) next(program *compile.Program) (*policySet, error) {
 func (s *policySet) add(r *policyRule) { s.rules[r.ID], s.objects[r.object] = r, r }
 
 // freeObject returns the object of a rule's name, or another one if two names
-// have the same hash; 0 is nobody's.
+// have the same hash; 0 is nobody's, and reports carry the object.
 func (s *policySet) freeObject(id policy.RuleID) uint32 {
-	object := ObjectID(id.String()) &^ clauseBit
+	object := ObjectID(id.String()) & flow.MaxRule
 	for object == 0 || s.objects[object] != nil {
-		object = (object + 1) &^ clauseBit
+		object = (object + 1) & flow.MaxRule
 	}
 	return object
 }

@@ -170,3 +170,15 @@ func (b *Bridge) PolicyHits(ctx context.Context) (PolicyHits, error) {
 	}
 	return out, nil
 }
+
+// PolicyRule returns the rule in force that a flow.Record of this bridge names
+// in Rule.
+func (b *Bridge) PolicyRule(number uint32) (policy.RuleID, bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	r := b.policy.objects[number]
+	if r == nil {
+		return policy.RuleID{}, false
+	}
+	return r.ID, true
+}

@@ -25,10 +25,6 @@ import (
 // count nothing.
 const clauseBit = uint32(1) << 31
 
-// deniedProbability, of 65535, is how many of the packets that a policy denies
-// are reported.
-const deniedProbability = 65
-
 // rulePlace is what compiling a policy's rule needs to know of the switch.
 type rulePlace struct {
 	layout Layout
@@ -218,10 +214,17 @@ func (v variant) actions(r *compile.Rule, p rulePlace) []openflow.Action {
 // samples reports the opening of a connection where that is asked for, and a
 // few of the packets that are denied.
 func (v variant) samples(r *compile.Rule, p rulePlace) []openflow.Action {
-	denies := r.Action == policy.ActionDeny || r.Action == policy.ActionReject
+	denies, logs := r.Action == policy.ActionDeny || r.Action == policy.ActionReject, r.Log && v.first
+	report, probability := flow.RuleLogged, flow.FullProbability
 	switch {
+	case p.tap.CollectorSet == 0 || !denies && !logs:
+		return nil
+	case logs && denies:
+		report = flow.RuleDeniedOpening
 	case denies:
-		return p.tap.sample(flow.SignalDropped, deniedProbability)
+		report, probability = flow.RuleDenied, flow.DeniedProbability
 	}
-	return nil
+	return []openflow.Action{openflow.Sample{
+		Probability: probability, CollectorSet: p.tap.CollectorSet, Domain: p.tap.Domain, Point: flow.RulePoint(report, p.object),
+	}}
 }
