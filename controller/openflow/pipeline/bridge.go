@@ -234,7 +234,7 @@ func (b *Bridge) Run(ctx context.Context) error {
 		}
 		b.failed(err)
 		local := strings.HasPrefix(b.cfg.Target, "unix:")
-		if refusal(err) {
+		if notNow(err) {
 			lost = time.Time{} // that does not end by asking faster
 		}
 		delay := retryDelay(attempt, b.now().Sub(lost), local)
@@ -254,7 +254,7 @@ func (b *Bridge) Run(ctx context.Context) error {
 // is worth a warning.
 func (b *Bridge) failed(err error) {
 	state := StateConnecting
-	if refusal(err) {
+	if notNow(err) {
 		state = StateRefused
 	}
 	before := b.Status()
@@ -264,8 +264,8 @@ func (b *Bridge) failed(err error) {
 	}
 }
 
-// refusal reports whether an error means that the bridge is not for us now.
-func refusal(err error) bool { return errors.Is(err, ErrConflict) || errors.Is(err, ErrHeld) }
+// notNow reports whether an error means that the bridge is not for us now.
+func notNow(err error) bool { return errors.Is(err, ErrConflict) || errors.Is(err, ErrHeld) }
 
 // session is one connection from dial to loss.
 func (b *Bridge) session(ctx context.Context) error {

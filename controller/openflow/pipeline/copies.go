@@ -1,9 +1,12 @@
 package pipeline
 
 import (
+	"context"
 	"net"
+	"time"
 
 	"github.com/platelet-sdn/platelet/controller/openflow"
+	"github.com/platelet-sdn/platelet/controller/openflow/refusal"
 	"github.com/platelet-sdn/platelet/flowcollector/flow"
 	"github.com/platelet-sdn/platelet/segmentation"
 )
@@ -108,7 +111,34 @@ func (b *Bridge) onPacket(m openflow.Message) {
 	case !isOurs(p.Cookie):
 	case cookieCategory(p.Cookie) == CategoryTap && b.cfg.Copied != nil:
 		b.onCopy(p)
+	case cookieCategory(p.Cookie).policy():
+		b.onRejected(p)
 	}
+}
+
+// refuseTimeout bounds the sending of a refusal: a switch that is busy has more
+// to do than that.
+const refuseTimeout = 100 * time.Millisecond
+
+// onRejected answers a packet that a policy rejects, in the name of whom it was
+// for, by the port that it came in by.
+func (b *Bridge) onRejected(p openflow.PacketIn) {
+	answer, ok := refusal.Answer(p.Data)
+	b.mu.Lock()
+	conn := b.conn
+	b.mu.Unlock()
+	if !ok || conn == nil || p.InPort == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), refuseTimeout)
+	defer cancel()
+	if err := conn.PacketOut(ctx, openflow.PacketOut{Actions: []openflow.Action{openflow.Output{Port: p.InPort}}, Data: answer}); err != nil {
+		b.log.WithError(err).Debug("not refused")
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.status.Refused++
 }
 
 // onCopy hands a copy on.

@@ -28,6 +28,7 @@ import (
 // millisecond, the server answers each question with as much.
 type session struct {
 	asked, answered atomic.Uint64
+	ended           chan struct{} // closed when the client can read no more
 	stop            func()
 }
 
@@ -67,7 +68,7 @@ func (l *lab) session(from, to, port int) *session {
 		conn, err = net.DialTimeout("tcp4", netip.AddrPortFrom(l.addr(to), uint16(port)).String(), 10*time.Second)
 		return err
 	})
-	s := &session{}
+	s := &session{ended: make(chan struct{})}
 	done := make(chan struct{})
 	var wg sync.WaitGroup
 	s.stop = sync.OnceFunc(func() { close(done); conn.Close(); wg.Wait() })
@@ -88,6 +89,7 @@ func (l *lab) session(from, to, port int) *session {
 		}
 	})
 	wg.Go(func() {
+		defer close(s.ended)
 		buf := make([]byte, 4096)
 		for {
 			n, err := conn.Read(buf)

@@ -62,6 +62,10 @@ type Status struct {
 	AsyncDropped uint64 `json:"async_dropped"`
 	// Copied counts the packets of which the switch sent a copy.
 	Copied uint64 `json:"copied"`
+	// PolicyRules counts the rules of policies that are wanted, Refused the
+	// packets that were answered because one of them rejects.
+	PolicyRules int    `json:"policy_rules,omitempty"`
+	Refused     uint64 `json:"refused,omitempty"`
 	// Datapath is what the datapath carries; only of a local switch.
 	Datapath *datapath.Usage `json:"datapath,omitempty"`
 }
@@ -76,6 +80,7 @@ func (b *Bridge) Status() Status {
 func (b *Bridge) statusLocked() Status {
 	s := b.status
 	s.Owners, s.Rules, s.Waiting = len(b.rules.owners), len(b.rules.intents), len(b.waiting)
+	s.PolicyRules = len(b.policy.rules)
 	return s
 }
 
