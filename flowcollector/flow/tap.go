@@ -51,8 +51,8 @@ const (
 	RuleLogged
 )
 
-// DeniedProbability, of 65535, is how many of the packets that a policy drops
-// are reported.
+// DeniedProbability is how many of 65535 packets that a policy drops are
+// reported.
 const DeniedProbability uint16 = 65
 
 // MaxRule is the highest number of a rule that an observation point can hold.
