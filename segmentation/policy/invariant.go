@@ -12,7 +12,9 @@ import (
 // Invariant is what must be true of the policies whoever changes them; package
 // prove tells whether it is. It has one of deny and allow.
 type Invariant struct {
-	Name        string `yaml:"name"`
+	// Name is unique among all files.
+	Name string `yaml:"name"`
+	// Description is for people: one line.
 	Description string `yaml:"description,omitempty"`
 	// Deny is true when none of these connections comes about.
 	Deny *Connections `yaml:"deny,omitempty"`

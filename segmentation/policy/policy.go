@@ -30,15 +30,18 @@ const Any = "any"
 
 // File is one policy file.
 type File struct {
+	// APIVersion is segmentation/v1.
 	APIVersion string `yaml:"apiVersion"`
 	// Groups by name.
 	Groups map[string]Group `yaml:"groups,omitempty"`
 	// Services by name: a connection that fits one of the entries fits.
 	Services map[string][]Service `yaml:"services,omitempty"`
-	// Protected lists peers that no policy may restrict, by group or address,
-	// beside those that the controller protects anyway.
-	Protected []Peer   `yaml:"protected,omitempty"`
-	Policies  []Policy `yaml:"policies,omitempty"`
+	// Protected lists peers that no policy may restrict: groups, addresses, or
+	// what the controller knows and protects anyway: dns, gateways,
+	// controllers, collectors, management.
+	Protected []Peer `yaml:"protected,omitempty"`
+	// Policies in any order: tiers and priorities say which decides first.
+	Policies []Policy `yaml:"policies,omitempty"`
 	// Invariants are what must be true of the policies of all files together.
 	Invariants []Invariant `yaml:"invariants,omitempty"`
 }
@@ -121,12 +124,14 @@ type Prefix struct{ netip.Prefix }
 
 // Service is what a connection must fit. Keys that are absent fit everything.
 type Service struct {
+	// Proto is the protocol, which is never left out.
 	Proto Proto `yaml:"proto"`
 	// Ports are those of the side to which the connection is opened; for tcp,
 	// udp and sctp.
 	Ports []PortRange `yaml:"ports,omitempty"`
-	// Type and Code are for icmp and icmp6.
+	// Type is for icmp and icmp6.
 	Type *uint8 `yaml:"type,omitempty"`
+	// Code needs a type.
 	Code *uint8 `yaml:"code,omitempty"`
 }
 
@@ -139,39 +144,52 @@ type PortRange struct{ First, Last uint16 }
 
 // Policy is a list of rules with what they apply to.
 type Policy struct {
-	Name        string `yaml:"name"`
+	// Name is unique among all files.
+	Name string `yaml:"name"`
+	// Description is for people: one line.
 	Description string `yaml:"description,omitempty"`
-	Tier        Tier   `yaml:"tier"`
+	// Tier orders policies before priorities do.
+	Tier Tier `yaml:"tier"`
 	// Priority orders policies within the tier: the lower number decides
 	// first, and is unique.
-	Priority int  `yaml:"priority,omitempty"`
-	Mode     Mode `yaml:"mode"`
+	Priority int `yaml:"priority,omitempty"`
+	// Mode says whether the policy decides, or is only watched.
+	Mode Mode `yaml:"mode"`
 	// AppliesTo are the workloads whose connections the rules are about.
-	AppliesTo   []Peer      `yaml:"appliesTo"`
+	AppliesTo []Peer `yaml:"appliesTo"`
+	// Established says what a deny means to connections that exist when it
+	// comes: recheck, the default, ends them, keep lets them go on.
 	Established Established `yaml:"established,omitempty"`
 	// Schedule says when the policy is in force; always if absent.
 	Schedule *Schedule `yaml:"schedule,omitempty"`
 	// ExpiresAt ends it; mandatory in the emergency tier. RFC 3339.
 	ExpiresAt *time.Time `yaml:"expiresAt,omitempty"`
 	// Origin says what wrote the policy if no person did.
-	Origin  *Origin `yaml:"origin,omitempty"`
-	Ingress []Rule  `yaml:"ingress,omitempty"`
-	Egress  []Rule  `yaml:"egress,omitempty"`
+	Origin *Origin `yaml:"origin,omitempty"`
+	// Ingress rules are about connections that are opened to the workloads.
+	Ingress []Rule `yaml:"ingress,omitempty"`
+	// Egress rules are about connections that the workloads open.
+	Egress []Rule `yaml:"egress,omitempty"`
 }
 
 // Origin joins a policy with the decision that it comes from.
 type Origin struct {
+	// Decision is the ID of a decision of the controller.
 	Decision string `yaml:"decision"`
 }
 
 // Rule decides the connections that it matches.
 type Rule struct {
 	// Name is unique within the policy.
-	Name   string `yaml:"name"`
+	Name string `yaml:"name"`
+	// Action is what becomes of the connection: allow consents for this side,
+	// deny drops silently, reject answers with a TCP reset or an ICMP error,
+	// pass leaves it to the next tier, rate-limit consents up to a rate.
 	Action Action `yaml:"action"`
-	// From is for ingress, To for egress; one of them has to fit.
+	// From, in ingress rules, are those who open the connection: one has to fit.
 	From []Peer `yaml:"from,omitempty"`
-	To   []Peer `yaml:"to,omitempty"`
+	// To, in egress rules, are those to whom it is opened: one has to fit.
+	To []Peer `yaml:"to,omitempty"`
 	// Services, one of which has to fit; none is every service.
 	Services []ServiceRef `yaml:"services,omitempty"`
 	// Rate is for rate-limit: what the opener of the connections may send,
@@ -192,9 +210,12 @@ type ServiceRef struct {
 // Rate is a token bucket: one of PacketsPerSecond and KilobitsPerSecond, and
 // a burst in packets or kilobits.
 type Rate struct {
-	PacketsPerSecond  uint32 `yaml:"pktps,omitempty"`
+	// PacketsPerSecond, without kbps.
+	PacketsPerSecond uint32 `yaml:"pktps,omitempty"`
+	// KilobitsPerSecond, without pktps.
 	KilobitsPerSecond uint32 `yaml:"kbps,omitempty"`
-	Burst             uint32 `yaml:"burst,omitempty"`
+	// Burst in packets or kilobits.
+	Burst uint32 `yaml:"burst,omitempty"`
 }
 
 // Tier orders policies: all of an earlier tier decide before those of a later.

@@ -13,9 +13,10 @@ import (
 type Schedule struct {
 	// Days on which it begins, mon to sun; every day if there are none.
 	Days []Weekday `yaml:"days,omitempty"`
-	// From and To are times of day; all day if both are absent.
+	// From is a time of day, "08:00"; all day if both are absent.
 	From Clock `yaml:"from,omitempty"`
-	To   Clock `yaml:"to,omitempty"`
+	// To is a time of day, up to "24:00"; before From it is that of the next day.
+	To Clock `yaml:"to,omitempty"`
 	// Zone is a name of the IANA time zone database; UTC if absent.
 	Zone Zone `yaml:"zone,omitempty"`
 }
