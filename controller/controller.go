@@ -34,6 +34,7 @@ import (
 	"github.com/platelet-sdn/platelet/detector/model"
 	"github.com/platelet-sdn/platelet/flowcollector"
 	"github.com/platelet-sdn/platelet/flowcollector/flow"
+	"github.com/platelet-sdn/platelet/segmentation/staged"
 	"github.com/platelet-sdn/platelet/topology"
 )
 
@@ -64,6 +65,7 @@ type Controller struct {
 	stations  stations
 	risks     risks
 	keeper    *segment.Keeper
+	staged    atomic.Pointer[staged.Evaluator] // nil without policies
 	probes    *probe.Set
 	watch     *response.Watch
 	manager   *response.Manager
@@ -321,6 +323,9 @@ func (c *Controller) observed(batch []flow.Record) {
 		c.engine.Observe(entering)
 		c.engineMu.Unlock()
 		c.watch.Observe(entering)
+		if e := c.staged.Load(); e != nil {
+			e.Observe(entering)
+		}
 	})
 	// Where a packet comes out tells as much about hosts as where it enters.
 	c.tracker.Observe(batch)

@@ -15,6 +15,7 @@ import (
 	"github.com/platelet-sdn/platelet/detector"
 	"github.com/platelet-sdn/platelet/segmentation/compile"
 	"github.com/platelet-sdn/platelet/segmentation/policy"
+	"github.com/platelet-sdn/platelet/segmentation/staged"
 )
 
 // risks are the severities of what fires, by address.
@@ -76,7 +77,7 @@ func (c *Controller) newKeeper() (*segment.Keeper, error) {
 	}
 	return segment.New(segment.Config{
 		Read: c.cfg.LoadPolicies, Files: c.cfg.PolicyFiles, World: c.world, Protected: protected, Switches: enforcing{c.fleet},
-		Changed: c.segmented, Log: c.log,
+		Changed: c.segmented, Resolved: c.stage, Log: c.log,
 	})
 }
 
@@ -84,6 +85,35 @@ func (c *Controller) newKeeper() (*segment.Keeper, error) {
 func (c *Controller) world() segment.World {
 	worst, version := c.risks.worst()
 	return segment.World{Snapshot: c.tracker.Snapshot(), Risk: worst, RiskVersion: version}
+}
+
+// stage holds what is seen from now on against these policies, and those that
+// are staged. Without any, nothing is looked at.
+func (c *Controller) stage(set *policy.Set, inv policy.Inventory, now time.Time) {
+	e := c.staged.Load()
+	if e == nil && len(set.Policies) == 0 {
+		return
+	}
+	if e != nil {
+		if err := e.Update(set, inv, now); err != nil {
+			c.log.WithError(err).Warn("staged policies could not be compiled")
+		}
+		return
+	}
+	e, err := staged.New(staged.Config{Set: set, Inventory: inv}, now)
+	if err != nil {
+		c.log.WithError(err).Warn("staged policies could not be compiled")
+		return
+	}
+	c.staged.Store(e)
+}
+
+// Staged implements api.Controller.
+func (c *Controller) Staged() any {
+	if e := c.staged.Load(); e != nil {
+		return e.Report()
+	}
+	return &staged.Report{}
 }
 
 // segmented tells of a change of what is enforced.

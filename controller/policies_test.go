@@ -248,3 +248,49 @@ func (r *rig) portOf(node string) string {
 	}
 	return port
 }
+
+// Staged policies act on nobody, and tell whom they would have denied.
+func TestStagedPoliciesTellAndDoNothing(t *testing.T) {
+	r := newRig(t, "plt-stage")
+	r.serve("h1", 8080)
+	web := r.addr("h1")
+	r.start(quick + r.withPolicies(strings.ReplaceAll(threeTier, "mode: enforce", "mode: staged")))
+	type report struct {
+		WouldDeny struct{ Hosts int } `json:"would_deny"`
+		Rules     []struct {
+			Rule      string
+			WouldDeny struct{ Conversations float64 } `json:"would_deny"`
+			Exchanges []struct{ Opener, Service string }
+		}
+	}
+	r.await("the denial that would have been", func() bool {
+		if !r.opens("h3", web, 8080) || !r.opens("h5", web, 8080) {
+			t.Fatal("a staged policy acts")
+		}
+		var got report
+		if err := r.get("policies/staged", &got); err != nil {
+			return false
+		}
+		for _, rule := range got.Rules {
+			for _, x := range rule.Exchanges {
+				if rule.Rule == "rest" && x.Opener == r.addr("h5").String() && strings.Contains(x.Service, "8080") {
+					return true
+				}
+			}
+		}
+		return false
+	})
+	if out, err := r.run("policy", "staged", "--socket", r.socket); err != nil || !strings.Contains(out, "rest") {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// A policy that would restrict what is protected is refused, at its place.
+func TestPoliciesSpareWhatIsProtected(t *testing.T) {
+	r := newRig(t, "plt-polp")
+	settings := quick + r.withPolicies(threeTier)
+	r.start(settings)
+	r.policies(threeTier + "- name: gateway\n  tier: admin\n  mode: enforce\n  appliesTo: [10.77.0.1]\n  ingress: [{name: none, action: deny, from: [any]}]\n")
+	r.await("the refusal told", func() bool { return strings.Contains(r.listing().Error, "policies.yaml:2") })
+	r.awaitReach("h3", r.addr("gw"), "the gateway")
+}

@@ -18,6 +18,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/platelet-sdn/platelet/segmentation/compile"
+	"github.com/platelet-sdn/platelet/segmentation/lint"
 	"github.com/platelet-sdn/platelet/segmentation/policy"
 )
 
@@ -43,6 +44,9 @@ type Config struct {
 	// Protected prefixes are never restricted, whatever policies say.
 	Protected []netip.Prefix
 	Switches  Switches
+	// Resolved is told of the policies and of whom their groups hold, at most
+	// about once a second while that changes; may be nil.
+	Resolved func(*policy.Set, policy.Inventory, time.Time)
 	// Changed is told of every change of what is enforced; may be nil.
 	Changed func(Change)
 	Log     logrus.FieldLogger
@@ -107,6 +111,7 @@ type Keeper struct {
 	builds   uint64 // of inv
 
 	// of Run alone
+	told  uint64 // the build that Resolved was told of
 	has   map[string]given
 	retry map[string]time.Time
 	fault string
@@ -180,6 +185,7 @@ func (k *Keeper) Reload() error {
 	read, err := k.cfg.Read()
 	if err == nil {
 		read.Set = k.guarded(read.Set)
+		err = k.lint(read)
 	}
 	k.mu.Lock()
 	k.readErr = err
@@ -191,6 +197,21 @@ func (k *Keeper) Reload() error {
 		return fmt.Errorf("read policies: %w", err)
 	}
 	k.Look()
+	return nil
+}
+
+// lint refuses policies that would restrict what is protected, and warns of
+// what can hardly be meant.
+func (k *Keeper) lint(read *Policies) error {
+	found := lint.Check(read.Set, lint.Options{Now: time.Now()})
+	if err := lint.Faults(found); err != nil {
+		return err
+	}
+	for _, f := range found {
+		if f.Severity == lint.SeverityWarning {
+			k.cfg.Log.WithField("policy", f.Policy).Warnf("%s:%d:%d: %s", f.File, f.Line, f.Column, f.Message)
+		}
+	}
 	return nil
 }
 
@@ -227,6 +248,7 @@ func (k *Keeper) Run(ctx context.Context) error {
 		if now := time.Now(); now.After(next) {
 			next = now.Add(filesEvery)
 			k.save(ctx)
+			k.resolved(now)
 			if at := k.stamp(); at != filesAt {
 				filesAt = at
 				k.reread()
@@ -240,6 +262,18 @@ func (k *Keeper) Run(ctx context.Context) error {
 		case <-tick.C:
 		}
 	}
+}
+
+// resolved tells whom groups hold, if that has changed since it did.
+func (k *Keeper) resolved(now time.Time) {
+	k.work.Lock()
+	build, of, inv := k.builds, k.of, k.inv
+	k.work.Unlock()
+	if k.cfg.Resolved == nil || of == nil || build == k.told {
+		return
+	}
+	k.told = build
+	k.cfg.Resolved(of.Set, inv, now)
 }
 
 // stamp is another one when a file has changed, come or gone.

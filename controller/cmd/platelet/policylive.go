@@ -13,6 +13,7 @@ import (
 
 	"github.com/platelet-sdn/platelet/controller/segment"
 	"github.com/platelet-sdn/platelet/segmentation/policy"
+	"github.com/platelet-sdn/platelet/segmentation/staged"
 )
 
 // livePolicyCommands ask a running controller.
@@ -20,6 +21,7 @@ func livePolicyCommands() []*cobra.Command {
 	return []*cobra.Command{
 		listingCommand("ls", "policies", "List the policies of a running controller, those of its containments among them", policiesText),
 		listingCommand("hits", "policies/hits", "Show what each rule met on each switch, and what no rule decided", hitsText),
+		listingCommand("staged", "policies/staged", "Say whom staged policies would deny what, of all that was seen since they were read", stagedText),
 		listingCommand("workloads", "workloads", "List the workloads that groups are resolved against; -o yaml is an inventory", workloadsText),
 		reloadCommand(),
 	}
@@ -77,6 +79,14 @@ func policiesText(out io.Writer, raw []byte) error {
 
 func hitsText(out io.Writer, raw []byte) error {
 	return table(out, raw, "switch", "direction", "policy", "rule", "action", "connections", "packets", "bytes")
+}
+
+func stagedText(out io.Writer, raw []byte) error {
+	var r staged.Report
+	if err := json.Unmarshal(raw, &r); err != nil {
+		return err
+	}
+	return r.WriteText(out)
 }
 
 func workloadsText(out io.Writer, raw []byte) error {
