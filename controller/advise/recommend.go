@@ -3,6 +3,7 @@ package advise
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/platelet-sdn/platelet/controller/config"
 	"github.com/platelet-sdn/platelet/detector"
@@ -26,7 +27,7 @@ func Recommend(ctx context.Context, cfg config.File, inv policy.Inventory, in Re
 	dc.Seed = replaySeed
 	dc.Emit = func(f detector.Finding) {
 		if suspicious(&f) {
-			suspects = append(suspects, recommend.Suspect{Host: f.Host, Since: f.FirstSeen, Why: string(f.Kind)})
+			suspects = append(suspects, recommend.Suspect{Host: f.Host, Since: f.FirstSeen - int64(prelude), Why: string(f.Kind)})
 		}
 	}
 	engine, err := detector.New(dc)
@@ -49,9 +50,13 @@ func Recommend(ctx context.Context, cfg config.File, inv policy.Inventory, in Re
 	return r, faults, err
 }
 
+// prelude is how long before a finding's evidence begins its host may have
+// been at it.
+const prelude = 10 * time.Second
+
 // suspicious reports whether a finding is reason enough not to learn from its
-// host: one that might contain it, or a grave one.
+// host. That is more than it takes to act: a rule that is missing is seen when
+// the policy is tried, one that should not be there is not.
 func suspicious(f *detector.Finding) bool {
-	grave := f.Severity == detector.SeverityHigh || f.Severity == detector.SeverityCritical
-	return f.State == detector.StateFiring && f.Host.IsValid() && !f.Spoofed && (f.MayContain() || grave)
+	return f.State == detector.StateFiring && f.Host.IsValid() && !f.Spoofed && f.Severity != detector.SeverityLow
 }

@@ -105,9 +105,9 @@ type Volume struct {
 // Connection is what is known of all connections of a key.
 type Connection struct {
 	Opening Opening
-	// First and Last record, Unix nanoseconds.
+	// First and Last are when it was first and last seen, Unix nanoseconds.
 	First, Last int64
-	// Minutes and Days are how many of them (by the clock, UTC) had records.
+	// Minutes and Days are in how many of them (by the clock, UTC) it was there.
 	Minutes, Days uint32
 	// Up is what the opener sent, Down what the responder sent.
 	Up, Down Volume
@@ -175,19 +175,23 @@ const (
 	datagramGap = int64(10 * time.Second)
 )
 
-// seen moves the clock of a connection.
-func (c *Connection) seen(now int64) {
-	if c.First == 0 {
-		c.First, c.Minutes, c.Days = now, 1, 1
-	} else {
-		if now/minute > c.Last/minute {
-			c.Minutes++
-		}
-		if now/day > c.Last/day {
-			c.Days++
-		}
+// seen moves the clock of a connection, by the time that a record is about.
+func (c *Connection) seen(r *flow.Record) {
+	from, to := r.Time, r.Time
+	switch r.Source {
+	case flow.SourceIPFIX:
+		from -= r.Duration
+	case flow.SourceLog:
+		to += r.Duration
 	}
-	c.Last = max(c.Last, now)
+	if c.First == 0 {
+		c.First, c.Last = from, from-day // none of it is counted yet
+	}
+	// How many units the record has beyond those that are counted.
+	more := func(unit int64) uint32 { return uint32(max(0, to/unit-max(from/unit-1, c.Last/unit))) }
+	c.Minutes += more(minute)
+	c.Days += more(day)
+	c.First, c.Last = min(c.First, from), max(c.Last, to)
 }
 
 // begins counts a conversation that a record opens, and reports whether it

@@ -1,6 +1,9 @@
 package connection
 
-import "net/netip"
+import (
+	"iter"
+	"net/netip"
+)
 
 // Sweep is what an opener tried, in distinct services of responders.
 type Sweep struct {
@@ -18,20 +21,30 @@ func (s Sweep) Scanning() bool { return s.Unanswered >= sweepLeast && s.Unanswer
 
 // Sweeps counts what openers tried. What is sent to groups is not counted: nobody
 // has to answer.
-func Sweeps(list []Entry) map[netip.Addr]Sweep {
+func Sweeps(all iter.Seq2[Key, *Connection]) map[netip.Addr]Sweep {
 	out := map[netip.Addr]Sweep{}
-	for i := range list {
-		e := &list[i]
-		if !unicast(e.Responder) {
+	for k, c := range all {
+		if !unicast(k.Responder) {
 			continue
 		}
-		s := out[e.Opener]
-		if e.Answered() {
+		s := out[k.Opener]
+		if c.Answered() {
 			s.Answered++
 		} else {
 			s.Unanswered++
 		}
-		out[e.Opener] = s
+		out[k.Opener] = s
 	}
 	return out
+}
+
+// Each yields the connections of a list.
+func Each(list []Entry) iter.Seq2[Key, *Connection] {
+	return func(yield func(Key, *Connection) bool) {
+		for i := range list {
+			if !yield(list[i].Key, &list[i].Connection) {
+				return
+			}
+		}
+	}
 }

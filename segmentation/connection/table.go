@@ -2,6 +2,7 @@ package connection
 
 import (
 	"cmp"
+	"iter"
 	"net/netip"
 	"slices"
 	"time"
@@ -308,7 +309,7 @@ func (t *Table) tell(r *flow.Record, s said, k ID, c *Connection, fresh bool) Ev
 	if s.up && (s.opens || fresh && !s.refuses) {
 		e.Opened = c.begins(r)
 	}
-	c.seen(r.Time)
+	c.seen(r)
 	switch c.Opening {
 	case Seen:
 		t.stats.Seen++
@@ -367,19 +368,35 @@ func (t *Table) unreachable(r *flow.Record) (Event, bool) {
 	if c == nil {
 		return Event{}, false
 	}
-	c.seen(r.Time)
+	c.seen(r)
 	c.Refusals++
 	return Event{Connection: c, ID: k}, true
+}
+
+// Each yields what is held, in no order. Nothing may be observed meanwhile.
+func (t *Table) Each() iter.Seq2[Key, *Connection] {
+	return func(yield func(Key, *Connection) bool) {
+		for i, k := range t.entries.All() {
+			if !yield(k.Key(), t.entries.At(i)) {
+				return
+			}
+		}
+	}
 }
 
 // All returns what is held, in the order of openers, responders and services.
 func (t *Table) All() []Entry {
 	out := make([]Entry, 0, t.entries.Len())
-	for i, k := range t.entries.All() {
-		out = append(out, Entry{k.Key(), *t.entries.At(i)})
+	for k, c := range t.Each() {
+		out = append(out, Entry{k, *c})
 	}
-	slices.SortFunc(out, func(a, b Entry) int { return a.Key.Compare(b.Key) })
+	Sort(out)
 	return out
+}
+
+// Sort orders connections by openers, responders and services.
+func Sort(list []Entry) {
+	slices.SortFunc(list, func(a, b Entry) int { return a.Key.Compare(b.Key) })
 }
 
 // Find returns what is held of a key; nil when nothing is.

@@ -85,6 +85,21 @@ func TestRefusedAndSilent(t *testing.T) {
 	}
 }
 
+// Long connections that are told of once count for as long as they lasted.
+func TestMinutesAndDays(t *testing.T) {
+	table := connection.New(connection.Config{Capacity: 64})
+	log := packet(0, client, server, flow.ProtoTCP, 4000, 5432, flow.SignalAttempt)
+	log.Source, log.Duration = flow.SourceLog, int64(90*time.Minute)
+	export := packet(2*time.Hour, client, server, flow.ProtoTCP, 4000, 5432, flow.SignalNone)
+	export.Source, export.Duration = flow.SourceIPFIX, int64(time.Hour) // half of it is known already, and it goes beyond midnight
+	observe(table, log, log, export, packet(2*time.Hour, client, server, flow.ProtoTCP, 4000, 5432, flow.SignalNone),
+		packet(50*time.Hour, client, server, flow.ProtoTCP, 4000, 5432, flow.SignalNone))
+	c := table.All()[0]
+	if c.Minutes != 91+30+1 || c.Days != 3 || c.First != at(0) || c.Last != at(50*time.Hour) {
+		t.Errorf("%d minutes on %d days, %d to %d", c.Minutes, c.Days, c.First-at(0), c.Last-at(0))
+	}
+}
+
 // What is guessed first is put right by the handshake, and keeps its volume.
 func TestAGuessIsPutRight(t *testing.T) {
 	table := connection.New(connection.Config{Capacity: 64})

@@ -24,20 +24,15 @@ const (
 // read takes the connections that rules may be learned from.
 func (n *network) read(in Input) {
 	list := slices.Clone(in.Connections)
-	slices.SortFunc(list, func(a, b connection.Entry) int { return a.Key.Compare(b.Key) })
-	sweeps := connection.Sweeps(list)
-	suspects := map[netip.Addr]Suspect{}
-	for _, s := range in.Suspects {
-		if first, has := suspects[s.Host]; !has || s.Since < first.Since || s.Since == first.Since && s.Why < first.Why {
-			suspects[s.Host] = s
-		}
-	}
+	connection.Sort(list)
+	sweeps := connection.Sweeps(connection.Each(list))
+	tainted := taint(in.Suspects, list)
 	var taken []*connection.Entry
 	for i := range list {
 		e := &list[i]
 		why := reject(e, sweeps[e.Opener])
-		if s, is := suspects[e.Opener]; why == "" && is && e.First >= s.Since {
-			why = "opened by a host with a finding (" + s.Why + ")"
+		if why == "" {
+			why = tainted.why(e)
 		}
 		from, to := n.node(e.Opener), outside
 		if e.Answered() || why == "" { // the addresses that a scan tries need not be hosts
@@ -79,6 +74,62 @@ func reject(e *connection.Entry, s connection.Sweep) string {
 		return scanning
 	}
 	return ""
+}
+
+// taints say whose connections are not to be learned from.
+type taints struct {
+	suspects map[netip.Addr]Suspect
+	// reached is when a suspect, or one that it had reached, first reached a
+	// host by a service.
+	reached map[reach]Suspect
+}
+
+type reach struct {
+	host    netip.Addr
+	service connection.Service
+}
+
+// taint follows suspects: what a worm has taken goes on as the worm did, and
+// need not have been found out when the recording ends.
+func taint(suspects []Suspect, list []connection.Entry) taints {
+	t := taints{map[netip.Addr]Suspect{}, map[reach]Suspect{}}
+	for _, s := range suspects {
+		if first, has := t.suspects[s.Host]; !has || s.Since < first.Since || s.Since == first.Since && s.Why < first.Why {
+			t.suspects[s.Host] = s
+		}
+	}
+	byTime := slices.SortedFunc(slices.Values(list), func(a, b connection.Entry) int { return cmp.Or(cmp.Compare(a.First, b.First), a.Key.Compare(b.Key)) })
+	for i := range byTime {
+		e := &byTime[i]
+		s, is := t.of(e)
+		if k := (reach{e.Responder, e.Service}); is && e.Answered() {
+			if _, has := t.reached[k]; !has {
+				t.reached[k] = Suspect{Since: e.First, Why: s.Why}
+			}
+		}
+	}
+	return t
+}
+
+// of finds the suspicion that a connection is under.
+func (t taints) of(e *connection.Entry) (Suspect, bool) {
+	if s, is := t.suspects[e.Opener]; is && e.First >= s.Since {
+		return s, true
+	}
+	s, is := t.reached[reach{e.Opener, e.Service}]
+	return s, is && e.First >= s.Since
+}
+
+// why says what is against a connection; "" when nothing is.
+func (t taints) why(e *connection.Entry) string {
+	s, is := t.of(e)
+	if !is {
+		return ""
+	}
+	if own, has := t.suspects[e.Opener]; has && e.First >= own.Since {
+		return "opened by a host with a finding (" + s.Why + ")"
+	}
+	return "opened by a host that one with a finding (" + s.Why + ") had reached in the same way"
 }
 
 // leave notes a connection that is left out.

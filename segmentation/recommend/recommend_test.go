@@ -270,6 +270,20 @@ func TestSuspectsTeachNothing(t *testing.T) {
 	}) {
 		t.Errorf("left out: %+v", r.LeftOut)
 	}
+	victim := p.hosts["web"][2]
+	p.now += int64(time.Minute)
+	for range 3 {
+		p.talk(victim, p.hosts["db"][0], flow.ProtoTCP, 445, true) // it goes on as it was reached
+		p.talk(victim, p.hosts["db"][0], flow.ProtoTCP, 873, true) // and this is something else
+		p.now += int64(time.Minute)
+	}
+	in.Connections = p.table.All()
+	if r, err = Recommend(in, Options{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, has := r.File.Services["smb"]; has || r.File.Services["rsync"] == nil {
+		t.Errorf("who was reached goes on: %v", r.File.Services)
+	}
 	if ari := adjustedRand(partitions(p, r)); ari < 0.99 {
 		t.Errorf("and the host has lost its role: %.3f", ari)
 	}

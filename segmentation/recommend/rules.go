@@ -26,9 +26,9 @@ type block struct {
 	evidence Evidence
 }
 
-// maxOutside is how many prefixes of the outside stand in a rule; more are
-// everybody outside.
-const maxOutside = 8
+// maxOutside is how many prefixes of the outside stand in a rule. Who uses more
+// places for the same goes to others tomorrow: that is everybody outside.
+const maxOutside = 3
 
 // blockKey is what connections are joined by into a rule.
 type blockKey struct {

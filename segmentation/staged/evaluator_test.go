@@ -3,6 +3,7 @@ package staged_test
 import (
 	"bytes"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -143,6 +144,9 @@ func TestReport(t *testing.T) {
 	if c := r.Coverage; c.Records != 48 || !c.From.Equal(noon()) || c.OpenerKnown != 1 || c.RateTo != 1 || c.Sources["packet"] != 48 {
 		t.Errorf("coverage: %+v", c)
 	}
+	if all, stats := e.Connections(); len(all) != r.Coverage.Connections || stats.Records != 48 || !slices.IsSortedFunc(all, func(a, b connection.Entry) int { return a.Key.Compare(b.Key) }) {
+		t.Errorf("%d connections, %+v", len(all), stats)
+	}
 	var text bytes.Buffer
 	if err := r.WriteText(&text); err != nil {
 		t.Fatal(err)
@@ -265,5 +269,35 @@ func BenchmarkObserve(b *testing.B) {
 	b.ResetTimer()
 	for i := 0; i < b.N; i += len(batch) {
 		e.Observe(batch)
+	}
+}
+
+// A report holds the receive threads up: with full tables, by what this takes.
+func BenchmarkReport(b *testing.B) {
+	set, err := policy.Read(policy.Source{Name: "p.yaml", Data: []byte(file)})
+	if err != nil {
+		b.Fatal(err)
+	}
+	e, err := staged.New(staged.Config{Set: set, Inventory: inventory()}, noon())
+	if err != nil {
+		b.Fatal(err)
+	}
+	for i := range uint32(connection.DefaultCapacity) {
+		batch := converse(noon(), "10.0.0.8", "10.0.0.2", 40000, uint16(i), i&1 == 0)
+		for j := range batch {
+			other := netip.AddrFrom4([4]byte{10, 1, byte(i >> 16), byte(i >> 8)})
+			if batch[j].Signal == flow.SignalAttempt {
+				batch[j].Src = other
+			} else {
+				batch[j].Dst = other
+			}
+		}
+		e.Observe(batch)
+	}
+	b.ResetTimer()
+	for range b.N {
+		if r := e.Report(); r.WouldDeny.Connections == 0 {
+			b.Fatal("nothing denied")
+		}
 	}
 }
