@@ -28,7 +28,7 @@ const patience = 45 * time.Second
 
 // rig is a lab on a switch of its own, and a controller process beside it.
 type rig struct {
-	t       *testing.T
+	t       testing.TB
 	dir     string
 	ovs     *ovs.Instance
 	lab     *runner.Lab
@@ -43,7 +43,7 @@ type rig struct {
 }
 
 // binary builds the program under test once.
-func binary(t *testing.T) string {
+func binary(t testing.TB) string {
 	t.Helper()
 	built.once.Do(func() {
 		dir, err := os.MkdirTemp("", "plb")
@@ -82,13 +82,13 @@ func TestMain(m *testing.M) {
 
 // newRig brings lab/first up on a private switch. Names carry the process
 // and a serial number, so that parallel runs and leftovers do not collide.
-func newRig(t *testing.T, name string) *rig {
+func newRig(t testing.TB, name string) *rig {
 	t.Helper()
 	return newRigOn(t, name, "../lab/first.clab.yml")
 }
 
 // newRigOn does so for another topology.
-func newRigOn(t *testing.T, name, topology string) *rig {
+func newRigOn(t testing.TB, name, topology string) *rig {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Fatal("needs root, for namespaces and bridges: run it by make test")
@@ -130,7 +130,7 @@ func newRigOn(t *testing.T, name, topology string) *rig {
 	return r
 }
 
-func freePort(t *testing.T) int {
+func freePort(t testing.TB) int {
 	t.Helper()
 	c, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	if err != nil {
