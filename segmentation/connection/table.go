@@ -42,6 +42,8 @@ type Stats struct {
 	// never answered, or idle.
 	Connections int
 	Forgotten   uint64
+	// NoRoom counts records on connections that found no room.
+	NoRoom uint64
 }
 
 // Known is the share of records on connections whose opener was seen or is
@@ -271,6 +273,7 @@ func (t *Table) place(r *flow.Record, s said) (Event, bool) {
 			return Event{}, false // an answer to what nobody saw
 		}
 		if _, c, _ = t.entries.Put(k, t.now>>3&(1<<59-1)); c == nil {
+			t.stats.NoRoom++
 			return Event{}, false
 		}
 	}

@@ -25,7 +25,7 @@ import (
 
 const (
 	// DefaultDetails is how many denied connections are kept one by one:
-	// about 20 MB. Beyond it, those that were not answered are only counted.
+	// about 9 MB. Beyond it, those that were not answered are only counted.
 	DefaultDetails = 1 << 16
 	// maxOutcomes bounds the distinct pairs of verdicts. What would be beyond
 	// is only counted as not judged.

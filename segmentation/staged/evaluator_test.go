@@ -2,6 +2,7 @@ package staged_test
 
 import (
 	"bytes"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -299,5 +300,37 @@ func BenchmarkReport(b *testing.B) {
 		if r := e.Report(); r.WouldDeny.Connections == 0 {
 			b.Fatal("nothing denied")
 		}
+	}
+}
+
+// A flood of forged sources, and a scan, cost no more memory, and take nothing
+// that somebody serves out of the report; what had no room is counted.
+func TestFlood(t *testing.T) {
+	set, err := policy.Read(policy.Source{Name: "p.yaml", Data: []byte(file)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := staged.New(staged.Config{Set: set, Inventory: inventory(), Connections: connection.Config{Capacity: 1024}, Details: 256}, noon())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 20 {
+		e.Observe(converse(noon(), fmt.Sprintf("10.0.1.%d", i), "10.0.0.2", 40000, 5432, true))
+	}
+	for i := range uint32(200_000) {
+		batch := converse(noon().Add(time.Second+time.Duration(i)*10*time.Microsecond), "10.0.0.9", "10.0.0.2", uint16(i), 443, false)
+		batch[0].Src = netip.AddrFrom4([4]byte{198, 18, byte(i >> 8), byte(i)})
+		batch[0].DstPort = uint16(i >> 3)
+		e.Observe(batch)
+	}
+	r := e.Report()
+	if r.WouldDeny.Answered != 20 || len(r.Affected) != 20 {
+		t.Errorf("of 20 that are served, %d are told: %+v", r.WouldDeny.Answered, r.WouldDeny)
+	}
+	if r.Coverage.Connections > 1024 || r.WouldDeny.Connections > 256 || r.Coverage.Uncounted == 0 || r.Coverage.Forgotten == 0 {
+		t.Errorf("%+v, %+v", r.Coverage, r.WouldDeny)
+	}
+	if counted := r.WouldDeny.Packets + r.Denied.Packets + float64(r.Coverage.Unjudged); counted != 200_040 || r.Coverage.Unjudged > 2_000 {
+		t.Errorf("%.0f packets, %d not judged", r.WouldDeny.Packets, r.Coverage.Unjudged)
 	}
 }

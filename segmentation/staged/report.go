@@ -53,7 +53,7 @@ type Coverage struct {
 	// Uncounted denials are in the totals of packets, but not among the
 	// connections, hosts and examples: there was no room for them.
 	Uncounted uint64 `json:"uncounted"`
-	// Unjudged records are on connections beyond what can be told apart.
+	// Unjudged records are on connections for which there was no room at all.
 	Unjudged uint64 `json:"unjudged"`
 	// Fault says why policies are judged as they were in force earlier.
 	Fault string `json:"fault,omitempty"`
@@ -166,7 +166,7 @@ func (e *Evaluator) coverage() Coverage {
 	s := e.table.Stats()
 	c := Coverage{Records: s.Records, Sources: s.Sources, RateFrom: s.RateFrom, RateTo: s.RateTo, OpenerKnown: s.Known(),
 		Connections: s.Connections, Forgotten: s.Forgotten, Uncounted: e.details.Rejected() + e.details.Evicted(),
-		Unjudged: e.outcomes[0].records}
+		Unjudged: s.NoRoom + e.outcomes[0].records}
 	if e.err != nil {
 		c.Fault = e.err.Error()
 	}
