@@ -34,6 +34,7 @@ import (
 	"github.com/platelet-sdn/platelet/detector/model"
 	"github.com/platelet-sdn/platelet/flowcollector"
 	"github.com/platelet-sdn/platelet/flowcollector/flow"
+	"github.com/platelet-sdn/platelet/segmentation/compile"
 	"github.com/platelet-sdn/platelet/segmentation/staged"
 	"github.com/platelet-sdn/platelet/topology"
 )
@@ -65,7 +66,8 @@ type Controller struct {
 	stations  stations
 	risks     risks
 	keeper    *segment.Keeper
-	staged    atomic.Pointer[staged.Evaluator] // nil without policies
+	judge     atomic.Pointer[compile.Evaluator] // of what is enforced; used with engineMu held
+	staged    atomic.Pointer[staged.Evaluator]  // nil without policies
 	probes    *probe.Set
 	watch     *response.Watch
 	manager   *response.Manager
@@ -122,6 +124,9 @@ func New(cfg config.File, opts Options) (*Controller, error) {
 	dc.Edge = c.edge
 	dc.Link.Trunk = c.trunk
 	dc.Anomaly.Announce = (&notices{log: opts.Log, publish: c.publish}).tell
+	if len(cfg.Segmentation.Policies) > 0 {
+		dc.Policy.Verdict = c.verdict
+	}
 	if cfg.Detection.Learned && cfg.State.Dir != "" {
 		c.learning = learning.NewSite(cfg.State.Dir, c.replaceModels, opts.Log)
 		c.learning.OnChange(c.audit.model)

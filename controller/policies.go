@@ -77,7 +77,8 @@ func (c *Controller) newKeeper() (*segment.Keeper, error) {
 	}
 	return segment.New(segment.Config{
 		Read: c.cfg.LoadPolicies, Files: c.cfg.PolicyFiles, World: c.world, Protected: protected, Switches: enforcing{c.fleet},
-		Changed: c.segmented, Resolved: c.stage, Log: c.log,
+		Compiled: func(p *compile.Program) { c.judge.Store(compile.NewEvaluator(p)) },
+		Changed:  c.segmented, Resolved: c.stage, Log: c.log,
 	})
 }
 
@@ -85,6 +86,25 @@ func (c *Controller) newKeeper() (*segment.Keeper, error) {
 func (c *Controller) world() segment.World {
 	worst, version := c.risks.worst()
 	return segment.World{Snapshot: c.tracker.Snapshot(), Risk: worst, RiskVersion: version}
+}
+
+// verdict says what policies make of a conversation, for the detectors: it is
+// called with the engine's lock held. Of ICMP it is not asked precisely enough.
+func (c *Controller) verdict(client, server netip.Addr, proto uint8, port uint16) (allowed, known bool, rule string) {
+	judge := c.judge.Load()
+	if judge == nil || policy.Proto(proto).IsICMP() {
+		return false, false, ""
+	}
+	egress, ingress := judge.Verdict(compile.Connection{Src: client, Dst: server, Proto: policy.Proto(proto), DstPort: port})
+	for _, side := range []compile.Side{egress, ingress} {
+		if !side.Consents() {
+			return false, true, side.Rule.String()
+		}
+		if side.Decided() {
+			known, rule = true, side.Rule.String()
+		}
+	}
+	return known, known, rule
 }
 
 // stage holds what is seen from now on against these policies, and those that

@@ -294,3 +294,31 @@ func TestPoliciesSpareWhatIsProtected(t *testing.T) {
 	r.await("the refusal told", func() bool { return strings.Contains(r.listing().Error, "policies.yaml:2") })
 	r.awaitReach("h3", r.addr("gw"), "the gateway")
 }
+
+// Who goes on trying what a rule denies is reported, with the rule.
+func TestDenialsAreFindingsThatNameTheRule(t *testing.T) {
+	r := newRig(t, "plt-deny")
+	r.serve("h1", 8080)
+	web := r.addr("h1")
+	r.start(quick + r.withPolicies(threeTier))
+	r.await("the policy in force", func() bool { return r.opens("h3", web, 8080) && !r.opens("h5", web, 8080) })
+	var f finding
+	r.await("the finding", func() bool {
+		for port := 9000; port < 9003; port++ {
+			_ = r.opens("h5", web, port)
+		}
+		for _, x := range r.findings() {
+			if x.Kind == "policy-violation" && x.Host == r.addr("h5").String() {
+				f = x
+				return true
+			}
+		}
+		return false
+	})
+	if out, err := r.run("explain", f.ID, "--socket", r.socket); err != nil || !strings.Contains(out, "web-default/ingress/rest") {
+		t.Errorf("%v\n%s", err, out)
+	}
+	if len(r.emergency()) > 0 {
+		t.Errorf("somebody is contained for what a policy denies: %v", r.emergency())
+	}
+}

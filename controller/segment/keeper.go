@@ -47,6 +47,8 @@ type Config struct {
 	// Resolved is told of the policies and of whom their groups hold, at most
 	// about once a second while that changes; may be nil.
 	Resolved func(*policy.Set, policy.Inventory, time.Time)
+	// Compiled is told of each new program, before switches get it; may be nil.
+	Compiled func(*compile.Program)
 	// Changed is told of every change of what is enforced; may be nil.
 	Changed func(Change)
 	Log     logrus.FieldLogger
@@ -343,10 +345,14 @@ func (k *Keeper) now(now time.Time) (current, error) {
 		return current{}, err
 	}
 	k.mu.Lock()
-	if program != k.program {
+	news := program != k.program
+	if news {
 		k.program, k.at = program, now
 	}
 	k.mu.Unlock()
+	if news && k.cfg.Compiled != nil {
+		k.cfg.Compiled(program)
+	}
 	return current{program, k.inv, k.builds}, nil
 }
 
