@@ -22,13 +22,15 @@ demo: deps build
 # Everything: static checks, unit, differential, fuzz seeds, and the tests on
 # real switches in network namespaces. Packages run one after the other: the
 # tests that measure time share the machine with their own attackers. Last, our
-# reading of topologies is held against containerlab's own, in its own module, and our OpenFlow against goloxi's.
+# reading of topologies is held against containerlab's own, in its own module, our
+# translation of Kubernetes' policies against cyclonus, and our OpenFlow against goloxi's.
 test: build
 	@$(SUDO) scripts/install-deps.sh --test
 	@test -z "$$(gofmt -l . | tee /dev/stderr)" || { echo "gofmt: the files above are not formatted"; exit 1; }
 	go vet ./...
 	$(SUDO) env "PATH=$$PATH" GOFLAGS=$(GOFLAGS) go test -p 1 -timeout 18m ./...
 	cd lab/conformance && go vet ./... && $(SUDO) env "PATH=$$PATH" GOFLAGS=$(GOFLAGS) go test ./...
+	cd segmentation/kubernetes/conformance && go vet ./... && GOFLAGS=$(GOFLAGS) go test ./...
 	cd controller/openflow/oracle && go vet ./... && $(SUDO) env "PATH=$$PATH" GOFLAGS=$(GOFLAGS) go test ./...
 
 # The detectors against labelled recordings, beside rules of one line.
