@@ -73,6 +73,7 @@ type Controller struct {
 	manager   *response.Manager
 	playbooks *playbook.Live
 	reloads   reloads
+	handover  *handover // nil where nobody else uses our state
 	runs      *run.Executor
 	fleet     *fleet
 	hub       *api.Hub
@@ -204,7 +205,17 @@ func (c *Controller) runParts(ctx context.Context, state *bus.Bus) error {
 
 // open makes what needs the state: decisions, templates and baselines of earlier
 // runs.
-func (c *Controller) open(ctx context.Context, state *bus.Bus) error {
+func (c *Controller) open(ctx context.Context, shared *bus.Bus) (err error) {
+	if c.fleet.instance, err = identify(ctx, shared, &c.cfg); err != nil {
+		return err
+	}
+	state := shared // all of it is ours
+	if c.cfg.State.NATS != "" {
+		state = shared.As(c.fleet.instance.ID)
+		if c.handover, err = newHandover(ctx, c, shared); err != nil {
+			return err
+		}
+	}
 	decisions, err := state.Bucket(ctx, "decisions")
 	if err != nil {
 		return err
@@ -228,16 +239,13 @@ func (c *Controller) open(ctx context.Context, state *bus.Bus) error {
 	if err := c.keeper.Load(ctx, addresses); err != nil {
 		return err
 	}
-	if c.fleet.instance, err = identify(ctx, state); err != nil {
-		return err
-	}
 	rc := c.cfg.ResponseConfig()
 	rc.Playbooks = c.playbooks
 	if c.probes, err = probe.New(probesOf(c.playbooks.Current().Playbooks())); err != nil {
 		return err
 	}
 	rc.Health = c.probes
-	if err := c.newRuns(ctx, state, rc); err != nil {
+	if err := c.newRuns(ctx, shared, rc); err != nil {
 		return err
 	}
 	rc.Chooser = c.chooser()
@@ -287,6 +295,9 @@ func (c *Controller) parts() []func(context.Context) error {
 		parts = append(parts, c.choices.Run)
 	}
 	if !c.opts.ReadOnly {
+		if c.handover != nil {
+			parts = append(parts, c.handover.run)
+		}
 		parts = append(parts, c.telemetry.Run, c.fleet.run, c.steer, c.refreshTemplates, c.keeper.Run)
 	}
 	return parts

@@ -3,42 +3,68 @@ package controller
 import (
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/platelet-sdn/platelet/controller/bus"
+	"github.com/platelet-sdn/platelet/controller/config"
 	"github.com/platelet-sdn/platelet/controller/openflow/pipeline"
 	"github.com/platelet-sdn/platelet/controller/ovsdb"
 )
 
-// identify returns who we are: an ID that the state keeps over restarts, and
-// for people the machine and the process.
-func identify(ctx context.Context, state *bus.Bus) (pipeline.Instance, error) {
-	const key = "instance"
-	bucket, err := state.Bucket(ctx, "identity")
-	if err != nil {
-		return pipeline.Instance{}, err
-	}
-	kept, err := bucket.All(ctx)
-	if err != nil {
-		return pipeline.Instance{}, fmt.Errorf("read who we are: %w", err)
-	}
-	id := string(kept[key])
-	if id == "" {
-		var raw [8]byte
-		_, _ = rand.Read(raw[:]) // never fails
-		id = hex.EncodeToString(raw[:])
-		if err := bucket.Put(ctx, key, []byte(id)); err != nil {
-			return pipeline.Instance{}, fmt.Errorf("write down who we are: %w", err)
-		}
-	}
+// identify returns who we are: an ID that stays the same over restarts, and for
+// people the machine and the process.
+func identify(ctx context.Context, state *bus.Bus, cfg *config.File) (pipeline.Instance, error) {
 	host, err := os.Hostname()
 	if err != nil {
 		host = "unknown host"
 	}
+	id := cfg.State.Instance
+	switch {
+	case id != "":
+	case cfg.State.NATS != "": // what is kept there is everybody's
+		id = machineName(host, cfg)
+	default:
+		if id, err = keptName(ctx, state); err != nil {
+			return pipeline.Instance{}, err
+		}
+	}
 	return pipeline.Instance{ID: id, Who: fmt.Sprintf("process %d on %s", os.Getpid(), host)}, nil
+}
+
+// machineName tells controllers apart that share a state: by the machine, and by
+// the socket and the directory that no other one of the machine can have.
+func machineName(host string, cfg *config.File) string {
+	machine, _ := os.ReadFile("/etc/machine-id") // not everywhere
+	sum := sha256.Sum256([]byte(strings.Join([]string{host, string(machine), cfg.API.Socket, cfg.State.Dir}, "\n")))
+	return hex.EncodeToString(sum[:8])
+}
+
+// keptName is made up once and kept in the state.
+func keptName(ctx context.Context, state *bus.Bus) (string, error) {
+	const key = "instance"
+	bucket, err := state.Bucket(ctx, "identity")
+	if err != nil {
+		return "", err
+	}
+	kept, err := bucket.All(ctx)
+	if err != nil {
+		return "", fmt.Errorf("read who we are: %w", err)
+	}
+	if id := string(kept[key]); id != "" {
+		return id, nil
+	}
+	var raw [8]byte
+	_, _ = rand.Read(raw[:]) // never fails
+	id := hex.EncodeToString(raw[:])
+	if err := bucket.Put(ctx, key, []byte(id)); err != nil {
+		return "", fmt.Errorf("write down who we are: %w", err)
+	}
+	return id, nil
 }
 
 // lease is the lock that the switch's database keeps for a bridge: it ends

@@ -19,7 +19,7 @@ const maxRunsPerMinute = 60
 
 // newRuns makes the executor of playbooks.
 func (c *Controller) newRuns(ctx context.Context, state *bus.Bus, rc response.Config) error {
-	bucket, err := state.Bucket(ctx, "runs")
+	ledger, err := state.Ledger(ctx, "runs")
 	if err != nil {
 		return err
 	}
@@ -29,7 +29,7 @@ func (c *Controller) newRuns(ctx context.Context, state *bus.Bus, rc response.Co
 	}
 	c.runs = run.New(run.Config{
 		Playbooks: c.playbooks, Response: rc, MaxPerMinute: maxRunsPerMinute,
-		Store: bucket, Do: actions.New(commands), World: surroundings{c}, Log: c.log, Emit: c.ran,
+		Store: runStore{ledger}, Owner: c.fleet.instance.ID, Do: actions.New(commands), World: surroundings{c}, Log: c.log, Emit: c.ran,
 	})
 	return nil
 }

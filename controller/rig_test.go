@@ -38,6 +38,7 @@ type rig struct {
 	config  string
 	reach   string // section ovs of the configuration; empty for the local switch
 	ports   [2]int
+	nats    string // of a state that is shared; empty for one of its own
 	process *exec.Cmd
 	log     *os.File
 }
@@ -153,8 +154,8 @@ func (r *rig) start(settings string, args ...string) {
 
 func (r *rig) startOnly(settings string, args ...string) {
 	r.t.Helper()
-	cfg := fmt.Sprintf("ovs: %s\nstate: {dir: %q}\napi: {socket: %q}\ntelemetry: {sflow: \"127.0.0.1:%d\", ipfix: \"127.0.0.1:%d\"}\n%s\n",
-		cmp.Or(r.reach, fmt.Sprintf("{db: %q}", r.ovs.DB)), filepath.Join(r.dir, "state"), r.socket, r.ports[0], r.ports[1], settings)
+	cfg := fmt.Sprintf("ovs: %s\nstate: {dir: %q, nats: %q}\napi: {socket: %q}\ntelemetry: {sflow: \"127.0.0.1:%d\", ipfix: \"127.0.0.1:%d\"}\n%s\n",
+		cmp.Or(r.reach, fmt.Sprintf("{db: %q}", r.ovs.DB)), filepath.Join(r.dir, "state"), r.nats, r.socket, r.ports[0], r.ports[1], settings)
 	if err := os.WriteFile(r.config, []byte(cfg), 0o600); err != nil {
 		r.t.Fatal(err)
 	}

@@ -19,7 +19,7 @@ func (r *rig) beside(name string) *rig {
 		r.t.Fatal(err)
 	}
 	s := &rig{t: r.t, dir: dir, ovs: r.ovs, lab: r.lab, bridge: r.bridge, socket: filepath.Join(dir, "api.sock"),
-		config: filepath.Join(dir, "c.yaml"), ports: [2]int{freePort(r.t), freePort(r.t)}}
+		config: filepath.Join(dir, "c.yaml"), ports: [2]int{freePort(r.t), freePort(r.t)}, nats: r.nats}
 	s.api = api.NewClient(s.socket)
 	r.t.Cleanup(s.stop)
 	return s

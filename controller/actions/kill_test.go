@@ -72,7 +72,7 @@ func TestKilledProcess(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer state.Close()
-	bucket, err := state.Bucket(ctx, "runs")
+	bucket, err := state.Ledger(ctx, "runs")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -32,6 +32,17 @@ type Bus struct {
 	srv  *server.Server
 	nc   *nats.Conn
 	js   jetstream.JetStream
+	// scope begins the keys of every bucket; empty for all there are.
+	scope string
+}
+
+// As is the same state as one controller sees it: keys of its buckets are its own,
+// whoever else uses the same cluster. The name is of letters, digits, dashes and
+// underscores.
+func (b *Bus) As(name string) *Bus {
+	out := *b
+	out.scope = encode(name) + "."
+	return &out
 }
 
 // Open starts the embedded server, or dials the cluster. Every write of the
@@ -131,7 +142,12 @@ func (b *Bus) Close() {
 }
 
 // Bucket is a durable map from keys to values of at most 1 MiB.
-type Bucket struct{ kv jetstream.KeyValue }
+type Bucket struct {
+	kv    jetstream.KeyValue
+	scope string
+}
+
+func (k *Bucket) key(key string) string { return k.scope + encode(key) }
 
 // Bucket opens a bucket and creates it where missing.
 func (b *Bus) Bucket(ctx context.Context, name string) (*Bucket, error) {
@@ -141,12 +157,12 @@ func (b *Bus) Bucket(ctx context.Context, name string) (*Bucket, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open state bucket %s: %w", name, err)
 	}
-	return &Bucket{kv: kv}, nil
+	return &Bucket{kv: kv, scope: b.scope}, nil
 }
 
 // Put stores a value durably before it returns.
 func (k *Bucket) Put(ctx context.Context, key string, value []byte) error {
-	if _, err := k.kv.Put(ctx, encode(key), value); err != nil {
+	if _, err := k.kv.Put(ctx, k.key(key), value); err != nil {
 		return fmt.Errorf("store %s: %w", key, err)
 	}
 	return nil
@@ -154,7 +170,7 @@ func (k *Bucket) Put(ctx context.Context, key string, value []byte) error {
 
 // Delete removes a key; a missing one is no error.
 func (k *Bucket) Delete(ctx context.Context, key string) error {
-	if err := k.kv.Purge(ctx, encode(key)); err != nil {
+	if err := k.kv.Purge(ctx, k.key(key)); err != nil {
 		return fmt.Errorf("delete %s: %w", key, err)
 	}
 	return nil
@@ -162,21 +178,26 @@ func (k *Bucket) Delete(ctx context.Context, key string) error {
 
 // All reads every key.
 func (k *Bucket) All(ctx context.Context) (map[string][]byte, error) {
-	w, err := k.kv.WatchAll(ctx, jetstream.IgnoreDeletes())
+	all := map[string][]byte{}
+	return all, k.each(ctx, func(key string, e jetstream.KeyValueEntry) { all[key] = e.Value() })
+}
+
+// each calls f with every key of the scope.
+func (k *Bucket) each(ctx context.Context, f func(string, jetstream.KeyValueEntry)) error {
+	w, err := k.kv.Watch(ctx, k.scope+">", jetstream.IgnoreDeletes())
 	if err != nil {
-		return nil, fmt.Errorf("read state bucket: %w", err)
+		return fmt.Errorf("read state bucket: %w", err)
 	}
 	defer w.Stop()
-	all := map[string][]byte{}
 	for {
 		select {
 		case e, ok := <-w.Updates():
 			if !ok || e == nil { // nil marks the end of what is stored
-				return all, nil
+				return nil
 			}
-			all[decode(e.Key())] = e.Value()
+			f(decode(strings.TrimPrefix(e.Key(), k.scope)), e)
 		case <-ctx.Done():
-			return nil, fmt.Errorf("read state bucket: %w", ctx.Err())
+			return fmt.Errorf("read state bucket: %w", ctx.Err())
 		}
 	}
 }

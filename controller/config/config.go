@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/netip"
 	"os"
+	"regexp"
 	"slices"
 	"time"
 
@@ -80,6 +81,8 @@ type State struct {
 	Dir string `yaml:"dir"`
 	// URL of an external NATS cluster with JetStream, instead of the embedded server
 	NATS string `yaml:"nats"`
+	// who this controller is among those that use the same cluster, the same after a restart: letters, digits, dots, dashes, underscores; empty makes a name of the machine and of the API socket
+	Instance string `yaml:"instance"`
 }
 
 // Audit says where and how the log of what was done is kept; see package audit.
@@ -177,6 +180,8 @@ type Segment struct {
 	Addresses []Prefix `yaml:"addresses"`
 	From      []Prefix `yaml:"from"`
 }
+
+var instanceForm = regexp.MustCompile(`^[A-Za-z0-9._-]{0,64}$`)
 
 // Prefix is a prefix, or a single address, in a configuration file.
 type Prefix struct{ netip.Prefix }
@@ -283,6 +288,7 @@ func (f *File) check(want func(ok bool, path, format string, args ...any)) {
 	f.OpenC2.check(want)
 	f.checkRemote(want)
 	want(f.State.Dir != "" || f.State.NATS != "", "state.dir", "is empty")
+	want(instanceForm.MatchString(f.State.Instance), "state.instance", "%q is not a name of at most 64 letters, digits, dots, dashes and underscores", f.State.Instance)
 	want(f.State.Dir != "" || f.Response.Learning.Mode == response.LearningOff, "response.learning.mode", "%s needs state.dir to learn from", f.Response.Learning.Mode)
 	f.checkPlaybooks(want)
 	f.Segmentation.check(want)

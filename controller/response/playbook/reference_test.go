@@ -69,6 +69,8 @@ would do, and does nothing; ` + "`platelet playbook list`, `show` and `runs`" + 
 - **Crashes.** Each step is written down before it is tried and when its result is known. After a crash a run goes on; an attempt whose result is not known is made again
   with the same key (` + "`Idempotency-Key`" + ` of a webhook, ` + "`PLATELET_KEY`" + ` of a command, ` + "`Message-ID`" + ` of a mail, the name of a bundle, a label of a container). A command is not run again
   unless it is ` + "`idempotent`" + `: its step is in doubt, which counts as failed.
+- **Several controllers.** Where they share a NATS cluster (` + "`" + `state.nats` + "`" + `), a run is its controller's alone. When that has been silent for 8 s, the one that holds all its bridges by then
+  goes on with its runs; should it come back, its next write is refused, and it leaves them.
 - **Undoing.** When a step fails with ` + "`on_failure: rollback`" + `, the containment is rolled back, or ` + "`platelet brake on --release`" + ` undoes everything, the steps that were done, or are in doubt, are undone by their ` + "`rollback`" + `,
   the latest first. A containment is never undone by a playbook.
 - **OASIS CACAO 2.0.** ` + "`platelet playbook import FILE` and `export NAME`" + ` translate manual, http-api and openc2-http commands, in sequence and in parallel, and refuse everything

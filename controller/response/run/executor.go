@@ -11,7 +11,6 @@ package run
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -68,10 +67,12 @@ type Config struct {
 	// MaxPerMinute bounds the runs of findings that are begun within a minute;
 	// those of containments are within the budgets of these.
 	MaxPerMinute int
-	Store        response.Store
-	Do           Doer
-	World        World
-	Log          logrus.FieldLogger
+	Store        Store
+	// Owner says whose the runs are that this executor begins and goes on with.
+	Owner string
+	Do    Doer
+	World World
+	Log   logrus.FieldLogger
 	// Emit is told each change of a run. It must not block.
 	Emit func(Record)
 }
@@ -79,7 +80,8 @@ type Config struct {
 const (
 	maxActive  = 1024 // runs that have not ended
 	kept       = 1000 // runs that have
-	maxAtOnce  = 8    // attempts
+	maxOthers  = 1 << 14
+	maxAtOnce  = 8 // attempts
 	queue      = 1024
 	pollEvery  = 200 * time.Millisecond
 	writeAgain = time.Second
@@ -105,8 +107,9 @@ type Executor struct {
 	// begun is by which version of the playbooks findings began runs: another
 	// version does not begin anew.
 	begun  map[string]string
-	recent []time.Time // begin of runs by findings, last minute
-	ready  bool        // there may be runs to start
+	others map[string]bool // runs that another controller has
+	recent []time.Time     // begin of runs by findings, last minute
+	ready  bool            // there may be runs to start
 }
 
 // active is a run with its playbook.
@@ -118,11 +121,21 @@ type active struct {
 	undo   chan struct{} // closed when the run is to be undone
 	undone bool          // undo is closed
 	put    sync.Mutex    // writes of the run keep their order
+	// gone ends when the run is another controller's; leave ends it.
+	gone  context.Context
+	leave context.CancelFunc
+}
+
+// newActive makes a run that nobody is at yet.
+func newActive(rec Record, source string) *active {
+	a := &active{rec: rec, source: source, undo: make(chan struct{})}
+	a.gone, a.leave = context.WithCancel(context.Background())
+	return a
 }
 
 // New returns an executor; it does nothing before Run.
 func New(cfg Config) *Executor {
-	return &Executor{cfg: cfg, begun: map[string]string{}, inbox: make(chan func(context.Context), queue), slots: make(chan struct{}, maxAtOnce), runs: map[string]*active{}, ready: true}
+	return &Executor{cfg: cfg, begun: map[string]string{}, others: map[string]bool{}, inbox: make(chan func(context.Context), queue), slots: make(chan struct{}, maxAtOnce), runs: map[string]*active{}, ready: true}
 }
 
 // steps says of a set of playbooks whether any has steps.
@@ -149,49 +162,19 @@ type permanentError struct{ err error }
 func (p *permanentError) Error() string { return p.err.Error() }
 func (p *permanentError) Unwrap() error { return p.err }
 
-// Load reads the runs of earlier controllers. Call it once, before Run.
-func (x *Executor) Load(ctx context.Context) error {
-	all, err := x.cfg.Store.All(ctx)
-	if err != nil {
-		return fmt.Errorf("load runs of playbooks: %w", err)
-	}
-	for key, raw := range all {
-		var s stored
-		if err := json.Unmarshal(raw, &s); err != nil {
-			x.cfg.Log.WithError(err).WithField("run", key).Error("stored run is unreadable; left alone")
-			continue
-		}
-		a := &active{rec: s.Record, source: s.Source, undo: make(chan struct{})}
-		if a.rec.Steps == nil {
-			a.rec.Steps = map[string]*StepRecord{}
-		}
-		books, err := playbook.Parse(s.Record.Playbook, []byte(s.Source))
-		switch {
-		case err == nil && len(books) == 1:
-			a.book = books[0]
-		case !s.Record.State.Ended():
-			x.cfg.Log.WithError(err).WithField("run", key).Error("the playbook of a run cannot be read any more; the run ends")
-			a.rec.State, a.rec.Why, a.rec.Ended = StateFailed, fmt.Sprintf("its playbook cannot be read any more: %v", err), time.Now()
-		}
-		x.runs[a.rec.ID] = a
-		x.note(a)
-	}
-	return nil
-}
-
-// note remembers by what a finding began a run.
-func (x *Executor) note(a *active) {
-	if a.rec.Decision == "" {
-		x.begun[a.rec.Finding] = a.rec.Version
-	}
-}
-
 // Run carries runs out until ctx ends; what is under way then goes on with the
 // next Load.
 func (x *Executor) Run(ctx context.Context) error {
 	var going sync.WaitGroup
 	defer going.Wait()
-	start := func(a *active) { going.Go(func() { x.execute(ctx, a) }) }
+	start := func(a *active) {
+		going.Go(func() {
+			ctx, cancel := context.WithCancel(ctx)
+			defer cancel()
+			defer context.AfterFunc(a.gone, cancel)()
+			x.execute(ctx, a)
+		})
+	}
 	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()
 	for {
@@ -265,154 +248,6 @@ func (x *Executor) Records() []Record {
 	return out
 }
 
-// consider begins the run of a finding that the response does not decide about:
-// its playbook contains nothing, or it is not enough to contain.
-func (x *Executor) consider(ctx context.Context, f detector.Finding) {
-	at, set, cfg := x.cfg.World.Circumstances(f), x.cfg.Playbooks.Current(), x.cfg.Response
-	x.mu.Lock()
-	version, begun := x.begun[f.ID]
-	x.mu.Unlock()
-	if begun && version != set.Version() {
-		return
-	}
-	cfg.Playbooks = set
-	book := set.Choose(f, at)
-	if _, decided := response.Propose(cfg, f, at); book == nil || decided {
-		return
-	}
-	x.begin(ctx, order{book: book, version: set.Version(), finding: f, tags: at.Tags, told: book.Rung().Acts()})
-}
-
-// follow begins the run of a decision, or undoes it.
-func (x *Executor) follow(ctx context.Context, d response.Decision) {
-	if d.State == response.StateRolledBack {
-		x.undo(ctx, "the containment was rolled back", func(r *Record) bool { return r.Decision == d.ID || r.Decision == cmp.Or(d.Relieves, d.ID) })
-		return
-	}
-	if d.Relieves != "" {
-		return // the run of the decision whose place it takes goes on
-	}
-	told := !d.State.Holds()
-	if !told {
-		x.followJoined(ctx, d)
-	}
-	if told && d.State != response.StateAwaitingApproval && d.State != response.StateRefused && (d.State != response.StateProposed || d.Committed) {
-		return
-	}
-	book, ok := x.cfg.Playbooks.Find(d.Playbook, d.Version)
-	if !ok {
-		return
-	}
-	f, _ := x.cfg.World.Finding(d.Finding)
-	lookup := f
-	if f.ID == "" {
-		lookup = detector.Finding{Host: d.Target.Host, HostMAC: d.Target.MAC}
-	}
-	x.begin(ctx, order{book: book, version: d.Version, finding: f, decision: d, tags: x.cfg.World.Circumstances(lookup).Tags, told: told})
-}
-
-// followJoined begins the runs of findings about a target that is contained
-// already.
-func (x *Executor) followJoined(ctx context.Context, d response.Decision) {
-	for _, j := range d.Joined {
-		book, ok := x.cfg.Playbooks.Find(j.Playbook, j.Version)
-		if !ok {
-			continue
-		}
-		f, known := x.cfg.World.Finding(j.Finding)
-		if !known { // of an earlier run of the controller
-			f = detector.Finding{ID: j.Finding, Kind: j.Kind, Host: d.Target.Host, HostMAC: d.Target.MAC, Time: j.Time.UnixNano(), FirstSeen: j.Time.UnixNano()}
-		}
-		x.begin(ctx, order{book: book, version: j.Version, finding: f, decision: d, tags: x.cfg.World.Circumstances(f).Tags, joined: true})
-	}
-}
-
-// order is what a run is begun with.
-type order struct {
-	book     *playbook.Playbook
-	version  string // of the playbooks
-	finding  detector.Finding
-	decision response.Decision
-	tags     map[string]string
-	told     bool
-	joined   bool // the decision was made about another finding
-}
-
-// begin makes a run, unless there is one, nothing to do or no room.
-func (x *Executor) begin(ctx context.Context, o order) {
-	mode := response.Stricter(x.cfg.Response.Mode, o.book.Mode)
-	o.told = o.told || mode == response.ModeObserve
-	if !somethingToDo(o.book, o.told) {
-		return
-	}
-	facts := playbook.FactsOf(o.finding, o.decision, o.tags)
-	id := runID(facts.Finding.ID, o.decision.ID, o.book.Name, fmt.Sprint(o.told))
-	source, err := o.book.YAML()
-	if err != nil {
-		x.cfg.Log.WithError(err).WithField("playbook", o.book.Name).Error("playbook cannot be written down")
-		return
-	}
-	facts.Run, facts.Playbook = id, o.book.Name
-	a := &active{book: *o.book, source: string(source), undo: make(chan struct{}), rec: Record{
-		Type: "run", ID: id, Playbook: o.book.Name, Version: o.version, Finding: facts.Finding.ID, Decision: o.decision.ID, State: StateRunning, Told: o.told, Joined: o.joined,
-		Created: time.Now().UTC(), Steps: map[string]*StepRecord{}, Facts: facts,
-	}}
-	if (o.decision.ID == "" || o.joined) && !o.told { // else people were asked about the containment
-		a.rec.People = o.book.People
-		if mode == response.ModeAdvise {
-			a.rec.People = max(a.rec.People, 1)
-		}
-		if a.rec.People > 0 {
-			a.rec.State = StateAwaitingApproval
-		}
-	}
-	if x.admit(a) {
-		x.write(ctx, a)
-		x.prune(ctx)
-	}
-}
-
-// somethingToDo reports whether a playbook has steps besides the rung, or where
-// it may only tell, steps that tell.
-func somethingToDo(p *playbook.Playbook, told bool) bool {
-	return slices.ContainsFunc(p.Rest(), func(s playbook.Step) bool {
-		return !told || s.Action == playbook.ActionNotify ||
-			slices.ContainsFunc(s.Parallel, func(b playbook.Step) bool { return b.Action == playbook.ActionNotify })
-	})
-}
-
-// admit takes a run in, within the bounds.
-func (x *Executor) admit(a *active) bool {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if _, known := x.runs[a.rec.ID]; known {
-		return false
-	}
-	open := 0
-	for _, other := range x.runs {
-		if !other.rec.State.Ended() {
-			open++
-		}
-	}
-	now := a.rec.Created
-	for len(x.recent) > 0 && now.Sub(x.recent[0]) > time.Minute {
-		x.recent = x.recent[1:]
-	}
-	byFinding := a.rec.Decision == "" || a.rec.Told || a.rec.Joined // nothing else bounds them
-	if open >= maxActive || byFinding && len(x.recent) >= x.cfg.MaxPerMinute {
-		if x.lost.Add(1)%100 == 1 {
-			x.cfg.Log.WithFields(logrus.Fields{"playbook": a.book.Name, "open": open, "within_a_minute": len(x.recent)}).Error("playbook not run: too many runs")
-		}
-		return false
-	}
-	if byFinding {
-		x.recent = append(x.recent, now)
-	}
-	x.runs[a.rec.ID], x.ready = a, true
-	x.note(a)
-	return true
-}
-
 // change changes a run, writes it down and tells of it.
 func (x *Executor) change(ctx context.Context, a *active, f func(*Record)) {
 	x.mu.Lock()
@@ -431,12 +266,16 @@ func (x *Executor) write(ctx context.Context, a *active) {
 		a.rec.Time = time.Now().UTC()
 		rec := a.rec.clone()
 		x.mu.Unlock()
-		raw, err := encode(&rec, a.source)
+		raw, err := encode(&rec, a.source, x.cfg.Owner)
 		if err == nil {
 			err = x.put(ctx, rec.ID, raw)
 		}
 		if err == nil {
 			x.cfg.Emit(rec)
+			return
+		}
+		if errors.Is(err, ErrTaken) {
+			x.giveUp(a)
 			return
 		}
 		if ctx.Err() == nil {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -64,10 +63,18 @@ func (s *memory) Delete(_ context.Context, k string) error {
 	return nil
 }
 
-func (s *memory) All(context.Context) (map[string][]byte, error) {
+func (s *memory) Claim(_ context.Context, f func(string, []byte) ([]byte, bool)) (map[string][]byte, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return maps.Clone(s.m), nil
+	mine := map[string][]byte{}
+	for k, v := range s.m {
+		if next, want := f(k, v); want && next != nil {
+			mine[k], s.m[k] = next, next
+		} else if want {
+			mine[k] = v
+		}
+	}
+	return mine, nil
 }
 
 // hands carries nothing out but remembers what it was asked for. It stands for

@@ -136,10 +136,12 @@ func clones(in map[string]*StepRecord) map[string]*StepRecord {
 type stored struct {
 	Record Record `json:"run"`
 	Source string `json:"playbook_yaml"`
+	// Owner is the controller whose run it is.
+	Owner string `json:"owner,omitempty"`
 }
 
-func encode(r *Record, source string) ([]byte, error) {
-	return json.Marshal(stored{Record: *r, Source: source})
+func encode(r *Record, source, owner string) ([]byte, error) {
+	return json.Marshal(stored{Record: *r, Source: source, Owner: owner})
 }
 
 // runID is derived, so that the same order gives the same run.

@@ -43,15 +43,16 @@ func (x *Executor) execute(ctx context.Context, a *active) {
 	case halt:
 		return
 	case goOn:
-		x.end(ctx, a, StateDone)
-		log().Info("playbook done")
+		if x.end(ctx, a, StateDone) {
+			log().Info("playbook done")
+		}
 	case stop:
-		x.end(ctx, a, StateFailed)
-		log().Error("playbook stopped")
+		if x.end(ctx, a, StateFailed) {
+			log().Error("playbook stopped")
+		}
 	case rollBack:
 		x.change(ctx, a, func(r *Record) { r.State = StateUndoing })
-		if x.backward(ctx, a) {
-			x.end(ctx, a, StateUndone)
+		if x.backward(ctx, a) && x.end(ctx, a, StateUndone) {
 			log().Warn("playbook undone")
 		}
 	}
@@ -63,10 +64,11 @@ func (x *Executor) state(a *active) State {
 	return a.rec.State
 }
 
-// end ends a run; one that is to be undone since goes on backwards.
-func (x *Executor) end(ctx context.Context, a *active, s State) {
-	if ctx.Err() != nil {
-		return
+// end ends a run; one that is to be undone since goes on backwards. It reports
+// false where the run is not ours to end.
+func (x *Executor) end(ctx context.Context, a *active, s State) bool {
+	if ctx.Err() != nil || a.gone.Err() != nil {
+		return false
 	}
 	x.change(ctx, a, func(r *Record) {
 		if a.undone && s != StateUndone {
@@ -75,6 +77,7 @@ func (x *Executor) end(ctx context.Context, a *active, s State) {
 		}
 		r.State, r.Ended = s, time.Now().UTC()
 	})
+	return a.gone.Err() == nil
 }
 
 // forward does the steps one after the other.
@@ -101,6 +104,9 @@ func (x *Executor) branches(ctx context.Context, a *active, s *playbook.Step) ve
 			}
 			r.Steps[s.Name] = &StepRecord{State: StepSkipped, Why: why}
 		})
+	}
+	if a.gone.Err() != nil {
+		return halt
 	}
 	if rec := x.record(a, s.Name); rec.ended() {
 		return goOn
@@ -146,6 +152,9 @@ func (x *Executor) step(ctx context.Context, a *active, s *playbook.Step) verdic
 		}
 		if !runs {
 			x.change(ctx, a, func(r *Record) { r.Steps[s.Name] = &StepRecord{State: StepSkipped, Why: why} })
+			if a.gone.Err() != nil {
+				return halt
+			}
 			return goOn
 		}
 	}
@@ -245,7 +254,7 @@ func (t *attempt) set(ctx context.Context, rec StepRecord) error {
 		}
 		t.steps(r)[t.step.Name] = &rec
 	})
-	if ctx.Err() != nil {
+	if ctx.Err() != nil || t.a.gone.Err() != nil {
 		return errHalt
 	}
 	return nil
