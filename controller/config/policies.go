@@ -13,13 +13,15 @@ import (
 
 	"github.com/platelet-sdn/platelet/controller/intel"
 	"github.com/platelet-sdn/platelet/controller/segment"
+	"github.com/platelet-sdn/platelet/segmentation/kubernetes"
+	"github.com/platelet-sdn/platelet/segmentation/lint"
 	"github.com/platelet-sdn/platelet/segmentation/policy"
 	"github.com/platelet-sdn/platelet/segmentation/strictyaml"
 )
 
 // Segmentation says which policies are enforced, and who is who.
 type Segmentation struct {
-	// files of policies, also as patterns such as policies/*.yaml, relative to this file; they are read again when they change
+	// files of policies, or of Kubernetes NetworkPolicy and AdminNetworkPolicy resources, also as patterns such as policies/*.yaml, relative to this file; they are read again when they change
 	Policies []string `yaml:"policies"`
 	// files that name workloads with their labels and addresses, in addition to the switches' ports and their external_ids
 	Inventory []string `yaml:"inventory"`
@@ -64,8 +66,9 @@ func (s Segmentation) beside(dir string) Segmentation {
 // maxPolicyFile bounds a file of policies, in bytes.
 const maxPolicyFile = 16 << 20
 
-// LoadPolicies reads the files of policies, workloads and feeds. Faults of the
-// files are strictyaml.Errors.
+// LoadPolicies reads the files of policies, those of Kubernetes among them, and
+// of workloads and feeds. Faults of the files are strictyaml.Errors; a rule that
+// would restrict what is protected is one.
 func (f *File) LoadPolicies() (*segment.Policies, error) {
 	s := &f.Segmentation
 	names, err := glob(s.Policies)
@@ -76,8 +79,14 @@ func (f *File) LoadPolicies() (*segment.Policies, error) {
 	if err != nil {
 		return nil, err
 	}
+	if sources, _, err = kubernetes.Mixed(kubernetes.Options{}, sources); err != nil {
+		return nil, err
+	}
 	set, err := policy.Read(sources...)
 	if err != nil {
+		return nil, err
+	}
+	if err := lint.Refused(set, prefixes(f.Protected), time.Now()); err != nil {
 		return nil, err
 	}
 	out := &segment.Policies{Set: set, Files: names, Feeds: map[string][]netip.Prefix{}}

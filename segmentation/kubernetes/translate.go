@@ -60,6 +60,24 @@ func Is(data []byte) bool {
 
 var firstVersion = regexp.MustCompile(`(?m)^(?:- |  )*["']?apiVersion["']?:\s*["']?([A-Za-z0-9./-]+)`)
 
+// Mixed translates the files of Kubernetes among some, all together, and
+// leaves the others as they are.
+func Mixed(opt Options, files []policy.Source) ([]policy.Source, []Note, error) {
+	var own, foreign []policy.Source
+	for _, f := range files {
+		if Is(f.Data) {
+			foreign = append(foreign, f)
+		} else {
+			own = append(own, f)
+		}
+	}
+	if len(foreign) == 0 {
+		return own, nil, nil
+	}
+	src, notes, err := Translate(opt, foreign...)
+	return append(own, src), notes, err
+}
+
 // Translate translates files that belong together: all resources of a cluster
 // that matter. What it returns is for policy.Read, alone or beside other
 // files. The error is of type strictyaml.Errors when a file is at fault.

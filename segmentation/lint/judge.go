@@ -77,6 +77,9 @@ func (c *checker) judge(w *world) {
 			c.judgeDirection(newDirection(w, d, now, m), verdicts)
 		}
 	}
+	if c.guardsOnly {
+		return
+	}
 	empty := c.emptyGroups(w, populated)
 	for i := range c.set.Policies {
 		c.tell(&c.set.Policies[i], verdicts, empty)
@@ -98,10 +101,14 @@ func (c *checker) judgeDirection(dir *direction, verdicts map[policy.RuleID]*ver
 				in = append(in, i)
 			}
 		}
-		results := dir.walk(in)
+		results := dir.walk(in, c.guardsOnly)
 		for _, i := range in {
 			r, res := &dir.rules[i], &results[i]
 			if r.staged != all {
+				continue
+			}
+			c.protect(dir, r, res)
+			if c.guardsOnly {
 				continue
 			}
 			v := verdicts[r.id]
@@ -112,11 +119,14 @@ func (c *checker) judgeDirection(dir *direction, verdicts map[policy.RuleID]*ver
 			if res.matches && !res.decides {
 				dir.blame(in, i, v.deciders)
 			}
-			c.protect(dir, r, res)
 		}
-		c.cutOffs(dir, in, all)
+		if !c.guardsOnly {
+			c.cutOffs(dir, in, all)
+		}
 	}
-	c.overlaps(dir, verdicts)
+	if !c.guardsOnly {
+		c.overlaps(dir, verdicts)
+	}
 }
 
 // newDirection puts the rules in force in order, and finds the classes.

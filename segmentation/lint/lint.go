@@ -13,6 +13,7 @@ package lint
 
 import (
 	"cmp"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -83,6 +84,9 @@ type Options struct {
 	Now time.Time
 	// Inventory is nil when the workloads are not known.
 	Inventory *policy.Inventory
+	// Protected are addresses that the configuration protects, beside those
+	// of the files and of the inventory.
+	Protected []netip.Prefix
 }
 
 // Check judges a set, which must be valid: read by policy.Read, or like it.
@@ -91,7 +95,7 @@ func Check(set *policy.Set, opt Options) []Finding {
 	c := &checker{set: set, opt: opt, told: map[Finding]bool{}}
 	c.unused()
 	c.expired()
-	if w, ok := newWorld(set, opt.Inventory); ok {
+	if w, ok := newWorld(set, opt); ok {
 		c.judge(w)
 	} else {
 		c.add(Finding{Severity: SeverityNote, Kind: KindUnchecked,
@@ -103,11 +107,27 @@ func Check(set *policy.Set, opt Options) []Finding {
 	return c.found
 }
 
+// Refused is the error about rules that would restrict what is protected,
+// whatever the workloads are: nil if there are none. It asks for nothing else,
+// and so takes less than Check.
+func Refused(set *policy.Set, protected []netip.Prefix, now time.Time) error {
+	if len(set.Protected)+len(protected) == 0 {
+		return nil
+	}
+	c := &checker{set: set, opt: Options{Now: now, Protected: protected}, told: map[Finding]bool{}, guardsOnly: true}
+	if w, ok := newWorld(set, c.opt); ok {
+		c.judge(w)
+	}
+	return Faults(c.found)
+}
+
 type checker struct {
-	set   *policy.Set
-	opt   Options
-	found []Finding
-	told  map[Finding]bool
+	set *policy.Set
+	opt Options
+	// guardsOnly leaves out everything but what is protected.
+	guardsOnly bool
+	found      []Finding
+	told       map[Finding]bool
 }
 
 // add adds a finding, once.

@@ -34,7 +34,7 @@ func settle(w policytest.World) {
 // everything lists connections between addresses of every kind, by services of
 // every kind, at every time that matters.
 func everything(w policytest.World) []asked {
-	world, _ := newWorld(w.Set, &w.Inventory)
+	world, _ := newWorld(w.Set, Options{Inventory: &w.Inventory})
 	b := builder{w: world}
 	var own []netip.Addr
 	for _, x := range w.Inventory.Workloads {
@@ -274,4 +274,79 @@ func TestWithoutInventory(t *testing.T) {
 	if told < 20 {
 		t.Errorf("only %d rules were told of", told)
 	}
+}
+
+// Refused is exactly what would restrict something protected: some connection
+// of it that a rule denies, rejects or limits, were it not protected. Without
+// an inventory nothing else is refused.
+func TestRefusedExactly(t *testing.T) {
+	refused, open := 0, 0
+	rapid.Check(t, func(t *rapid.T) {
+		w := policytest.Worlds().Draw(t, "world")
+		settle(w)
+		w.Inventory.Assets = nil // of which the oracle knows those that files name
+		w.Set.Protected = []policy.Peer{policytest.Peers(w.Set).Filter(func(p policy.Peer) bool { return !p.IsAny() }).Draw(t, "protected")}
+		ask := everything(w)
+		if len(ask) > 6_000 {
+			t.Skip("too much to ask")
+		}
+		of := func(inv *policy.Inventory) map[string]bool {
+			out := map[string]bool{}
+			for _, f := range Check(w.Set, Options{Now: policytest.Now(), Inventory: inv}) {
+				if f.Kind == KindProtected {
+					out[f.Policy+"/"+f.Rule] = true
+				}
+			}
+			return out
+		}
+		got, sure := of(&w.Inventory), of(nil)
+		if err := Refused(w.Set, nil, policytest.Now()); (err != nil) != (len(sure) > 0) {
+			t.Fatalf("refused: %v; without an inventory %v", err, sure)
+		}
+		bare := *w.Set
+		bare.Protected = nil
+		want := restricting(w, policytest.World{Set: &bare, Inventory: w.Inventory}, ask)
+		refused += len(want)
+		open += len(sure)
+		for id := range want {
+			if !got[id] {
+				t.Fatalf("%s restricts %s, and is not told of: %v", id, w.Set.Protected[0], got)
+			}
+		}
+		for id := range got {
+			if !want[id] {
+				raw, _ := w.Set.Marshal()
+				t.Fatalf("%s does not restrict %s\n%s", id, w.Set.Protected[0], raw)
+			}
+		}
+	})
+	if refused < 20 || open < 20 {
+		t.Errorf("only %d rules, %d without an inventory, were refused", refused, open)
+	}
+}
+
+// restricting lists the rules that restrict what a world protects, in a world
+// that is the same and protects nothing.
+func restricting(w, bare policytest.World, ask []asked) map[string]bool {
+	out := map[string]bool{}
+	guard := map[time.Time]*oracle.Oracle{}
+	for _, staged := range []bool{false, true} {
+		for i, v := range verdicts(bare, staged, ask) {
+			at := ask[i].at
+			if guard[at] == nil {
+				guard[at] = oracle.New(w.Set, w.Inventory, at)
+			}
+			for d, own := range map[policy.Direction]netip.Addr{policy.Egress: ask[i].c.Src, policy.Ingress: ask[i].c.Dst} {
+				s := sideOf(v, d)
+				p := w.Set.Policy(s.ID.Policy)
+				if p == nil || (p.Mode == policy.ModeStaged) != staged || s.Action == policy.ActionAllow {
+					continue
+				}
+				if _, ok := guard[at].Protected(own); ok {
+					out[s.ID.String()] = true
+				}
+			}
+		}
+	}
+	return out
 }

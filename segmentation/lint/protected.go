@@ -10,7 +10,7 @@ import (
 
 // guards lists what is protected: what the files say, and what the controller
 // protects anyway.
-func guards(s *policy.Set, inv *policy.Inventory) []guard {
+func guards(s *policy.Set, opt Options) []guard {
 	var out []guard
 	var classes []string
 	for _, p := range s.Protected {
@@ -21,10 +21,13 @@ func guards(s *policy.Set, inv *policy.Inventory) []guard {
 		}
 		out = append(out, guard{name: p.String(), listed: true, peers: []policy.Peer{p}})
 	}
+	for _, p := range opt.Protected {
+		out = append(out, guard{name: policy.Peer{Prefix: p.Masked()}.String(), listed: true, peers: []policy.Peer{{Prefix: p.Masked()}}})
+	}
 	listed := slices.Clone(classes)
 	assets := map[string][]policy.Peer{}
-	if inv != nil {
-		for class, prefixes := range inv.Assets {
+	if opt.Inventory != nil {
+		for class, prefixes := range opt.Inventory.Assets {
 			for _, p := range prefixes {
 				assets[class] = append(assets[class], policy.Peer{Prefix: p.Masked()})
 			}

@@ -60,13 +60,17 @@ func (dir *direction) forward(chain []int, own int, hit func(rule int, classes s
 	}
 }
 
-// walk judges rules by every class of both sides and of services.
-func (dir *direction) walk(in []int) []result {
+// walk judges rules by every class of both sides and of services, or by those
+// classes alone that are protected.
+func (dir *direction) walk(in []int, guardsOnly bool) []result {
 	results := make([]result, len(dir.rules))
 	for i := range results {
 		results[i].own = newSet(len(dir.own))
 	}
 	for own := range dir.own {
+		if guardsOnly && dir.own[own].guards.empty() {
+			continue
+		}
 		family := dir.family(own)
 		for service := range dir.samples {
 			chain := dir.chain(in, own, service)

@@ -51,12 +51,13 @@ const (
 
 // newWorld partitions the addresses; ok is false when there are too many
 // kinds.
-func newWorld(s *policy.Set, inv *policy.Inventory) (*world, bool) {
+func newWorld(s *policy.Set, opt Options) (*world, bool) {
+	inv := opt.Inventory
 	w := &world{set: s, names: slices.Sorted(maps.Keys(s.Groups)), index: map[string]int{}, open: inv == nil}
 	for i, name := range w.names {
 		w.index[name] = i
 	}
-	w.guards = guards(s, inv)
+	w.guards = guards(s, opt)
 	w.literals, w.feeds = w.prefixPeers(), w.feedNames()
 	b := builder{w: w, seen: map[string]bool{}}
 	if inv == nil {

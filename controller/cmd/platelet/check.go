@@ -153,13 +153,18 @@ func (r *checkReport) adopt(err error) error {
 	return nil
 }
 
-// configuration also looks into the files of playbooks that it names.
+// configuration also looks into the files of playbooks and of policies that it
+// names.
 func (r *checkReport) configuration(raw []byte) error {
 	f, err := config.Parse(r.File, raw)
 	if err != nil {
 		return err
 	}
-	_, err = f.Beside(r.File).LoadPlaybooks()
+	all := f.Beside(r.File)
+	if _, err = all.LoadPlaybooks(); err != nil {
+		return err
+	}
+	_, err = all.LoadPolicies()
 	return err
 }
 

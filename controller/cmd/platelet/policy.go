@@ -5,7 +5,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/platelet-sdn/platelet/segmentation/kubernetes"
 	"github.com/platelet-sdn/platelet/segmentation/policy"
 )
 
@@ -23,35 +22,15 @@ func policyCommand() *cobra.Command {
 // Kubernetes among them; "-" is standard input. Faults of the files are
 // strictyaml.Errors: exit code 2.
 func readPolicies(names []string) (*policy.Set, error) {
-	var files []rawFile
+	var files []policy.Source
 	for _, name := range names {
 		raw, err := readFile(name)
 		if err != nil {
 			return nil, fmt.Errorf("policy: %w", err)
 		}
-		files = append(files, rawFile{name, raw})
+		files = append(files, policy.Source{Name: name, Data: raw})
 	}
 	return readSet(files)
-}
-
-// policySources translates files of Kubernetes, all together.
-func policySources(files []rawFile) ([]policy.Source, error) {
-	var own, foreign []policy.Source
-	for _, f := range files {
-		if src := (policy.Source{Name: f.name, Data: f.raw}); kubernetes.Is(f.raw) {
-			foreign = append(foreign, src)
-		} else {
-			own = append(own, src)
-		}
-	}
-	if len(foreign) > 0 {
-		src, _, err := kubernetes.Translate(kubernetes.Options{}, foreign...)
-		if err != nil {
-			return nil, err
-		}
-		own = append(own, src)
-	}
-	return own, nil
 }
 
 func policySchemaCommand() *cobra.Command {

@@ -112,3 +112,22 @@ func TestExampleOfThePlant(t *testing.T) {
 		}
 	}
 }
+
+// A configuration is good when the policies that it names are, and they leave
+// alone what it protects; files of Kubernetes are among them.
+func TestCheckConfigurationWithPolicies(t *testing.T) {
+	rules := write(t, "p.yaml", "apiVersion: segmentation/v1\npolicies: [{name: p, tier: admin, mode: enforce, appliesTo: [10.0.0.0/24], egress: [{name: a, action: deny, to: [any]}]}]\n")
+	shop, err := os.ReadFile(shopPolicies)
+	if err != nil {
+		t.Fatal(err)
+	}
+	foreign := write(t, "shop.yaml", string(shop))
+	conf := write(t, "c.yaml", "protected: [10.9.0.0/24]\nsegmentation: {policies: ["+rules+", "+foreign+"]}\n")
+	if out, code, err := call(t, "check", conf); code != 0 {
+		t.Errorf("exit %d: %v\n%s", code, err, out)
+	}
+	conf = write(t, "c.yaml", "protected: [10.0.0.1]\nsegmentation: {policies: ["+rules+"]}\n")
+	if _, code, err := call(t, "check", conf); code != 2 || err == nil || !strings.Contains(err.Error(), "p.yaml:2:85: would deny connections of 10.0.0.1, which is protected") {
+		t.Errorf("exit %d: %v", code, err)
+	}
+}

@@ -100,11 +100,11 @@ func describeFinding(f lint.Finding) string {
 // checkPolicies reads the files of policies among those that are checked
 // together, as they know each other's groups, and judges them.
 func checkPolicies(reports []checkReport) error {
-	var files []rawFile
+	var files []policy.Source
 	byName := map[string]*checkReport{}
 	for i := range reports {
 		if r := &reports[i]; r.Kind == "policies" {
-			files = append(files, rawFile{r.File, r.raw})
+			files = append(files, policy.Source{Name: r.File, Data: r.raw})
 			byName[r.File] = r
 			r.Good = true
 		}
@@ -144,14 +144,9 @@ func checkPolicies(reports []checkReport) error {
 	return nil
 }
 
-// rawFile is a file that was read.
-type rawFile struct {
-	name string
-	raw  []byte
-}
-
-func readSet(files []rawFile) (*policy.Set, error) {
-	sources, err := policySources(files)
+// readSet reads files of policies, and translates those of Kubernetes.
+func readSet(files []policy.Source) (*policy.Set, error) {
+	sources, _, err := kubernetes.Mixed(kubernetes.Options{}, files)
 	if err != nil {
 		return nil, err
 	}
