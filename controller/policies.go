@@ -10,11 +10,13 @@ import (
 
 	"github.com/sirupsen/logrus"
 
+	"github.com/platelet-sdn/platelet/controller/advise"
 	"github.com/platelet-sdn/platelet/controller/openflow/pipeline"
 	"github.com/platelet-sdn/platelet/controller/segment"
 	"github.com/platelet-sdn/platelet/detector"
 	"github.com/platelet-sdn/platelet/segmentation/compile"
 	"github.com/platelet-sdn/platelet/segmentation/policy"
+	"github.com/platelet-sdn/platelet/segmentation/recommend"
 	"github.com/platelet-sdn/platelet/segmentation/staged"
 )
 
@@ -111,7 +113,7 @@ func (c *Controller) verdict(client, server netip.Addr, proto uint8, port uint16
 // are staged. Without any, nothing is looked at.
 func (c *Controller) stage(set *policy.Set, inv policy.Inventory, now time.Time) {
 	e := c.staged.Load()
-	if e == nil && len(set.Policies) == 0 {
+	if e == nil && len(set.Policies) == 0 && !c.cfg.Segmentation.Observe {
 		return
 	}
 	if e != nil {
@@ -134,6 +136,23 @@ func (c *Controller) Staged() any {
 		return e.Report()
 	}
 	return &staged.Report{}
+}
+
+// errUnseen says that nothing was summed up to learn from.
+var errUnseen = errors.New("nothing is summed up to learn from: set segmentation.observe, or name policies")
+
+// Recommend implements api.Controller.
+func (c *Controller) Recommend(o recommend.Options) ([]byte, error) {
+	e := c.staged.Load()
+	if e == nil {
+		return nil, errUnseen
+	}
+	list, stats := e.Connections()
+	r, err := advise.FromConnections(list, stats, policy.Inventory{Workloads: c.keeper.Workloads()}, c.Findings(), o)
+	if err != nil {
+		return nil, err
+	}
+	return r.YAML()
 }
 
 // segmented tells of a change of what is enforced.

@@ -283,6 +283,13 @@ func TestStagedPoliciesTellAndDoNothing(t *testing.T) {
 	if out, err := r.run("policy", "staged", "--socket", r.socket); err != nil || !strings.Contains(out, "rest") {
 		t.Errorf("%v\n%s", err, out)
 	}
+	learned := filepath.Join(r.dir, "learned.yaml")
+	if out, err := r.run("policy", "recommend", "--socket", r.socket, "--min-confidence", "0.1", "-o", learned); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if out, err := r.run("policy", "trace", learned, "--from", r.addr("h3").String(), "--to", web.String(), "--proto", "tcp", "--port", "8080", "-o", "json"); err != nil || !strings.Contains(out, `"verdict":"allow"`) {
+		t.Errorf("what was learned: %v\n%s", err, out)
+	}
 }
 
 // A policy that would restrict what is protected is refused, at its place.

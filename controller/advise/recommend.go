@@ -27,7 +27,7 @@ func Recommend(ctx context.Context, cfg config.File, inv policy.Inventory, in Re
 	dc.Seed = replaySeed
 	dc.Emit = func(f detector.Finding) {
 		if suspicious(&f) {
-			suspects = append(suspects, recommend.Suspect{Host: f.Host, Since: f.FirstSeen - int64(prelude), Why: string(f.Kind)})
+			suspects = append(suspects, suspect(&f))
 		}
 	}
 	engine, err := detector.New(dc)
@@ -48,6 +48,24 @@ func Recommend(ctx context.Context, cfg config.File, inv policy.Inventory, in Re
 	play.Finish()
 	r, err := recommend.Recommend(recommend.Input{Connections: table.All(), Stats: table.Stats(), Inventory: inv, Suspects: suspects}, o)
 	return r, faults, err
+}
+
+// FromConnections learns a policy from what a controller has seen; findings are
+// all that it had meanwhile.
+func FromConnections(list []connection.Entry, stats connection.Stats, inv policy.Inventory, findings []detector.Finding, o recommend.Options) (*recommend.Recommendation, error) {
+	var suspects []recommend.Suspect
+	for i := range findings {
+		f := findings[i]
+		f.State = detector.StateFiring // it did
+		if suspicious(&f) {
+			suspects = append(suspects, suspect(&f))
+		}
+	}
+	return recommend.Recommend(recommend.Input{Connections: list, Stats: stats, Inventory: inv, Suspects: suspects}, o)
+}
+
+func suspect(f *detector.Finding) recommend.Suspect {
+	return recommend.Suspect{Host: f.Host, Since: f.FirstSeen - int64(prelude), Why: string(f.Kind)}
 }
 
 // prelude is how long before a finding's evidence begins its host may have

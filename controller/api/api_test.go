@@ -17,6 +17,7 @@ import (
 	"github.com/platelet-sdn/platelet/controller/response"
 	"github.com/platelet-sdn/platelet/detector"
 	"github.com/platelet-sdn/platelet/detector/explain"
+	"github.com/platelet-sdn/platelet/segmentation/recommend"
 	"github.com/platelet-sdn/platelet/segmentation/strictyaml"
 )
 
@@ -96,8 +97,11 @@ func (d *desk) SetBrake(_ context.Context, on, release bool, _ string) error {
 func (d *desk) Policies() any                           { return []string{"web"} }
 func (d *desk) PolicyHits(context.Context) (any, error) { return []int{1}, nil }
 func (d *desk) Staged() any                             { return struct{}{} }
-func (d *desk) Workloads() any                          { return []string{"w"} }
-func (d *desk) ReloadPolicies(who string) error         { return d.note("policies read again") }
+func (d *desk) Recommend(o recommend.Options) ([]byte, error) {
+	return []byte("policy"), d.note("recommend within %v", o.Internal)
+}
+func (d *desk) Workloads() any                  { return []string{"w"} }
+func (d *desk) ReloadPolicies(who string) error { return d.note("policies read again") }
 
 func (d *desk) Feedback(id string, actual bool, who, why string) (int, error) {
 	if id != "f-1" {

@@ -51,11 +51,6 @@ func (c *Client) Brake(ctx context.Context, on, release bool) error {
 	return c.call(ctx, http.MethodPost, "brake", brakeRequest{On: on, Release: release}, nil)
 }
 
-// ReloadPolicies has the controller read its policies again.
-func (c *Client) ReloadPolicies(ctx context.Context) error {
-	return c.call(ctx, http.MethodPost, "policies/reload", struct{}{}, nil)
-}
-
 // Events calls f for each event until ctx ends, the controller leaves or f
 // fails. Ready, if not nil, is called when events are being received.
 func (c *Client) Events(ctx context.Context, ready func(), f func(line []byte) error) error {

@@ -27,6 +27,8 @@ type Segmentation struct {
 	Inventory []string `yaml:"inventory"`
 	// threat feeds by the name that groups call them by: a file, or a pattern of files, with an address or CIDR a line, or a bundle of STIX 2.1
 	Feeds map[string]string `yaml:"feeds"`
+	// sum up who opens connections to whom, for `platelet policy staged` and `recommend`, even where there are no policies (about 50 MB)
+	Observe bool `yaml:"observe"`
 }
 
 func (s *Segmentation) check(want func(ok bool, path, format string, args ...any)) {
@@ -50,7 +52,7 @@ func (s Segmentation) beside(dir string) Segmentation {
 		}
 		return filepath.Join(dir, pattern)
 	}
-	out := Segmentation{Feeds: map[string]string{}}
+	out := Segmentation{Feeds: map[string]string{}, Observe: s.Observe}
 	for _, p := range s.Policies {
 		out.Policies = append(out.Policies, from(p))
 	}
