@@ -40,6 +40,15 @@ func (s set) len() int {
 	return n
 }
 
+// common counts what two sets have in common.
+func (s set) common(o set) int {
+	n := 0
+	for i, w := range s {
+		n += bits.OnesCount64(w & o[i])
+	}
+	return n
+}
+
 // within reports whether a set is part of another.
 func (s set) within(o set) bool {
 	for i, w := range s {

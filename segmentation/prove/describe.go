@@ -151,7 +151,7 @@ func cover(some set, named map[string]int, classes []set) (terms []string, rest 
 	for {
 		best, most := "", 0
 		for _, name := range fit {
-			if n := classes[named[name]].and(rest).len(); n > most {
+			if n := classes[named[name]].common(rest); n > most {
 				best, most = name, n
 			}
 		}

@@ -1,6 +1,7 @@
 package prove
 
 import (
+	"cmp"
 	"maps"
 	"net/netip"
 	"slices"
@@ -55,11 +56,22 @@ func Diff(before, after *policy.Set, inv policy.Inventory, now time.Time) []Chan
 	d := &dimensions{}
 	old, next := newResolver(before, inv, now), newResolver(after, inv, now)
 	oldRules, nextRules := collect(old, d), collect(next, d)
+	var changed rules
+	for direction := range changed {
+		changed[direction] = changedRules(oldRules[direction], nextRules[direction])
+	}
 	words := newVocabulary(old, next, d)
 	var out []Change
 	for family := range families {
 		s := newSpace(family, d)
-		c := comparison{space: s, before: newJudged(s, oldRules), after: newJudged(s, nextRules), found: map[string]*verge{}}
+		about := s.boxOf(changed)
+		if about.empty() {
+			continue
+		}
+		before, after := s.relevant(oldRules, about), s.relevant(nextRules, about)
+		l := s.narrow(about, nil, nil, before, after)
+		c := comparison{space: s, lens: l, from: l.within(about.from), to: l.within(about.to), before: newJudged(l.space, before), after: newJudged(l.space, after),
+			fates: map[[4]int]*change{}, found: map[string]*verge{}}
 		c.compare()
 		out = append(out, c.changes(words.in(s), inv)...)
 	}
@@ -72,17 +84,27 @@ type region struct {
 	from, to, services set
 }
 
-// comparison looks for regions in one family.
+// comparison looks for regions in one family, where something may have changed.
 type comparison struct {
-	*space
+	space         *space
+	lens          *lens
+	from, to      set // of the lens
 	before, after *judged
+	fates         map[[4]int]*change
 	found         map[string]*verge
 }
 
-// verge is from one fate to another, with the regions that go that way.
-type verge struct {
+// change is from one fate to another.
+type change struct {
 	before, after Fate
-	regions       []region
+	same          bool
+	key           string
+}
+
+// verge is a change with the regions that go that way.
+type verge struct {
+	*change
+	regions []region
 }
 
 // jointRect is what one side said to some services with some others, and what
@@ -103,14 +125,18 @@ type jointProfile struct {
 func (c *comparison) joint(d policy.Direction) (all []jointProfile, of []int) {
 	old, next := c.before.sides[d], c.after.sides[d]
 	index := map[[2]int]int{}
-	of = make([]int, len(c.addresses))
-	for class := range c.addresses {
+	own := c.to
+	if d == policy.Egress {
+		own = c.from
+	}
+	of = make([]int, len(c.lens.addresses))
+	for class := range own.all() {
 		key := [2]int{old.of[class], next.of[class]}
 		n, known := index[key]
 		if !known {
 			n = len(all)
 			index[key] = n
-			all = append(all, jointProfile{members: newSet(len(c.addresses))})
+			all = append(all, jointProfile{members: newSet(len(c.lens.addresses))})
 			all[n].join(old, next, key)
 		}
 		all[n].members.add(class)
@@ -120,8 +146,14 @@ func (c *comparison) joint(d policy.Direction) (all []jointProfile, of []int) {
 }
 
 func (p *jointProfile) join(old, next *side, key [2]int) {
-	for _, a := range old.profiles[key[0]].rects {
-		for _, b := range next.profiles[key[1]].rects {
+	if slices.EqualFunc(old.rules, next.rules, func(a, b rule) bool { return a.same(&b) }) {
+		for _, r := range old.rects(key[0]) {
+			p.rects = append(p.rects, jointRect{services: r.services, others: r.others, before: r.by, after: r.by})
+		}
+		return
+	}
+	for _, a := range old.rects(key[0]) {
+		for _, b := range next.rects(key[1]) {
 			if !a.services.meets(b.services) || !a.others.meets(b.others) {
 				continue
 			}
@@ -148,13 +180,14 @@ func (c *comparison) compare() {
 	ingress, of := c.joint(policy.Ingress)
 	for i := range egress {
 		p := &egress[i]
-		some := map[string]*verge{} // of this profile: joined before they meet the others
-		for _, out := range p.rects {
+		some := map[spot]*region{} // of this profile: joined before they meet the others
+		for n := range p.rects {
+			out := &p.rects[n]
 			if !out.changed && !c.before.sides[policy.Egress].consents(out.before) {
 				continue // whatever the other side says, it is refused as it was
 			}
 			seen := newSet(len(ingress))
-			for class := range out.others.all() {
+			for class := range out.others.and(c.to).all() {
 				if seen.has(of[class]) {
 					continue
 				}
@@ -164,55 +197,83 @@ func (c *comparison) compare() {
 				if !out.changed {
 					rects = q.changed
 				}
-				for _, in := range rects {
-					c.pair(some, p, out, q, in)
+				for m := range rects {
+					c.pair(some, p, out, q, &rects[m])
 				}
 			}
 		}
-		for _, key := range slices.Sorted(maps.Keys(some)) { // the same words every time
-			v := some[key]
-			into := c.verge(c.found, key, v.before, v.after)
-			into.regions = append(into.regions, joined(v.regions)...)
-		}
+		c.collect(some)
 	}
 	for _, v := range c.found {
 		v.regions = joined(v.regions)
 	}
 }
 
+// spot is where regions of one profile differ in those to whom they go alone.
+type spot struct {
+	change         *change
+	from, services string // "" for all members of the profile
+}
+
 // pair compares one rectangle of each side.
-func (c *comparison) pair(into map[string]*verge, p *jointProfile, out jointRect, q *jointProfile, in jointRect) {
+func (c *comparison) pair(into map[spot]*region, p *jointProfile, out *jointRect, q *jointProfile, in *jointRect) {
 	if !in.others.meets(p.members) || !in.services.meets(out.services) {
 		return
 	}
-	before, after := c.before.fate(out.before, in.before), c.after.fate(out.after, in.after)
-	if before.equal(after) {
+	x := c.change([4]int{out.before, in.before, out.after, in.after})
+	if x.same {
 		return
 	}
-	r := region{c.space, p.members.and(in.others), out.others.and(q.members), in.services.and(out.services)}
-	if c.itself(r) {
-		return
+	from, services := p.members, in.services.and(out.services)
+	at := spot{change: x, services: services.key()}
+	if !p.members.within(in.others) {
+		from = p.members.and(in.others)
+		at.from = from.key()
 	}
-	v := c.verge(into, before.key()+">"+after.key(), before, after)
-	v.regions = append(v.regions, r)
+	to := out.others.and(q.members)
+	if r, known := into[at]; known {
+		r.to = r.to.or(to)
+	} else {
+		into[at] = &region{space: c.lens.space, from: from, to: to, services: services}
+	}
 }
 
-func (c *comparison) verge(in map[string]*verge, key string, before, after Fate) *verge {
-	v, known := in[key]
+// change returns what becomes of what two pairs of rules decide.
+func (c *comparison) change(by [4]int) *change {
+	x, known := c.fates[by]
 	if !known {
-		v = &verge{before: before, after: after}
-		in[key] = v
+		x = &change{before: c.before.fate(by[0], by[1]), after: c.after.fate(by[2], by[3])}
+		x.same, x.key = x.before.equal(x.after), x.before.key()+">"+x.after.key()
+		c.fates[by] = x
 	}
-	return v
+	return x
+}
+
+// collect takes over the regions of a profile.
+func (c *comparison) collect(some map[spot]*region) {
+	by := map[*change][]region{}
+	for _, at := range slices.SortedFunc(maps.Keys(some), func(a, b spot) int { // the same words every time
+		return cmp.Or(strings.Compare(a.from, b.from), strings.Compare(a.services, b.services), strings.Compare(a.change.key, b.change.key))
+	}) {
+		by[at.change] = append(by[at.change], *some[at])
+	}
+	for x, list := range by {
+		v, known := c.found[x.key]
+		if !known {
+			v = &verge{change: x}
+			c.found[x.key] = v
+		}
+		v.regions = append(v.regions, joined(list)...)
+	}
 }
 
 // itself reports whether a region is of one address alone, to itself.
-func (c *comparison) itself(r region) bool {
+func (s *space) itself(r region) bool {
 	if r.from.len() != 1 || r.to.len() != 1 || !r.from.meets(r.to) {
 		return false
 	}
 	for class := range r.from.all() {
-		one := c.addresses[class].spans
+		one := s.addresses[class].spans
 		return len(one) == 1 && one[0].first == one[0].last
 	}
 	return false
@@ -286,20 +347,25 @@ func (c *comparison) changes(words *speaker, inv policy.Inventory) []Change {
 	var known []netip.Addr
 	for _, w := range inv.Workloads {
 		for _, a := range w.Addrs {
-			if familyOf(a) == c.family {
+			if familyOf(a) == c.space.family {
 				known = append(known, a)
 			}
 		}
 	}
 	slices.SortFunc(known, netip.Addr.Compare)
 	known = slices.Compact(known)
-	classes := c.classesOf(known)
+	classes := c.space.classesOf(known)
 	var out []Change
 	for _, key := range slices.Sorted(maps.Keys(c.found)) {
 		v := c.found[key]
-		for _, r := range v.regions {
+		for _, coarse := range v.regions {
+			b := c.lens.whole(c.space, coarse.from, coarse.to, coarse.services)
+			r := region{c.space, b.from, b.to, b.services}
+			if c.space.itself(r) {
+				continue
+			}
 			out = append(out, Change{
-				Families: []string{familyName(c.family)}, Before: v.before, After: v.after, Pairs: pairs(classes, r), regions: []region{r},
+				Families: []string{familyName(c.space.family)}, Before: v.before, After: v.after, Pairs: pairs(classes, r), regions: []region{r},
 				From: words.addresses(r.from), To: words.addresses(r.to), Services: words.services(r.services),
 			})
 		}

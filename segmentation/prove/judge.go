@@ -103,22 +103,33 @@ type rect struct {
 // nobody stands for the absence of rules, which allows.
 const nobody = -1
 
-// profile are the addresses that the same rules apply to, and what these
-// rules say: the rects are disjoint, and together everything.
+// profile are the addresses that the same rules apply to.
 type profile struct {
 	members set
-	rects   []rect
+	owners  set    // sets that hold them, of those that rules apply to
+	said    []rect // what these rules say, once it was asked for
 }
 
 // side is what the rules of one direction say to all connections.
 type side struct {
+	space    *space
 	rules    []rule
 	profiles []profile
 	of       []int // profile by class
 }
 
+// rects is what rules say to the members of a profile: they are disjoint, and
+// together everything.
+func (s *side) rects(n int) []rect {
+	p := &s.profiles[n]
+	if p.said == nil {
+		p.said = s.space.decide(s.rules, p.owners)
+	}
+	return p.said
+}
+
 func (s *space) judge(all []rule) *side {
-	out := &side{rules: all, of: make([]int, len(s.addresses))}
+	out := &side{space: s, rules: all, of: make([]int, len(s.addresses))}
 	owned := newSet(len(s.holders))
 	for _, r := range all {
 		owned.add(r.own)
@@ -130,7 +141,7 @@ func (s *space) judge(all []rule) *side {
 		if !known {
 			n = len(out.profiles)
 			index[mine.key()] = n
-			out.profiles = append(out.profiles, profile{members: newSet(len(s.addresses)), rects: s.decide(all, mine)})
+			out.profiles = append(out.profiles, profile{members: newSet(len(s.addresses)), owners: mine})
 		}
 		out.profiles[n].members.add(c)
 		out.of[c] = n

@@ -13,19 +13,60 @@ import (
 type dimensions struct {
 	addresses []addresses
 	services  [][]policy.Service
+
+	byAddresses map[fingerprint][]int
+	byServices  map[string]int
+}
+
+// fingerprint is equal for equal sets of addresses, and seldom for others.
+type fingerprint struct {
+	sizes       [families]int
+	first, last [families]span
+}
+
+func fingerprintOf(a addresses) fingerprint {
+	var f fingerprint
+	for i := range a {
+		if f.sizes[i] = len(a[i]); f.sizes[i] > 0 {
+			f.first[i], f.last[i] = a[i][0], a[i][f.sizes[i]-1]
+		}
+	}
+	return f
 }
 
 // everything is the number of the set that holds all.
 const everything = -1
 
+// addAddresses returns the number of a set, that of an equal one if there is
+// one.
 func (d *dimensions) addAddresses(a addresses) int {
+	f := fingerprintOf(a)
+	for _, n := range d.byAddresses[f] {
+		if b := d.addresses[n]; slices.Equal(a[v4], b[v4]) && slices.Equal(a[v6], b[v6]) {
+			return n
+		}
+	}
+	if d.byAddresses == nil {
+		d.byAddresses = map[fingerprint][]int{}
+	}
+	n := len(d.addresses)
+	d.byAddresses[f] = append(d.byAddresses[f], n)
 	d.addresses = append(d.addresses, a)
-	return len(d.addresses) - 1
+	return n
 }
 
 func (d *dimensions) addServices(list []policy.Service) int {
-	d.services = append(d.services, list)
-	return len(d.services) - 1
+	key := textOf(list)
+	n, known := d.byServices[key]
+	if !known {
+		if d.byServices == nil {
+			d.byServices = map[string]int{}
+		}
+		n = len(d.services)
+		d.byServices[key] = n
+		d.services = append(d.services, list)
+	}
+	return n
 }
 
 // space is the header space of one family, cut into classes: what no set
@@ -61,7 +102,13 @@ func newSpace(family int, d *dimensions) *space {
 	s := &space{family: family}
 	s.cutAddresses(d.addresses)
 	s.cutServices(d.services)
-	s.holders, s.fitting = make([]set, len(d.addresses)), make([]set, len(d.services))
+	s.index(len(d.addresses), len(d.services))
+	return s
+}
+
+// index notes of each set which classes are in it.
+func (s *space) index(addressSets, serviceSets int) {
+	s.holders, s.fitting = make([]set, addressSets), make([]set, serviceSets)
 	for i := range s.holders {
 		s.holders[i] = newSet(len(s.addresses))
 	}
@@ -78,7 +125,6 @@ func newSpace(family int, d *dimensions) *space {
 			s.fitting[i].add(c)
 		}
 	}
-	return s
 }
 
 // holding returns the classes of a set of addresses.

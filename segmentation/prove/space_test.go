@@ -60,7 +60,7 @@ func (s *side) says(t *rapid.T, own, other, service int) int {
 		t.Fatalf("class %d is not in its profile", own)
 	}
 	by, n := nobody, 0
-	for _, r := range p.rects {
+	for _, r := range s.rects(s.of[own]) {
 		if r.services.has(service) && r.others.has(other) {
 			by, n = r.by, n+1
 		}

@@ -44,15 +44,17 @@ func Verify(set *policy.Set, inv policy.Inventory, now time.Time) ([]Result, err
 	truth := oracle.New(set, inv, now)
 	for family := range families {
 		s := newSpace(family, d)
-		j, choose := newJudged(s, all), newChooser(s, inv)
+		choose := newChooser(s, inv)
 		for i := range claims {
 			if !results[i].Holds {
 				continue
 			}
-			if !claims[i].vacuous(s) {
-				results[i].Vacuous = false
+			about := claims[i].box(s)
+			if about.empty() {
+				continue
 			}
-			c, found := claims[i].counterexample(j, choose)
+			results[i].Vacuous = false
+			c, found := claims[i].counterexample(s, about, all, choose)
 			if !found {
 				continue
 			}
@@ -87,35 +89,40 @@ func newClaim(x *policy.Invariant, r *resolver, d *dimensions) claim {
 	return c
 }
 
-// vacuous reports whether a claim is about nothing in a family.
-func (c *claim) vacuous(s *space) bool {
-	return s.holding(c.from).empty() || s.holding(c.to).empty() || s.fit(c.services).empty()
-}
+// box is what a claim is about in a family.
+func (c *claim) box(s *space) box { return box{s.holding(c.from), s.holding(c.to), s.fit(c.services)} }
 
 // counterexample looks for a connection that makes the claim false.
-func (c *claim) counterexample(j *judged, choose *chooser) (oracle.Connection, bool) {
-	from, to, services := j.holding(c.from), j.holding(c.to), j.fit(c.services)
-	if c.denies {
-		return j.passing(from, to, services, choose)
+func (c *claim) counterexample(s *space, about box, all rules, choose *chooser) (oracle.Connection, bool) {
+	some := s.relevant(all, about)
+	l := s.narrow(about, []int{c.from, c.to}, []int{c.services}, some)
+	j := newJudged(l.space, some)
+	from, to, services := l.holding(c.from), l.holding(c.to), l.fit(c.services)
+	chosen := func(from, to, services set) (oracle.Connection, bool) {
+		b := l.whole(s, from, to, services)
+		return choose.connection(b.from, b.to, b.services)
 	}
-	if x, found := j.refused(policy.Egress, from, to, services, choose.connection); found {
+	if c.denies {
+		return j.passing(from, to, services, chosen)
+	}
+	if x, found := j.refused(policy.Egress, from, to, services, chosen); found {
 		return x, true
 	}
-	return j.refused(policy.Ingress, to, from, services, func(to, from, services set) (oracle.Connection, bool) {
-		return choose.connection(from, to, services)
-	})
+	return j.refused(policy.Ingress, to, from, services, func(to, from, services set) (oracle.Connection, bool) { return chosen(from, to, services) })
 }
 
+// choice chooses a connection of some classes; ok is false when there is none.
+type choice func(from, to, services set) (x oracle.Connection, ok bool)
+
 // refused looks for a connection that the rules of one side refuse.
-func (j *judged) refused(d policy.Direction, own, others, services set, choose func(own, others, services set) (oracle.Connection, bool)) (oracle.Connection, bool) {
+func (j *judged) refused(d policy.Direction, own, others, services set, choose choice) (oracle.Connection, bool) {
 	s := j.sides[d]
 	for _, n := range s.profilesOf(own) {
-		p := &s.profiles[n]
-		for _, r := range p.rects {
+		for _, r := range s.rects(n) {
 			if s.consents(r.by) || !r.others.meets(others) || !r.services.meets(services) {
 				continue
 			}
-			if x, ok := choose(p.members.and(own), r.others.and(others), r.services.and(services)); ok {
+			if x, ok := choose(s.profiles[n].members.and(own), r.others.and(others), r.services.and(services)); ok {
 				return x, true
 			}
 		}
@@ -124,22 +131,21 @@ func (j *judged) refused(d policy.Direction, own, others, services set, choose f
 }
 
 // passing looks for a connection that both sides consent to.
-func (j *judged) passing(from, to, services set, choose *chooser) (oracle.Connection, bool) {
+func (j *judged) passing(from, to, services set, choose choice) (oracle.Connection, bool) {
 	egress, ingress := j.sides[policy.Egress], j.sides[policy.Ingress]
 	for _, n := range egress.profilesOf(from) {
-		p := &egress.profiles[n]
-		for _, out := range p.rects {
+		src := egress.profiles[n].members.and(from)
+		for _, out := range egress.rects(n) {
 			if !egress.consents(out.by) || !out.others.meets(to) || !out.services.meets(services) {
 				continue
 			}
-			src, dst, fit := p.members.and(from), out.others.and(to), out.services.and(services)
+			dst, fit := out.others.and(to), out.services.and(services)
 			for _, m := range ingress.profilesOf(dst) {
-				q := &ingress.profiles[m]
-				for _, in := range q.rects {
+				for _, in := range ingress.rects(m) {
 					if !ingress.consents(in.by) || !in.others.meets(src) || !in.services.meets(fit) {
 						continue
 					}
-					if x, ok := choose.connection(src.and(in.others), dst.and(q.members), fit.and(in.services)); ok {
+					if x, ok := choose(src.and(in.others), dst.and(ingress.profiles[m].members), fit.and(in.services)); ok {
 						return x, true
 					}
 				}

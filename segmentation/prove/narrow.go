@@ -1,0 +1,184 @@
+package prove
+
+import (
+	"slices"
+
+	"github.com/platelet-sdn/platelet/segmentation/policy"
+)
+
+// A statement about some connections depends on few of the rules, and these
+// tell few classes apart. So it is judged in a space of its own.
+
+// box is a product of classes: what a statement is about.
+type box struct{ from, to, services set }
+
+func (b box) empty() bool { return b.from.empty() || b.to.empty() || b.services.empty() }
+
+// lens is a coarser space, with the classes of the whole one that each of its
+// classes stands for.
+type lens struct {
+	*space
+	addressesOf, servicesOf []set
+}
+
+// relevant returns the rules that match anything in a box, in their order.
+func (s *space) relevant(all rules, b box) rules {
+	var out rules
+	for d, list := range all {
+		own, other := b.to, b.from
+		if policy.Direction(d) == policy.Egress {
+			own, other = b.from, b.to
+		}
+		for _, r := range list {
+			if s.holding(r.own).meets(own) && s.holding(r.other).meets(other) && s.fit(r.service).meets(b.services) {
+				out[d] = append(out[d], r)
+			}
+		}
+	}
+	return out
+}
+
+// narrow returns the space of a box's classes that some rules, and some other
+// sets, tell apart.
+func (s *space) narrow(b box, addressSets, serviceSets []int, all ...rules) *lens {
+	addressMask, serviceMask := newSet(len(s.holders)), newSet(len(s.fitting))
+	for _, some := range all {
+		for _, r := range slices.Concat(some[:]...) {
+			addressSets, serviceSets = append(addressSets, r.own, r.other), append(serviceSets, r.service)
+		}
+	}
+	for _, n := range addressSets {
+		addressMask.add(n)
+	}
+	for _, n := range serviceSets {
+		if n != everything {
+			serviceMask.add(n)
+		}
+	}
+	l := &lens{space: &space{family: s.family}}
+	index := map[string]int{}
+	for c := range b.from.or(b.to).all() {
+		in := s.addresses[c].in.and(addressMask)
+		n, known := index[in.key()]
+		if !known {
+			n = len(l.addresses)
+			index[in.key()] = n
+			l.addresses, l.addressesOf = append(l.addresses, addressClass{in: in}), append(l.addressesOf, newSet(len(s.addresses)))
+		}
+		l.addressesOf[n].add(c)
+	}
+	index = map[string]int{}
+	for c := range b.services.all() {
+		in := s.services[c].in.and(serviceMask)
+		n, known := index[in.key()]
+		if !known {
+			n = len(l.services)
+			index[in.key()] = n
+			l.services, l.servicesOf = append(l.services, serviceClass{in: in}), append(l.servicesOf, newSet(len(s.services)))
+		}
+		l.servicesOf[n].add(c)
+	}
+	l.index(len(s.holders), len(s.fitting))
+	return l
+}
+
+// within returns the classes of the lens that stand for some of the whole. No
+// class may stand for others as well.
+func (l *lens) within(some set) set {
+	out := newSet(len(l.addresses))
+	for n, of := range l.addressesOf {
+		if of.meets(some) {
+			out.add(n)
+		}
+	}
+	return out
+}
+
+// wholeAddresses returns the classes of the whole space that some stand for.
+func (l *lens) wholeAddresses(some set, size int) set {
+	out := newSet(size)
+	for n := range some.all() {
+		out = out.or(l.addressesOf[n])
+	}
+	return out
+}
+
+func (l *lens) wholeServices(some set, size int) set {
+	out := newSet(size)
+	for n := range some.all() {
+		out = out.or(l.servicesOf[n])
+	}
+	return out
+}
+
+// whole returns a product of classes in the whole space.
+func (l *lens) whole(s *space, from, to, services set) box {
+	return box{l.wholeAddresses(from, len(s.addresses)), l.wholeAddresses(to, len(s.addresses)), l.wholeServices(services, len(s.services))}
+}
+
+// maxTable bounds the table for the longest common subsequence, about 100 MB.
+const maxTable = 25_000_000
+
+// same reports whether two rules do the same, whatever they are called.
+func (r *rule) same(o *rule) bool {
+	return r.tier == o.tier && r.action == o.action && r.rate == o.rate && r.own == o.own && r.other == o.other && r.service == o.service
+}
+
+// changedRules returns rules of both lists, so that what is left of each is
+// the same in the same order: a connection that none of them matches has the
+// verdict that it had. There are as few as possible, unless the lists differ
+// in too many places.
+func changedRules(old, next []rule) []rule {
+	for len(old) > 0 && len(next) > 0 && old[0].same(&next[0]) {
+		old, next = old[1:], next[1:]
+	}
+	for len(old) > 0 && len(next) > 0 && old[len(old)-1].same(&next[len(next)-1]) {
+		old, next = old[:len(old)-1], next[:len(next)-1]
+	}
+	if len(old)*len(next) > maxTable {
+		return slices.Concat(old, next)
+	}
+	width := len(next) + 1
+	longest := make([]uint32, (len(old)+1)*width) // of the rests behind i, j
+	for i := len(old) - 1; i >= 0; i-- {
+		for j := len(next) - 1; j >= 0; j-- {
+			if old[i].same(&next[j]) {
+				longest[i*width+j] = longest[(i+1)*width+j+1] + 1
+			} else {
+				longest[i*width+j] = max(longest[(i+1)*width+j], longest[i*width+j+1])
+			}
+		}
+	}
+	var out []rule
+	i, j := 0, 0
+	for i < len(old) && j < len(next) {
+		switch {
+		case old[i].same(&next[j]):
+			i, j = i+1, j+1
+		case longest[(i+1)*width+j] >= longest[i*width+j+1]:
+			out = append(out, old[i])
+			i++
+		default:
+			out = append(out, next[j])
+			j++
+		}
+	}
+	return slices.Concat(out, old[i:], next[j:])
+}
+
+// boxOf is a box that holds everything that some rules match.
+func (s *space) boxOf(changed rules) box {
+	b := box{newSet(len(s.addresses)), newSet(len(s.addresses)), newSet(len(s.services))}
+	for d, list := range changed {
+		for _, r := range list {
+			from, to, services := s.holding(r.other), s.holding(r.own), s.fit(r.service)
+			if policy.Direction(d) == policy.Egress {
+				from, to = to, from
+			}
+			if !from.empty() && !to.empty() && !services.empty() {
+				b = box{b.from.or(from), b.to.or(to), b.services.or(services)}
+			}
+		}
+	}
+	return b
+}
