@@ -329,3 +329,45 @@ func TestDenialsAreFindingsThatNameTheRule(t *testing.T) {
 		t.Errorf("somebody is contained for what a policy denies: %v", r.emergency())
 	}
 }
+
+// A feed that grows puts an address into a group, and a file that is being
+// written is not read before it is whole.
+func TestGroupsFollowFeeds(t *testing.T) {
+	r := newRig(t, "plt-feed")
+	feed := filepath.Join(r.dir, "bad.txt")
+	write := func(text string) {
+		if err := os.WriteFile(feed, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("# nobody yet\n")
+	settings := r.withPolicies(`apiVersion: segmentation/v1
+groups:
+  bad: {intel: blocklist}
+  web: {selector: {app: web}}
+policies:
+- name: blocklist
+  tier: admin
+  priority: 1
+  mode: enforce
+  appliesTo: [web]
+  ingress:
+  - {name: bad, action: reject, from: [bad]}
+`)
+	r.serve("h1", 8080)
+	web := r.addr("h1")
+	r.start(quick + strings.Replace(settings, "{policies", "{feeds: {blocklist: bad.txt}, policies", 1))
+	r.await("the service reached", func() bool { return r.opens("h5", web, 8080) })
+	write(r.addr("h5").String() + "\n")
+	r.await("the feed heeded", func() bool { return !r.opens("h5", web, 8080) })
+	if !r.opens("h4", web, 8080) {
+		t.Error("another host is kept out")
+	}
+	write("nonsense\n")
+	r.await("the fault told", func() bool { return strings.Contains(r.listing().Error, "bad.txt:1:1") })
+	if r.opens("h5", web, 8080) {
+		t.Error("a feed with a fault freed somebody")
+	}
+	write("# nobody any more\n")
+	r.await("the end of it", func() bool { return r.opens("h5", web, 8080) })
+}

@@ -80,10 +80,20 @@ type Change struct {
 
 // The keeper looks at least this often at what has no event: addresses that
 // were learned, schedules, expiry.
-const lookEvery = 100 * time.Millisecond
+const lookEvery = 25 * time.Millisecond
 
-// filesEvery is how often files are looked at.
-const filesEvery = time.Second
+// Files are looked at so often, and read when they have changed and then
+// stayed as they are for a while.
+const (
+	filesEvery = 50 * time.Millisecond
+	filesQuiet = 200 * time.Millisecond
+)
+
+// feedsEvery is how often feeds are read anew: what they hold may expire.
+const feedsEvery = time.Minute
+
+// saveEvery is how often what was learned is written down, if it changed.
+const saveEvery = time.Second
 
 // lastSave bounds the save at the end.
 const lastSave = 2 * time.Second
@@ -239,20 +249,20 @@ func (k *Keeper) Look() {
 func (k *Keeper) Run(ctx context.Context) error {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
-	filesAt := k.stamp()
-	next := time.Now().Add(filesEvery)
-	defer func() { // what was learned last as well
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastSave)
-		defer cancel()
-		k.save(ctx)
-	}()
+	files := watched{seen: k.stamp()}
+	var looked, saved time.Time
+	read := time.Now()
 	for {
-		if now := time.Now(); now.After(next) {
-			next = now.Add(filesEvery)
+		now := time.Now()
+		if now.Sub(saved) >= saveEvery {
+			saved = now
 			k.save(ctx)
 			k.resolved(now)
-			if at := k.stamp(); at != filesAt {
-				filesAt = at
+		}
+		if now.Sub(looked) >= filesEvery {
+			looked = now
+			if files.settled(k.stamp(), now) || k.feeding() && now.Sub(read) >= feedsEvery {
+				read = now
 				k.reread()
 			}
 		}
@@ -278,6 +288,28 @@ func (k *Keeper) resolved(now time.Time) {
 	k.cfg.Resolved(of.Set, inv, now)
 }
 
+// feeding reports whether there are feeds.
+func (k *Keeper) feeding() bool { return len(k.Policies().Feeds) > 0 }
+
+// watched are files whose changes are waited for.
+type watched struct {
+	seen, now string
+	since     time.Time // when they became as they are now
+}
+
+// settled reports whether files have changed, and stayed so for a while:
+// whoever writes one is done. Half a file of policies can be a valid one.
+func (w *watched) settled(stamp string, now time.Time) bool {
+	if stamp != w.now {
+		w.now, w.since = stamp, now
+	}
+	if stamp == w.seen || now.Sub(w.since) < filesQuiet {
+		return false
+	}
+	w.seen = stamp
+	return true
+}
+
 // stamp is another one when a file has changed, come or gone.
 func (k *Keeper) stamp() string {
 	if k.cfg.Files == nil {
@@ -300,7 +332,7 @@ func (k *Keeper) reread() {
 		k.cfg.Log.WithError(err).Error("policies that changed cannot be used; those before stay in force")
 		return
 	}
-	k.cfg.Log.Info("policies read again: a file has changed")
+	k.cfg.Log.Debug("policies read again")
 }
 
 // step compiles what there is now and gives it to the switches that have

@@ -44,8 +44,9 @@ type draft struct {
 func New() *Compiler { return &Compiler{} }
 
 // Compile returns the program of the enforced policies that are active at a
-// time. The set must come from policy.Read, and must not be changed behind
-// the compiler's back: whether it is another one is told by the pointer. Rules
+// time. The set must come from policy.Read. Neither it nor the inventory may be
+// changed behind the compiler's back: whether they are others is told by where
+// they stand. Rules
 // never restrict what is protected: what a policy applies to is without it. An
 // error leaves the compiler as it was.
 func (c *Compiler) Compile(pol *policy.Set, inv policy.Inventory, now time.Time) (*Program, error) {
@@ -172,6 +173,9 @@ func (d *draft) own() int {
 // something else now.
 func (c *Compiler) setWorkloads(inv policy.Inventory) (changed map[netip.Addr]bool) {
 	changed = map[netip.Addr]bool{}
+	if n := len(inv.Workloads); n == len(c.inv) && (n == 0 || &inv.Workloads[0] == &c.inv[0]) {
+		return changed // the same one
+	}
 	touch := func(w *policy.Workload) {
 		for _, a := range w.Addrs {
 			changed[a] = true
