@@ -248,6 +248,25 @@ func TestFloodLife(t *testing.T) {
 	}
 }
 
+// A flood that comes in bursts is one finding, as long as the pauses are shorter
+// than a finding outlives its evidence.
+func TestBurstsAreOneFinding(t *testing.T) {
+	s := newSim(t).warm()
+	pause := int64(s.e.cfg.KeepFiring) - sec
+	for burst := range int64(6) {
+		for i := range int64(2000) {
+			s.at(burst*pause+i*ms/10, syn(clientAddr(int(burst*2000+i)*7919), hostAddr(2), 80))
+		}
+	}
+	s.run(5*pause + 2*sec)
+	if f := s.only(KindSYNFlood); f.State != StateFiring {
+		t.Errorf("%s", f.State)
+	}
+	if len(s.emitted) != 1 {
+		t.Errorf("%d changes of state", len(s.emitted))
+	}
+}
+
 func TestLinkPortsAreNoIngress(t *testing.T) {
 	s := newSim(t, func(c *Config) { c.Edge = func(p uint32) bool { return p != 1 } }).warm()
 	for i := range 5000 {

@@ -134,16 +134,18 @@ func (d *Decision) covers(other *Decision) bool {
 		a.Reflector == b.Reflector && a.Asking == b.Asking && (d.Kind == detector.KindACKFlood) == (other.Kind == detector.KindACKFlood)
 }
 
-// relapses counts earlier containments of the target within the window.
+// relapses is how often the target has relapsed in a row, each time within the
+// window after it was released or still on probation. The row counts, not what the
+// window holds: holds outgrow the window, and the next one is to be longer still.
 func (m *Manager) relapses(d *Decision, now time.Time) int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	n := 0
 	for _, e := range m.all {
 		ended := e.State == StateReleased && now.Sub(e.Ended) < m.cfg.RelapseWindow
-		if (ended || e.State == StateProbation) && e.Who == "playbook" && e.Action == d.Action &&
+		if (ended || e.State == StateProbation) && e.Finding != "" && e.Action == d.Action &&
 			e.Target.Host == d.Target.Host && e.Target.Victim == d.Target.Victim && e.Target.Port == d.Target.Port && e.Target.MAC == d.Target.MAC {
-			n++
+			n = max(n, e.Relapse+1)
 		}
 	}
 	return n
