@@ -94,6 +94,7 @@ type Bridge struct {
 	meterIDs  map[uint32]bool // on the switch, as last seen
 	rules     *ruleSet
 	policy    *policySet
+	lingers   time.Time                       // until when the way of tracked packets stays that nobody takes any more
 	undecided map[policy.Direction]*ruleCount // what no rule of a policy decides
 	tap       TapConfig
 	overrides map[tapKey]TapOverride

@@ -4,6 +4,7 @@ import (
 	"hash/fnv"
 	"math/bits"
 	"net/netip"
+	"slices"
 
 	"github.com/platelet-sdn/platelet/controller/openflow"
 	"github.com/platelet-sdn/platelet/flowcollector/flow"
@@ -28,6 +29,7 @@ const (
 	portsBase    uint16 = 200 // and the number of bits of the port that count
 	icmpType     uint16 = 200
 	icmpCode     uint16 = 201
+	fragments    uint16 = 300
 )
 
 // class writes a class into its register.
@@ -46,7 +48,16 @@ func changeOver() []openflow.Action {
 	}
 }
 
-// classTables are for what nobody has named: class 0.
+// keptClass is where the class of a connection's service is kept with it.
+func keptClass() openflow.Subfield {
+	return openflow.Subfield{Field: openflow.FieldCTLabel, Bits: 32}
+}
+
+// classTables are for what nobody has named: class 0; and for fragments. To Open
+// vSwitch those have no ports, and neither have they to conntrack in the
+// userspace datapath (the kernel's puts them together). So they get the class
+// that their connection had when it was entered; one that begins with fragments
+// is judged by its protocol alone.
 func (f *frame) classTables() {
 	none := func(table uint8, priority uint16, m openflow.Match, actions []openflow.Action, reg int) {
 		f.flows = append(f.flows, openflow.Flow{
@@ -58,6 +69,12 @@ func (f *frame) classTables() {
 	none(tableDestination, missPriority, nil, nil, responderReg)
 	none(tableService, missPriority, nil, nil, serviceReg)
 	none(tableService, answersOnly, openflow.Match{openflow.Reg(markReg, replyMask, replyMask)}, changeOver(), serviceReg)
+	known := openflow.Move{Src: keptClass(), Dst: openflow.RegBits(serviceReg, 0, 32)}
+	for _, ip := range families() {
+		m := openflow.Match{ip, openflow.IPFrag(openflow.FragYes), openflow.CTMark(enteredMark, enteredMark)}
+		f.add(tableService, fragments, append(m, openflow.Reg(markReg, 0, replyMask)), known, f.to(tableEgress))
+		f.add(tableService, fragments, append(slices.Clone(m), openflow.Reg(markReg, replyMask, replyMask)), append(changeOver(), known, f.to(tableEgress))...)
+	}
 }
 
 // prefixObject is a prefix in a cookie.
@@ -136,6 +153,9 @@ func serviceMatches(s compile.ServiceMatch, answer bool) []openflow.Match {
 		m := openflow.Match{ip, openflow.IPProto(proto)}
 		if s.PortMask != 0 {
 			m = append(m, portField(proto, answer)(s.Port).WithMask(uint64(s.PortMask)))
+			if s.Port == 0 { // which fragments seem to have
+				m = append(m, openflow.IPFrag(openflow.FragNo))
+			}
 		}
 		out = append(out, m)
 	}

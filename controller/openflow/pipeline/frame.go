@@ -3,6 +3,7 @@ package pipeline
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/platelet-sdn/platelet/controller/openflow"
 )
@@ -85,7 +86,7 @@ func (b *Bridge) RemoveAll(ctx context.Context) error {
 	}
 	defer b.unlock()
 	b.mu.Lock()
-	b.rules, b.policy, b.attached, b.inherited = newRuleSet(), newPolicySet(), false, nil
+	b.rules, b.policy, b.lingers, b.attached, b.inherited = newRuleSet(), newPolicySet(), time.Time{}, false, nil
 	b.overrides = map[tapKey]TapOverride{}
 	conn := b.conn
 	b.mu.Unlock()

@@ -128,7 +128,7 @@ func (b *Bridge) frame() map[openflow.FlowKey]openflow.Flow {
 		add(b.claim.flows())
 	}
 	add(b.tap.flows(b.cfg.Layout, b.overrideList(), b.copies, b.ports.number))
-	if b.policy.tracks() {
+	if b.policy.tracks() || b.now().Before(b.lingers) {
 		add(b.cfg.Layout.statefulFrame(b.tap))
 	}
 	return out

@@ -247,6 +247,7 @@ type stream struct {
 	// widest is the longest time between two that arrived.
 	widest atomic.Int64
 	stop   func()
+	halted atomic.Bool // nothing more is sent
 }
 
 func (l *lab) stream(from, to int, port int, every time.Duration) *stream {
@@ -284,6 +285,9 @@ func (l *lab) stream(from, to int, port int, every time.Duration) *stream {
 			case <-done:
 				return
 			case <-tick.C:
+				if s.halted.Load() {
+					continue
+				}
 				if _, err := out.Write(make([]byte, 32)); err == nil {
 					s.sent.Add(1)
 				}

@@ -176,6 +176,9 @@ func (l *lab) push(server, client, port int) *stream {
 			case <-done:
 				return
 			case <-tick.C:
+				if s.halted.Load() {
+					continue
+				}
 				if _, err := from.WriteToUDPAddrPort(make([]byte, 32), whom); err == nil {
 					s.sent.Add(1)
 				}

@@ -15,7 +15,7 @@ import (
 // programs say alike is left alone, so that an address that moves to another
 // class costs two flows; a rule that is in both, by its ID, goes on counting.
 // nil, or a program that tracks nobody, takes all of policy off the switch; the
-// way that tracked packets take goes a moment later, when none is on it.
+// way that tracked packets take goes some seconds later, when none is on it.
 //
 // The program must not be changed afterwards. Errors, and a switch that is not
 // connected, are as with Apply: what the switch refuses leaves the old policies
@@ -56,9 +56,6 @@ func (b *Bridge) SetPolicy(ctx context.Context, program *compile.Program) (Recei
 	}
 	receipt := Receipt{Barrier: time.Since(start), Installed: len(next.rules), Waiting: p.waiting}
 	b.acceptPolicy(next, &p)
-	if !next.tracks() {
-		b.heedDrift() // what is left of the way goes
-	}
 	if err := b.readBack(ctx, conn, &p); err != nil {
 		b.heedDrift()
 		return receipt, err
@@ -130,7 +127,7 @@ func (b *Bridge) planPolicy(next *policySet, newRefusals bool) plan {
 	b.planMeters(next, newRefusals, &p)
 	place, l := b.policyPlace(), b.cfg.Layout
 	d := difference{plan: &p, gone: map[openflow.FlowKey]openflow.Flow{}}
-	if next.tracks() && !b.policy.tracks() {
+	if next.tracks() && !b.policy.tracks() && !b.now().Before(b.lingers) {
 		d.come(l.statefulFrame(b.tap))
 	}
 	before, after := b.policy.inForce(), next.inForce()
@@ -335,14 +332,31 @@ func (b *Bridge) acceptPolicy(next *policySet, p *plan) {
 			delete(r.count.last, p.gone[i].Key())
 		}
 	}
-	before, after := b.policy.flowCount(), next.flowCount()
-	if frame := len(b.cfg.Layout.statefulFrame(b.tap)); b.policy.tracks() != next.tracks() {
-		if next.tracks() {
-			after += frame
-		} else {
-			before += frame // the next heal takes them
+	b.flowCount += next.flowCount() - b.policy.flowCount()
+	switch was, is := b.policy.tracks(), next.tracks(); {
+	case was && !is:
+		b.lingers = b.now().Add(linger)
+	case !was && is:
+		if !b.now().Before(b.lingers) {
+			b.flowCount += len(b.cfg.Layout.statefulFrame(b.tap))
 		}
+		b.lingers = time.Time{}
 	}
-	b.flowCount += after - before
 	b.policy = next
+}
+
+// linger is how long the way of tracked packets outlives the last policy: until
+// the datapath has let go of what leads there, a packet that the tracker has
+// seen must not find nothing behind it.
+const linger = 3 * time.Second
+
+// lingered reports, once, that the way which nobody takes any more can go.
+func (b *Bridge) lingered() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.lingers.IsZero() || b.now().Before(b.lingers) {
+		return false
+	}
+	b.lingers = time.Time{}
+	return true
 }

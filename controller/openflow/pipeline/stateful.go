@@ -92,10 +92,9 @@ const ephemeral = 1 << 15
 // and that it was entered as one that is allowed: whoever opened it may go on
 // before it is answered, and opens no other one by that.
 const (
-	exemptMark   = 1
-	enteredBit   = 1
-	enteredMark  = 1 << enteredBit
-	entryMarkLen = 32
+	exemptMark  = 1
+	enteredBit  = 1
+	enteredMark = 1 << enteredBit
 )
 
 // statefulFrame is the way of packets under policy. It is on the switch only
@@ -184,18 +183,20 @@ func (f *frame) stateTable(t TapConfig) {
 // untracked, as it came: it may track connections itself.
 func (f *frame) commitTable() {
 	on := []openflow.Action{openflow.CTClear{}, class(openerReg, 0), class(responderReg, 0), class(serviceReg, 0), f.to(tableTap)}
-	enterAs := func(bit, bits int, value uint64) []openflow.Action {
-		as := openflow.Load{Dst: openflow.Subfield{Field: openflow.FieldCTMark, Offset: bit, Bits: bits}, Value: value}
-		return append([]openflow.Action{openflow.Conntrack{Zone: f.layout.Zone, Commit: true, Exec: []openflow.Action{as}}}, on...)
+	enterAs := func(exec ...openflow.Action) []openflow.Action {
+		return append([]openflow.Action{openflow.Conntrack{Zone: f.layout.Zone, Commit: true, Exec: exec}}, on...)
 	}
-	enter := enterAs(enteredBit, 1, 1)
+	ctMark := func(offset, bits int, value uint64) openflow.Action {
+		return openflow.Load{Dst: openflow.Subfield{Field: openflow.FieldCTMark, Offset: offset, Bits: bits}, Value: value}
+	}
+	enter := enterAs(ctMark(enteredBit, 1, 1), openflow.Move{Src: openflow.RegBits(serviceReg, 0, 32), Dst: keptClass()})
 	isNew := has(openflow.CTNew)
 	f.add(tableCommit, stateReply, openflow.Match{openflow.Reg(markReg, replyMask, replyMask)}, on...)
 	for _, ip := range families() {
 		// A protected host's SYN is entered, with a mark: answers to it are
 		// exempt as well.
 		f.add(tableCommit, stateExempt, openflow.Match{ip, isNew, openflow.Reg(markReg, exemptMask, exemptMask)},
-			enterAs(0, entryMarkLen, exemptMark)...)
+			enterAs(ctMark(0, 32, exemptMark))...)
 		syn := tcpFlag(ip, uint16(flow.SYN))
 		f.add(tableCommit, stateSYN, syn, on...)
 		f.add(tableCommit, stateUpward, append(syn, isNew, openflow.TCPSrc(0).WithMask(ephemeral), openflow.TCPDst(ephemeral).WithMask(ephemeral)), enter...)

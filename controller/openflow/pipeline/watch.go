@@ -225,6 +225,7 @@ func (b *Bridge) check(ctx context.Context, conn *openflow.Conn, full bool) {
 	b.mu.Lock()
 	expected, troubled := b.flowCount, b.status.LastError != ""
 	b.mu.Unlock()
+	full = b.lingered() || full
 	if lossless := b.lossless(conn); lossless && !full && !troubled {
 		callCtx, cancel := context.WithTimeout(ctx, healTimeout)
 		defer cancel()
