@@ -12,6 +12,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/platelet-sdn/platelet/controller/config"
+	"github.com/platelet-sdn/platelet/controller/metrics"
 	"github.com/platelet-sdn/platelet/controller/openflow/pipeline"
 	"github.com/platelet-sdn/platelet/flowcollector/flow"
 	"github.com/platelet-sdn/platelet/lab/ovs"
@@ -40,7 +41,7 @@ func TestGuardFollowsItsHost(t *testing.T) {
 	})
 	log := logrus.New()
 	log.SetOutput(io.Discard)
-	f := newFleet(&Controller{log: log}, config.File{})
+	f := newFleet(&Controller{log: log, metrics: metrics.New(func(metrics.Put) {})}, config.File{})
 	for _, name := range []string{"plgA", "plgB"} {
 		if err := sw.AddBridge(ctx, name, "netdev"); err != nil {
 			t.Fatal(err)

@@ -15,6 +15,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/platelet-sdn/platelet/controller/config"
+	"github.com/platelet-sdn/platelet/controller/metrics"
 	"github.com/platelet-sdn/platelet/controller/openflow/pipeline"
 	"github.com/platelet-sdn/platelet/controller/response"
 	"github.com/platelet-sdn/platelet/detector"
@@ -110,7 +111,7 @@ func TestHungSwitchDelaysNoOther(t *testing.T) {
 	})
 	log := logrus.New()
 	log.SetOutput(io.Discard)
-	f := newFleet(&Controller{log: log}, config.File{})
+	f := newFleet(&Controller{log: log, metrics: metrics.New(func(metrics.Put) {})}, config.File{})
 	switches := map[string]topology.Switch{}
 	targets := map[string]string{"plhA": filepath.Join(dir, "hangs"), "plhB": ""}
 	var hangs *pipe
