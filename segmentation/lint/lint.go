@@ -98,6 +98,8 @@ func Check(set *policy.Set, opt Options) []Finding {
 	if w, ok := newWorld(set, opt); ok {
 		c.judge(w)
 	} else {
+		c.guardsOnly = true
+		c.judge(newNarrowWorld(set, opt))
 		c.add(Finding{Severity: SeverityNote, Kind: KindUnchecked,
 			Message: "there are too many kinds of workloads that these selectors tell apart: rules are judged with an inventory only"}, strictyaml.Position{})
 	}
@@ -109,15 +111,19 @@ func Check(set *policy.Set, opt Options) []Finding {
 
 // Refused is the error about rules that would restrict what is protected,
 // whatever the workloads are: nil if there are none. It asks for nothing else,
-// and so takes less than Check.
+// and so takes less than Check. Of policies that tell apart more kinds of
+// workloads than can be judged, rules are refused that would restrict protected
+// addresses in what they open to, or are opened from, addresses of nobody.
 func Refused(set *policy.Set, protected []netip.Prefix, now time.Time) error {
 	if len(set.Protected)+len(protected) == 0 {
 		return nil
 	}
 	c := &checker{set: set, opt: Options{Now: now, Protected: protected}, told: map[Finding]bool{}, guardsOnly: true}
-	if w, ok := newWorld(set, c.opt); ok {
-		c.judge(w)
+	w, ok := newWorld(set, c.opt)
+	if !ok {
+		w = newNarrowWorld(set, c.opt)
 	}
+	c.judge(w)
 	return Faults(c.found)
 }
 

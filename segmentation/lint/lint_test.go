@@ -62,6 +62,10 @@ func TestFindings(t *testing.T) {
 		{"not by one that is out of its schedule at times", policies(strings.Replace(p, "mode", "schedule: {days: [sun]}, mode", 1) + "ingress: [{name: a, action: deny, from: [any]}]}\n" + q + "ingress: [{name: b, action: reject, from: [corp]}]}\n"), nil, ""},
 		{"passed on", policies(p + "ingress: [{name: a, action: pass, from: [any]}]}\n" + q + "ingress: [{name: b, action: deny, from: [corp]}]}\n"), nil,
 			"19: warning unreachable: p/ingress/a leave all of it to a later tier"},
+		{"what is behind the end of a range is left", policies(p + "ingress: [{name: a, action: reject, from: [any], services: [{proto: tcp, ports: [53-443]}]}, {name: b, action: deny, from: [any], services: [{proto: tcp, ports: [80-1023]}]}]}\n"), nil, ""},
+		{"what is behind the end of a prefix is left", policies(p + "ingress: [{name: a, action: reject, from: [10.0.0.0/25]}, {name: b, action: deny, from: [10.0.0.0/24]}]}\n"), nil, ""},
+		{"nothing is left of both halves", policies(p + "ingress: [{name: a, action: reject, from: [10.0.0.0/25], log: true}, {name: c, action: reject, from: [10.0.0.128/25]}, {name: b, action: deny, from: [10.0.0.0/24]}]}\n"), nil,
+			"18: warning shadowed: p/ingress/a, p/ingress/c"},
 		{"redundant, as it is allowed anyway", policies(p + "ingress: [{name: a, action: allow, from: [corp]}]}\n"), nil, "18: warning redundant: changes nothing"},
 		{"redundant, as the next denies it", policies(p + "ingress: [{name: a, action: deny, from: [lab]}, {name: b, action: deny, from: [corp]}]}\n"), nil, "18: warning redundant: changes nothing"},
 		{"not redundant, as it logs", policies(p + "ingress: [{name: a, action: deny, from: [lab], log: true}, {name: b, action: deny, from: [corp]}]}\n"), nil, ""},
@@ -132,10 +136,25 @@ func TestUnused(t *testing.T) {
 	}
 }
 
-// A thousand rules about ten thousand workloads are judged in seconds.
+// A thousand rules about ten thousand workloads are judged in seconds, and
+// held against what is protected, whoever the workloads are.
 func BenchmarkCheck(b *testing.B) {
 	set, inv := policytest.Large(10_000, 1_000)
-	for b.Loop() {
-		Check(set, Options{Now: time.Unix(0, 0), Inventory: &inv})
-	}
+	b.Run("inventory", func(b *testing.B) {
+		for b.Loop() {
+			Check(set, Options{Now: time.Unix(0, 0), Inventory: &inv})
+		}
+	})
+	b.Run("open", func(b *testing.B) {
+		for b.Loop() {
+			Check(set, Options{Now: time.Unix(0, 0)})
+		}
+	})
+	b.Run("refused", func(b *testing.B) {
+		for b.Loop() {
+			if err := Refused(set, []netip.Prefix{netip.MustParsePrefix("172.16.0.1/32")}, time.Unix(0, 0)); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
 }

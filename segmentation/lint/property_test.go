@@ -32,14 +32,9 @@ func settle(w policytest.World) {
 }
 
 // everything lists connections between addresses of every kind, by services of
-// every kind, at every time that matters.
+// every kind, at every time that matters: at the edges of all that is drawn.
+// What the oracle, and fits below, do not tell apart is asked once.
 func everything(w policytest.World) []asked {
-	world, _ := newWorld(w.Set, Options{Inventory: &w.Inventory})
-	b := builder{w: world}
-	var own []netip.Addr
-	for _, x := range w.Inventory.Workloads {
-		own = append(own, x.Addrs...)
-	}
 	var peers []policy.Peer
 	var all []policy.Service
 	for i := range w.Set.Policies {
@@ -48,16 +43,21 @@ func everything(w policytest.World) []asked {
 		for _, d := range []policy.Direction{policy.Ingress, policy.Egress} {
 			for _, r := range p.Rules(d) {
 				peers = append(peers, r.Peers(d)...)
-				all = append(all, entries(w.Set, r.Services)...)
+				for _, ref := range r.Services {
+					if all = append(all, w.Set.Services[ref.Name]...); ref.Inline != nil {
+						all = append(all, *ref.Inline)
+					}
+				}
 			}
 		}
 	}
+	services := edges(all)
 	var out []asked
 	for _, at := range times(w.Set, policytest.Now()) {
 		o := oracle.New(w.Set, w.Inventory, at)
 		seen := map[string]bool{}
 		var addrs []netip.Addr
-		for _, a := range b.addresses(own) { // one of each that the oracle tells apart
+		for _, a := range addresses() {
 			guard, _ := o.Protected(a)
 			key := fmt.Sprint(a.Is4(), guard)
 			for _, p := range peers {
@@ -70,15 +70,71 @@ func everything(w policytest.World) []asked {
 		}
 		for _, src := range addrs {
 			for _, dst := range addrs {
-				if src.Is4() != dst.Is4() {
-					continue
-				}
-				for _, s := range samples(all) {
-					out = append(out, asked{at, oracle.Connection{Src: src, Dst: dst, Proto: s.proto, SrcPort: 40000, DstPort: s.port, Type: s.kind, Code: s.code}})
+				for _, c := range services {
+					if c.Src, c.Dst = src, dst; src.Is4() == dst.Is4() {
+						out = append(out, asked{at, c})
+					}
 				}
 			}
 		}
 	}
+	return out
+}
+
+// addresses lists those that worlds draw from, their neighbours, and far ones.
+func addresses() []netip.Addr {
+	var out []netip.Addr
+	for _, base := range []string{"10.0.0.0", "10.0.1.0", "192.0.2.0", "fd00::", "fd00:0:0:1::", "2001:db8::"} {
+		a := netip.MustParseAddr(base)
+		out = append(out, a.Prev())
+		for range 34 {
+			out = append(out, a)
+			a = a.Next()
+		}
+	}
+	for _, far := range []string{"0.0.0.0", "10.0.2.0", "10.1.0.0", "11.0.0.0", "192.0.3.0", "192.1.0.0", "193.0.0.0", "255.255.255.255", "::",
+		"fd00:0:0:2::", "fd00:0:1::", "fd00:1::", "fd01::", "2001:db8:0:1::", "2001:db9::", "2002::", "ffff::"} {
+		out = append(out, netip.MustParseAddr(far))
+	}
+	return out
+}
+
+// edges lists one connection for each set of services that it fits.
+func edges(all []policy.Service) []oracle.Connection {
+	fits := func(s policy.Service, c oracle.Connection) bool {
+		in := func(r policy.PortRange) bool { return r.First <= c.DstPort && c.DstPort <= r.Last }
+		return (s.Proto == 0 || s.Proto == c.Proto) && (len(s.Ports) == 0 || slices.ContainsFunc(s.Ports, in)) &&
+			(s.Type == nil || *s.Type == c.Type) && (s.Code == nil || *s.Code == c.Code)
+	}
+	var out []oracle.Connection
+	seen := map[string]bool{}
+	ask := func(c oracle.Connection) {
+		c.SrcPort = 40000 // not that of DHCP
+		key := ""
+		for _, s := range all {
+			key += fmt.Sprint(fits(s, c))
+		}
+		if !seen[key] {
+			seen[key] = true
+			out = append(out, c)
+		}
+	}
+	for _, p := range []policy.Proto{6, 17, 132} {
+		for _, n := range []uint16{0, 22, 53, 79, 80, 81, 443, 1023, 1024, 8080, 65534, 65535} {
+			for _, port := range []uint16{n - 1, n, n + 1} {
+				ask(oracle.Connection{Proto: p, DstPort: port})
+			}
+		}
+	}
+	for _, p := range []policy.Proto{1, 58} {
+		for _, kind := range []uint8{0, 3, 8, 13, 128} {
+			for code := range uint8(3) {
+				ask(oracle.Connection{Proto: p, Type: kind, Code: code})
+			}
+		}
+	}
+	ask(oracle.Connection{Proto: 47})
+	ask(oracle.Connection{Proto: 89})
 	return out
 }
 
@@ -280,7 +336,7 @@ func TestWithoutInventory(t *testing.T) {
 // of it that a rule denies, rejects or limits, were it not protected. Without
 // an inventory nothing else is refused.
 func TestRefusedExactly(t *testing.T) {
-	refused, open := 0, 0
+	refused, open, few := 0, 0, 0
 	rapid.Check(t, func(t *rapid.T) {
 		w := policytest.Worlds().Draw(t, "world")
 		settle(w)
@@ -303,6 +359,14 @@ func TestRefusedExactly(t *testing.T) {
 		if err := Refused(w.Set, nil, policytest.Now()); (err != nil) != (len(sure) > 0) {
 			t.Fatalf("refused: %v; without an inventory %v", err, sure)
 		}
+		narrow := &checker{set: w.Set, opt: Options{Now: policytest.Now()}, told: map[Finding]bool{}, guardsOnly: true}
+		narrow.judge(newNarrowWorld(w.Set, narrow.opt))
+		for _, f := range narrow.found {
+			few++
+			if !sure[f.Policy+"/"+f.Rule] {
+				t.Fatalf("%s/%s is refused only when the world is too large: %v", f.Policy, f.Rule, sure)
+			}
+		}
 		bare := *w.Set
 		bare.Protected = nil
 		want := restricting(w, policytest.World{Set: &bare, Inventory: w.Inventory}, ask)
@@ -320,8 +384,8 @@ func TestRefusedExactly(t *testing.T) {
 			}
 		}
 	})
-	if refused < 20 || open < 20 {
-		t.Errorf("only %d rules, %d without an inventory, were refused", refused, open)
+	if refused < 20 || open < 20 || few < 20 {
+		t.Errorf("only %d rules, %d without an inventory, %d in a narrow world, were refused", refused, open, few)
 	}
 }
 

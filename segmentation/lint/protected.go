@@ -66,8 +66,9 @@ func (c *checker) protect(dir *direction, r *rule, res *result) {
 			some = some || hit && (!dir.w.open || !dir.w.kinds[dir.own[i].member].workload)
 			has[family], spared[family] = true, spared[family] || !hit
 		}
+		partly := dir.w.narrow && slices.ContainsFunc(dir.w.guards[g].peers, func(p policy.Peer) bool { return p.Group != "" })
 		for family := range has {
-			some = some || has[family] && !spared[family]
+			some = some || has[family] && !spared[family] && !partly
 		}
 		if some {
 			c.aboutRule(r.id, SeverityError, KindProtected, fmt.Sprintf("would %s connections of %s, which is protected: leave it out of appliesTo, or allow it before",

@@ -17,6 +17,7 @@ type world struct {
 	index  map[string]int
 	kinds  []kind
 	open   bool // the workloads are not known
+	narrow bool // some of them are left out
 	guards []guard
 	// literals are the prefixes that stand as peers, or protected, and feeds
 	// the names of feeds.
@@ -62,19 +63,7 @@ func newWorld(s *policy.Set, opt Options) (*world, bool) {
 	b := builder{w: w, seen: map[string]bool{}}
 	if inv == nil {
 		states, ok := b.states()
-		if !ok {
-			return nil, false
-		}
-		for _, a := range b.addresses(nil) {
-			b.put(a, newSet(len(w.names)), false)
-			for _, s := range states {
-				b.put(a, s, true)
-			}
-			if len(w.kinds) > maxKinds {
-				return nil, false
-			}
-		}
-		return w, true
+		return w, ok && b.open(states, func(netip.Addr) bool { return true })
 	}
 	owners := map[netip.Addr][]*policy.Workload{}
 	for i := range inv.Workloads {
@@ -97,6 +86,53 @@ func newWorld(s *policy.Set, opt Options) (*world, bool) {
 		}
 	}
 	return w, true
+}
+
+// newNarrowWorld is a world without an inventory that is never too large: only
+// protected addresses may be anybody's, or, where that is too much as well,
+// nobody's.
+func newNarrowWorld(s *policy.Set, opt Options) *world {
+	for _, anybody := range []bool{true, false} {
+		w := &world{set: s, names: slices.Sorted(maps.Keys(s.Groups)), index: map[string]int{}, open: true, narrow: true, guards: guards(s, opt)}
+		for i, name := range w.names {
+			w.index[name] = i
+		}
+		w.literals, w.feeds = w.prefixPeers(), w.feedNames()
+		b := builder{w: w, seen: map[string]bool{}}
+		var states []set
+		ok := true
+		if anybody {
+			states, ok = b.states()
+		}
+		if ok && b.open(states, w.guardedAddr) || !anybody {
+			return w
+		}
+	}
+	return nil // not reached
+}
+
+// guardedAddr reports whether an address is protected as such.
+func (w *world) guardedAddr(a netip.Addr) bool {
+	return slices.ContainsFunc(w.guards, func(g guard) bool {
+		return slices.ContainsFunc(g.peers, func(p policy.Peer) bool { return p.Group == "" && p.Prefix.Contains(a) })
+	})
+}
+
+// open adds every address as nobody's, and some as those of workloads in every
+// state; false if that is too much.
+func (b *builder) open(states []set, some func(netip.Addr) bool) bool {
+	for _, a := range b.addresses(nil) {
+		b.put(a, newSet(len(b.w.names)), false)
+		if some(a) {
+			for _, s := range states {
+				b.put(a, s, true)
+			}
+		}
+		if len(b.w.kinds) > maxKinds {
+			return false
+		}
+	}
+	return true
 }
 
 // builder merges addresses into kinds.
