@@ -71,7 +71,7 @@ func Diff(before, after *policy.Set, inv policy.Inventory, now time.Time) []Chan
 		before, after := s.relevant(oldRules, about), s.relevant(nextRules, about)
 		l := s.narrow(about, nil, nil, before, after)
 		c := comparison{space: s, lens: l, from: l.within(about.from), to: l.within(about.to), before: newJudged(l.space, before), after: newJudged(l.space, after),
-			fates: map[[4]int]*change{}, found: map[string]*verge{}}
+			fates: map[[4]int]*change{}, known: map[string]*change{}, found: map[string]*verge{}}
 		c.compare()
 		out = append(out, c.changes(words.in(s), inv)...)
 	}
@@ -91,6 +91,7 @@ type comparison struct {
 	from, to      set // of the lens
 	before, after *judged
 	fates         map[[4]int]*change
+	known         map[string]*change // one for each key
 	found         map[string]*verge
 }
 
@@ -244,7 +245,10 @@ func (c *comparison) change(by [4]int) *change {
 	if !known {
 		x = &change{before: c.before.fate(by[0], by[1]), after: c.after.fate(by[2], by[3])}
 		x.same, x.key = x.before.equal(x.after), x.before.key()+">"+x.after.key()
-		c.fates[by] = x
+		if again, ok := c.known[x.key]; ok && again.same == x.same {
+			x = again
+		}
+		c.known[x.key], c.fates[by] = x, x
 	}
 	return x
 }
