@@ -12,6 +12,8 @@ import (
 
 	"github.com/platelet-sdn/platelet/controller/config"
 	"github.com/platelet-sdn/platelet/controller/response/playbook"
+	"github.com/platelet-sdn/platelet/segmentation/policy"
+	"github.com/platelet-sdn/platelet/segmentation/strictyaml"
 )
 
 // call runs a command line in this process.
@@ -125,6 +127,12 @@ func TestReadmeExamples(t *testing.T) {
 			if strings.HasPrefix(m[2], "apiVersion: playbook/") {
 				if books, err := playbook.Parse("README.md", []byte(m[2])); err != nil || playbook.Check(books, nil) != nil {
 					t.Error(err, playbook.Check(books, nil))
+				}
+				continue
+			}
+			if regexp.MustCompile("(?m)^(policies|invariants):$").MatchString(m[2]) { // in part; see TestReadmePolicies
+				if err := strictyaml.Decode("README.md", []byte(m[2]), &policy.File{}); err != nil {
+					t.Error(err)
 				}
 				continue
 			}
