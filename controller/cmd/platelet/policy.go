@@ -10,7 +10,7 @@ import (
 
 func policyCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "policy", Short: "Look into segmentation policies, and try them without doing anything"}
-	cmd.AddCommand(policyPrintCommand(), policySchemaCommand(), policyTraceCommand())
+	cmd.AddCommand(policyPrintCommand(), policySchemaCommand(), policyTraceCommand(), policyCompileCommand())
 	cmd.AddCommand(policyImportCommand(), policyLintCommand())
 	cmd.AddCommand(policyVerifyCommand(), policyDiffCommand())
 	cmd.AddCommand(policySimulateCommand(), policyRecommendCommand())
