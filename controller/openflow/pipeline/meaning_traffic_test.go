@@ -80,9 +80,9 @@ func (l *lab) attempt(ctx context.Context, from int, c oracle.Connection) string
 		if err == nil {
 			return ""
 		}
-		return "no answer"
+		return noAnswer
 	}
-	word := "no answer"
+	word := noAnswer
 	l.inHost(from, func() error {
 		d := net.Dialer{}
 		conn, err := d.DialContext(ctx, c.Proto.String(), netip.AddrPortFrom(c.Dst, c.DstPort).String())
@@ -118,8 +118,12 @@ func echoed(conn net.Conn) string {
 	}
 }
 
-// refused is what the kernel says when somebody answers that there is nothing.
-const refused = "refused"
+// What comes of attempts that fail: refused is what the kernel says when
+// somebody answers that there is nothing.
+const (
+	refused  = "refused"
+	noAnswer = "no answer"
+)
 
 func said(err error) string {
 	switch {
@@ -128,7 +132,7 @@ func said(err error) string {
 	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.EACCES), errors.Is(err, syscall.EPERM):
 		return refused
 	}
-	return "no answer"
+	return noAnswer
 }
 
 // plays draws policies about the hosts, of which each has a label.
@@ -205,8 +209,8 @@ func TestTrafficMeansWhatPoliciesMean(t *testing.T) {
 	}
 }
 
-// tryAll tries every connection between the hosts at once. What is refused is
-// given up when its rule has met it; how a rejection is told is another test's.
+// tryAll tries every connection between the hosts at once. What is denied is
+// given up when its rule has met it.
 func (l *lab) tryAll(b *running, set *policy.Set, truth *oracle.Oracle, total map[policy.Action]int) {
 	l.t.Helper()
 	var wg sync.WaitGroup
@@ -219,7 +223,7 @@ func (l *lab) tryAll(b *running, set *policy.Set, truth *oracle.Oracle, total ma
 				v := truth.Verdict(c)
 				total[v.Action]++
 				ctx := l.ctx
-				if !v.Allowed() {
+				if v.Action == policy.ActionDeny {
 					ctx = silent
 					id := v.Ingress.ID
 					if !v.Egress.Action.Consents() {
@@ -233,9 +237,13 @@ func (l *lab) tryAll(b *running, set *policy.Set, truth *oracle.Oracle, total ma
 					got := l.attempt(ctx, from, c)
 					mu.Lock()
 					defer mu.Unlock()
-					if (got == "") != v.Allowed() || v.Action == policy.ActionDeny && got == refused {
+					want := map[policy.Action]string{policy.ActionDeny: noAnswer, policy.ActionReject: refused}[v.Action]
+					if c.Proto.IsICMP() && want == refused {
+						want = noAnswer // so ping says
+					}
+					if got != want {
 						raw, _ := set.Marshal()
-						l.t.Errorf("%+v: %q: %s\n%s", c, got, v.Why, raw)
+						l.t.Errorf("%+v: %q, want %q: %s\n%s", c, got, want, v.Why, raw)
 					}
 				}()
 			}
