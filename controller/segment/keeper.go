@@ -114,6 +114,9 @@ type Keeper struct {
 	at      time.Time // when the program was last changed
 	failed  map[string]string
 
+	reading sync.Mutex      // held while files are read; guards what is below
+	warned  map[string]bool // what was said of the files in force
+
 	work     sync.Mutex // held while something is compiled; before mu; guards what is below
 	store    Store      // nil if nothing is kept
 	memory   *memory
@@ -194,10 +197,12 @@ func (k *Keeper) Part(sw string) (*compile.Program, error) {
 // Reload reads the policies again. Where they are at fault, those that were
 // read before stay in force.
 func (k *Keeper) Reload() error {
+	k.reading.Lock()
+	defer k.reading.Unlock()
 	read, err := k.cfg.Read()
 	if err == nil {
 		read.Set = k.guarded(read.Set)
-		err = k.lint(read)
+		k.warn(read.Set)
 	}
 	k.mu.Lock()
 	k.readErr = err
@@ -212,19 +217,16 @@ func (k *Keeper) Reload() error {
 	return nil
 }
 
-// lint refuses policies that would restrict what is protected, and warns of
-// what can hardly be meant.
-func (k *Keeper) lint(read *Policies) error {
-	found := lint.Check(read.Set, lint.Options{Now: time.Now()})
-	if err := lint.Faults(found); err != nil {
-		return err
-	}
-	for _, f := range found {
-		if f.Severity == lint.SeverityWarning {
-			k.cfg.Log.WithField("policy", f.Policy).Warnf("%s:%d:%d: %s", f.File, f.Line, f.Column, f.Message)
+// warn tells, once, of what is valid in policies and can hardly be meant.
+func (k *Keeper) warn(set *policy.Set) {
+	told := map[string]bool{}
+	for _, f := range lint.Check(set, lint.Options{Now: time.Now()}) {
+		line := fmt.Sprintf("%s:%d:%d: %s", f.File, f.Line, f.Column, f.Message)
+		if told[line] = true; f.Severity == lint.SeverityWarning && !k.warned[line] {
+			k.cfg.Log.WithField("policy", f.Policy).Warn(line)
 		}
 	}
-	return nil
+	k.warned = told
 }
 
 // guarded is the set with what the controller protects.
