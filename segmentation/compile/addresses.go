@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/platelet-sdn/platelet/segmentation/bitset"
 	"github.com/platelet-sdn/platelet/segmentation/policy"
 )
 
@@ -70,13 +71,13 @@ func (g *groups) numbers(list []policy.Peer) (out []int, any bool, err error) {
 }
 
 // of returns the unions that hold an address which is in some groups.
-func (s *addressSets) of(in set) set {
-	out := newSet(len(s.lists))
-	holds := func(i int) bool { return in.has(i) }
+func (s *addressSets) of(in bitset.Set) bitset.Set {
+	out := bitset.New(len(s.lists))
+	holds := func(i int) bool { return in.Has(i) }
 	for n := range s.lists {
 		l := &s.lists[n]
 		if (l.any || slices.ContainsFunc(l.groups, holds)) && !slices.ContainsFunc(l.spares, holds) {
-			out.add(n)
+			out.Add(n)
 		}
 	}
 	return out

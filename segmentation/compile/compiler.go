@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/platelet-sdn/platelet/segmentation/bitset"
 	"github.com/platelet-sdn/platelet/segmentation/policy"
 )
 
@@ -27,7 +28,7 @@ type Compiler struct {
 	inv       []policy.Workload
 
 	classes map[string]Class // by the unions that hold an address
-	vectors map[Class]set
+	vectors map[Class]bitset.Set
 	fresh   bool // there are classes that rules do not know
 	last    Class
 	ranks   map[policy.RuleID]uint16
@@ -56,7 +57,7 @@ func (c *Compiler) Compile(pol *policy.Set, inv policy.Inventory, now time.Time)
 	}
 	next := &Compiler{pol: pol, active: active, feeds: feeds, last: c.last, ranks: c.ranks, program: c.program,
 		addresses: addressSets{index: map[string]int{}}, services: serviceSets{index: map[string]int{}},
-		classes: map[string]Class{}, vectors: map[Class]set{}}
+		classes: map[string]Class{}, vectors: map[Class]bitset.Set{}}
 	if err := next.all(inv, now); err != nil {
 		return nil, err
 	}
@@ -223,7 +224,7 @@ func (c *Compiler) serviceClasses(was *Program) map[ServiceMatch]Class {
 	lists := make([][]Class, len(c.services.lists))
 	for _, keep := range []bool{true, false} {
 		for _, r := range regions {
-			if n, ok := numberOf(&ids, r.match, r.in.key(), keep); ok {
+			if n, ok := numberOf(&ids, r.match, r.in.Key(), keep); ok {
 				out[r.match] = n
 			}
 		}
@@ -235,7 +236,9 @@ func (c *Compiler) serviceClasses(was *Program) map[ServiceMatch]Class {
 			continue
 		}
 		seen[n] = true
-		r.in.each(func(i int) { lists[i] = append(lists[i], n) })
+		for i := range r.in.All() {
+			lists[i] = append(lists[i], n)
+		}
 	}
 	for i := range c.rules {
 		d := &c.rules[i]
@@ -280,12 +283,12 @@ func numberOf[K comparable](n *numbering, k K, key string, keep bool) (Class, bo
 func (c *Compiler) number(was *Program, workloads map[netip.Addr][]*policy.Workload) {
 	type place struct {
 		p  netip.Prefix
-		in set
+		in bitset.Set
 	}
 	var places []place
-	vectors := map[string]set{} // a memory, by the groups
-	union := func(in set) set {
-		key := in.key()
+	vectors := map[string]bitset.Set{} // a memory, by the groups
+	union := func(in bitset.Set) bitset.Set {
+		key := in.Key()
 		v, ok := vectors[key]
 		if !ok {
 			v = c.addresses.of(in)
@@ -303,10 +306,10 @@ func (c *Compiler) number(was *Program, workloads map[netip.Addr][]*policy.Workl
 	ids := numbering{had: was.Endpoints, taken: map[Class]bool{}, by: c.classes, next: &c.last}
 	for _, keep := range []bool{true, false} {
 		for _, x := range places {
-			if x.in.empty() {
+			if x.in.Empty() {
 				continue
 			}
-			if id, ok := numberOf(&ids, x.p, x.in.key(), keep); ok {
+			if id, ok := numberOf(&ids, x.p, x.in.Key(), keep); ok {
 				c.vectors[id] = x.in
 			}
 		}
@@ -318,11 +321,11 @@ func (c *Compiler) number(was *Program, workloads map[netip.Addr][]*policy.Workl
 
 // class returns the class of addresses that some unions hold, a new one if
 // there is none.
-func (c *Compiler) class(in set) Class {
-	if in.empty() {
+func (c *Compiler) class(in bitset.Set) Class {
+	if in.Empty() {
 		return 0
 	}
-	key := in.key()
+	key := in.Key()
 	id, ok := c.classes[key]
 	if !ok {
 		c.last++
@@ -387,7 +390,9 @@ func (c *Compiler) finish(p *Program) {
 	c.fresh = false
 	lists := make([][]Class, len(c.addresses.lists))
 	for id, in := range c.vectors {
-		in.each(func(i int) { lists[i] = append(lists[i], id) })
+		for i := range in.All() {
+			lists[i] = append(lists[i], id)
+		}
 	}
 	for i := range lists {
 		slices.Sort(lists[i])
@@ -416,11 +421,11 @@ func (c *Compiler) finish(p *Program) {
 
 // owned are the unions on whose side a rule stands; all is true where one
 // stands on everybody's.
-func (c *Compiler) owned() (owned set, all bool) {
-	owned = newSet(len(c.addresses.lists))
+func (c *Compiler) owned() (owned bitset.Set, all bool) {
+	owned = bitset.New(len(c.addresses.lists))
 	for i := range c.rules {
 		if n := c.rules[i].own(); n >= 0 {
-			owned.add(n)
+			owned.Add(n)
 		} else {
 			all = true
 		}
@@ -445,7 +450,7 @@ func (c *Compiler) track(p *Program) map[netip.Prefix]bool {
 	return out
 }
 
-func (c *Compiler) trackOne(out map[netip.Prefix]bool, x netip.Prefix, id Class, owned set) {
+func (c *Compiler) trackOne(out map[netip.Prefix]bool, x netip.Prefix, id Class, owned bitset.Set) {
 	mine := false
 	for i, w := range c.vectors[id] {
 		mine = mine || w&owned[i] != 0

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/platelet-sdn/platelet/segmentation/bitset"
 	"github.com/platelet-sdn/platelet/segmentation/policy"
 )
 
@@ -21,9 +22,9 @@ type groups struct {
 	// workload groups by a label that they insist on, and the others.
 	byLabel map[[2]string][]int
 	byOther []int
-	always  set // groups by address that name no prefix
-	narrow  set // groups that hold only what they name by prefix or feed
-	feeds   set // groups that hold only addresses of a feed, or of assets
+	always  bitset.Set // groups by address that name no prefix
+	narrow  bitset.Set // groups that hold only what they name by prefix or feed
+	feeds   bitset.Set // groups that hold only addresses of a feed, or of assets
 	static  map[netip.Prefix]*named
 	lengths [2][]int // of the static prefixes of IPv4 and IPv6, falling
 }
@@ -36,7 +37,7 @@ type group struct {
 }
 
 // named says which groups name a prefix or one that holds it.
-type named struct{ cidr, except, feed set }
+type named struct{ cidr, except, feed bitset.Set }
 
 // newGroups prepares the groups of a set, and of the prefixes that its rules
 // name.
@@ -58,7 +59,7 @@ func newGroups(pol *policy.Set, inv *policy.Inventory, now time.Time) (*groups, 
 			g.list = append(g.list, group{asset: name})
 		}
 	}
-	g.always, g.narrow, g.feeds = newSet(len(g.list)), newSet(len(g.list)), newSet(len(g.list))
+	g.always, g.narrow, g.feeds = bitset.New(len(g.list)), bitset.New(len(g.list)), bitset.New(len(g.list))
 	for _, p := range everything() {
 		g.name(p)
 	}
@@ -98,24 +99,24 @@ func peers(pol *policy.Set) func(yield func(policy.Peer) bool) {
 func (g *groups) prepare(i int, inv *policy.Inventory) error {
 	gr := &g.list[i]
 	for _, p := range gr.CIDRs {
-		g.name(p.Prefix).cidr.add(i)
+		g.name(p.Prefix).cidr.Add(i)
 	}
 	for _, p := range gr.Except {
-		g.name(p.Prefix).except.add(i)
+		g.name(p.Prefix).except.Add(i)
 	}
 	if len(gr.CIDRs) > 0 {
-		g.narrow.add(i)
+		g.narrow.Add(i)
 	}
 	if gr.Intel != "" {
-		g.feeds.add(i)
+		g.feeds.Add(i)
 		for _, p := range inv.Feeds[gr.Intel] {
-			g.name(p).feed.add(i)
+			g.name(p).feed.Add(i)
 		}
 	}
 	if gr.asset != "" {
-		g.feeds.add(i)
+		g.feeds.Add(i)
 		for _, p := range inv.Assets[gr.asset] {
-			g.name(p).feed.add(i)
+			g.name(p).feed.Add(i)
 		}
 	}
 	switch {
@@ -124,7 +125,7 @@ func (g *groups) prepare(i int, inv *policy.Inventory) error {
 	case gr.ByWorkload():
 		g.file(i)
 	case gr.During == nil || gr.During.Covers(g.now):
-		g.always.add(i)
+		g.always.Add(i)
 	}
 	return nil
 }
@@ -169,7 +170,7 @@ func (g *groups) name(p netip.Prefix) *named {
 	p = p.Masked()
 	n := g.static[p]
 	if n == nil {
-		n = &named{newSet(len(g.list)), newSet(len(g.list)), newSet(len(g.list))}
+		n = &named{bitset.New(len(g.list)), bitset.New(len(g.list)), bitset.New(len(g.list))}
 		g.static[p] = n
 	}
 	return n
@@ -194,9 +195,9 @@ func (g *groups) inherit() {
 	for _, p := range g.prefixes() {
 		if up, ok := g.holder(p.Addr(), p.Bits()-1); ok {
 			n, from := g.static[p], g.static[up]
-			n.cidr.union(from.cidr)
-			n.except.union(from.except)
-			n.feed.union(from.feed)
+			n.cidr.AddAll(from.cidr)
+			n.except.AddAll(from.except)
+			n.feed.AddAll(from.feed)
 		}
 	}
 }
@@ -233,19 +234,19 @@ func (g *groups) holder(a netip.Addr, most int) (netip.Prefix, bool) {
 
 // of returns the groups that an address is in, if the workloads are those
 // that have it; none of them for addresses that nobody has.
-func (g *groups) of(a netip.Addr, most int, has []*policy.Workload) set {
-	in := g.always.clone()
+func (g *groups) of(a netip.Addr, most int, has []*policy.Workload) bitset.Set {
+	in := g.always.Clone()
 	for _, w := range has {
 		for key, value := range w.Labels {
 			for _, i := range g.byLabel[[2]string{key, value}] {
 				if g.list[i].Selects(w, g.now) {
-					in.add(i)
+					in.Add(i)
 				}
 			}
 		}
 		for _, i := range g.byOther {
 			if g.list[i].Selects(w, g.now) {
-				in.add(i)
+				in.Add(i)
 			}
 		}
 	}
@@ -259,8 +260,8 @@ func (g *groups) of(a netip.Addr, most int, has []*policy.Workload) set {
 		if gr.During != nil && !gr.During.Covers(g.now) {
 			continue
 		}
-		if slices.ContainsFunc(gr.members, in.has) {
-			in.add(i)
+		if slices.ContainsFunc(gr.members, in.Has) {
+			in.Add(i)
 		}
 		g.narrowed(in, by)
 	}
@@ -269,7 +270,7 @@ func (g *groups) of(a netip.Addr, most int, has []*policy.Workload) set {
 
 // narrowed takes out the groups whose prefixes or feeds do not hold an
 // address.
-func (g *groups) narrowed(in set, by *named) {
+func (g *groups) narrowed(in bitset.Set, by *named) {
 	for i := range in {
 		var cidr, except, feed uint64
 		if by != nil {

@@ -6,6 +6,7 @@ import (
 	"math/bits"
 	"slices"
 
+	"github.com/platelet-sdn/platelet/segmentation/bitset"
 	"github.com/platelet-sdn/platelet/segmentation/policy"
 )
 
@@ -61,7 +62,7 @@ func serviceKey(s *policy.Service) string {
 // region is a part of the service space whose members all lists treat alike.
 type region struct {
 	match ServiceMatch
-	in    set // of lists
+	in    bitset.Set // of lists
 }
 
 // regions partitions the services, the specific before what holds them. A
@@ -75,12 +76,12 @@ func (s *serviceSets) regions() []region {
 }
 
 func (s *serviceSets) protoRegions(proto policy.Proto) (out []region) {
-	whole := newSet(len(s.lists))
+	whole := bitset.New(len(s.lists))
 	var named bool
 	s.each(proto, func(n int, e *policy.Service) {
 		named = true
 		if len(e.Ports) == 0 && e.Type == nil {
-			whole.add(n)
+			whole.Add(n)
 		}
 	})
 	if !named {
@@ -93,9 +94,9 @@ func (s *serviceSets) protoRegions(proto policy.Proto) (out []region) {
 	case proto.IsICMP():
 		out = s.typeRegions(proto, whole)
 	}
-	out = slices.DeleteFunc(out, func(r region) bool { return r.in.empty() })
+	out = slices.DeleteFunc(out, func(r region) bool { return r.in.Empty() })
 	every := func(r region) bool { return r.match == base.match } // a range of all ports
-	if !whole.empty() && !slices.ContainsFunc(out, every) {
+	if !whole.Empty() && !slices.ContainsFunc(out, every) {
 		out = append(out, base)
 	}
 	return out
@@ -114,7 +115,7 @@ func (s *serviceSets) each(proto policy.Proto, f func(n int, e *policy.Service))
 
 // portRegions cuts the ports where a range begins or ends, and covers each
 // piece by masks.
-func (s *serviceSets) portRegions(proto policy.Proto, whole set) (out []region) {
+func (s *serviceSets) portRegions(proto policy.Proto, whole bitset.Set) (out []region) {
 	type edge struct {
 		at, list, step int // +1 where a range of the list begins, -1 behind its end
 	}
@@ -128,7 +129,7 @@ func (s *serviceSets) portRegions(proto policy.Proto, whole set) (out []region) 
 	open := make([]int, len(s.lists)) // ranges of the list that hold the place
 	from, was := 0, whole
 	flush := func(to int) {
-		if from < to && was.key() != whole.key() {
+		if from < to && was.Key() != whole.Key() {
 			for _, m := range cover(from, to-1) {
 				m.Proto = proto
 				out = append(out, region{m, was})
@@ -141,13 +142,13 @@ func (s *serviceSets) portRegions(proto policy.Proto, whole set) (out []region) 
 		for ; i < len(edges) && edges[i].at == at; i++ {
 			open[edges[i].list] += edges[i].step
 		}
-		now := whole.clone()
+		now := whole.Clone()
 		for n, k := range open {
 			if k > 0 {
-				now.add(n)
+				now.Add(n)
 			}
 		}
-		if now.key() != was.key() {
+		if now.Key() != was.Key() {
 			flush(at)
 			was = now
 		}
@@ -174,21 +175,21 @@ func cover(first, last int) (out []ServiceMatch) {
 }
 
 // typeRegions tells ICMP types apart, and codes within them.
-func (s *serviceSets) typeRegions(proto policy.Proto, whole set) (out []region) {
-	types := map[uint8]set{}
-	codes := map[[2]uint8]set{}
+func (s *serviceSets) typeRegions(proto policy.Proto, whole bitset.Set) (out []region) {
+	types := map[uint8]bitset.Set{}
+	codes := map[[2]uint8]bitset.Set{}
 	s.each(proto, func(n int, e *policy.Service) {
 		switch {
 		case e.Type == nil:
 		case e.Code == nil:
-			at(types, *e.Type, whole).add(n)
+			at(types, *e.Type, whole).Add(n)
 		default:
 			at(types, *e.Type, whole)
-			at(codes, [2]uint8{*e.Type, *e.Code}, newSet(len(s.lists))).add(n)
+			at(codes, [2]uint8{*e.Type, *e.Code}, bitset.New(len(s.lists))).Add(n)
 		}
 	})
 	for tc, in := range codes {
-		in.union(types[tc[0]])
+		in.AddAll(types[tc[0]])
 		out = append(out, region{ServiceMatch{Proto: proto, Type: tc[0], Code: tc[1], HasType: true, HasCode: true}, in})
 	}
 	for t, in := range types {
@@ -201,9 +202,9 @@ func (s *serviceSets) typeRegions(proto policy.Proto, whole set) (out []region) 
 }
 
 // at returns the set of a key, which begins as a copy of from.
-func at[K comparable](m map[K]set, k K, from set) set {
+func at[K comparable](m map[K]bitset.Set, k K, from bitset.Set) bitset.Set {
 	if m[k] == nil {
-		m[k] = from.clone()
+		m[k] = from.Clone()
 	}
 	return m[k]
 }

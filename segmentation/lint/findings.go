@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/platelet-sdn/platelet/segmentation/bitset"
 	"github.com/platelet-sdn/platelet/segmentation/policy"
 	"github.com/platelet-sdn/platelet/segmentation/strictyaml"
 )
@@ -68,13 +69,13 @@ func (c *checker) unused() {
 
 // emptyGroups tells of groups that nobody belongs to, whatever findings and
 // feeds may say, and lists them.
-func (c *checker) emptyGroups(w *world, populated set) set {
-	empty := newSet(len(w.names))
+func (c *checker) emptyGroups(w *world, populated bitset.Set) bitset.Set {
+	empty := bitset.New(len(w.names))
 	for i, name := range w.names {
-		if populated.has(i) {
+		if populated.Has(i) {
 			continue
 		}
-		empty.add(i)
+		empty.Add(i)
 		why := "nobody belongs to the group " + name + ", and nobody can"
 		if g := c.set.Groups[name]; !w.open && g.ByWorkload() {
 			why = "no workload belongs to the group " + name
@@ -85,12 +86,12 @@ func (c *checker) emptyGroups(w *world, populated set) set {
 }
 
 // namesEmpty reports whether a rule is about empty groups alone, on one side.
-func (c *checker) namesEmpty(p *policy.Policy, r *policy.Rule, d policy.Direction, empty set) bool {
+func (c *checker) namesEmpty(p *policy.Policy, r *policy.Rule, d policy.Direction, empty bitset.Set) bool {
 	names := slices.Sorted(maps.Keys(c.set.Groups))
 	all := func(peers []policy.Peer) bool {
 		return !slices.ContainsFunc(peers, func(p policy.Peer) bool {
 			i, known := slices.BinarySearch(names, p.Group)
-			return !known || !empty.has(i)
+			return !known || !empty.Has(i)
 		})
 	}
 	return all(p.AppliesTo) || all(r.Peers(d))
@@ -119,13 +120,13 @@ func (c *checker) overlaps(dir *direction, verdicts map[policy.RuleID]*verdict) 
 
 // overlap reports whether some connection meets both rules.
 func (dir *direction) overlap(r, s *rule) bool {
-	if !r.services.meets(s.services) {
+	if !r.services.Meets(s.services) {
 		return false
 	}
-	own, other := r.own.and(s.own), r.other.and(s.other)
+	own, other := r.own.And(s.own), r.other.And(s.other)
 	for _, v6 := range []bool{false, true} {
-		has := func(list []class, in set) bool {
-			for i := range in.all {
+		has := func(list []class, in bitset.Set) bool {
+			for i := range in.All() {
 				if list[i].v6 == v6 {
 					return true
 				}

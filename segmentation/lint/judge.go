@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/platelet-sdn/platelet/segmentation/bitset"
 	"github.com/platelet-sdn/platelet/segmentation/policy"
 )
 
@@ -15,9 +16,9 @@ type rule struct {
 	policy   *policy.Policy
 	rule     *policy.Rule
 	staged   bool
-	own      set // classes of the policy's side
-	other    set // classes of the other side
-	services set
+	own      bitset.Set // classes of the policy's side
+	other    bitset.Set // classes of the other side
+	services bitset.Set
 	effect   int // equal for rules whose effect on a connection is the same
 }
 
@@ -48,9 +49,9 @@ type direction struct {
 // class is a set of kinds that rules do not tell apart.
 type class struct {
 	v6     bool
-	kinds  set
-	guards set // that all its members belong to
-	member int // one of the kinds
+	kinds  bitset.Set
+	guards bitset.Set // that all its members belong to
+	member int        // one of the kinds
 }
 
 // judge judges every rule at every time.
@@ -65,12 +66,12 @@ func (c *checker) judge(w *world) {
 			}
 		}
 	}
-	populated := newSet(len(w.names))
+	populated := bitset.New(len(w.names))
 	for _, now := range times(c.set, c.opt.Now) {
 		m := w.at(now)
 		for i, name := range w.names {
-			if !m.group(name).empty() {
-				populated.add(i)
+			if !m.group(name).Empty() {
+				populated.Add(i)
 			}
 		}
 		for _, d := range []policy.Direction{policy.Ingress, policy.Egress} {
@@ -133,7 +134,7 @@ func (c *checker) judgeDirection(dir *direction, verdicts map[policy.RuleID]*ver
 func newDirection(w *world, d policy.Direction, now time.Time, m *members) *direction {
 	dir := &direction{w: w, d: d}
 	var all []policy.Service
-	var own, other []set
+	var own, other []bitset.Set
 	for i := range w.set.Policies {
 		p := &w.set.Policies[i]
 		if !p.Active(now) || len(p.Rules(d)) == 0 {
@@ -147,7 +148,7 @@ func newDirection(w *world, d policy.Direction, now time.Time, m *members) *dire
 			all = append(all, entries(w.set, r.Services)...)
 		}
 	}
-	guarded := make([]set, len(w.guards))
+	guarded := make([]bitset.Set, len(w.guards))
 	for i, g := range w.guards {
 		guarded[i] = m.of(g.peers)
 	}
@@ -161,39 +162,39 @@ func newDirection(w *world, d policy.Direction, now time.Time, m *members) *dire
 }
 
 // classes merges kinds that belong to the same of some sets.
-func (w *world) classes(of, guarded []set) []class {
+func (w *world) classes(of, guarded []bitset.Set) []class {
 	index := map[string]int{}
 	var out []class
 	for k := range w.kinds {
 		key := make([]byte, 0, len(of)+len(guarded)+1)
 		key = append(key, flag(w.kinds[k].v6), flag(w.kinds[k].workload))
 		for _, s := range of {
-			key = append(key, flag(s.has(k)))
+			key = append(key, flag(s.Has(k)))
 		}
-		guards := newSet(len(guarded))
+		guards := bitset.New(len(guarded))
 		for i, s := range guarded {
-			key = append(key, flag(s.has(k)))
-			if s.has(k) {
-				guards.add(i)
+			key = append(key, flag(s.Has(k)))
+			if s.Has(k) {
+				guards.Add(i)
 			}
 		}
 		n, known := index[string(key)]
 		if !known {
 			n = len(out)
 			index[string(key)] = n
-			out = append(out, class{v6: w.kinds[k].v6, kinds: newSet(len(w.kinds)), guards: guards, member: k})
+			out = append(out, class{v6: w.kinds[k].v6, kinds: bitset.New(len(w.kinds)), guards: guards, member: k})
 		}
-		out[n].kinds.add(k)
+		out[n].kinds.Add(k)
 	}
 	return out
 }
 
 // classesWithin lists the classes of some kinds, which are never split.
-func classesWithin(all []class, kinds set) set {
-	out := newSet(len(all))
+func classesWithin(all []class, kinds bitset.Set) bitset.Set {
+	out := bitset.New(len(all))
 	for i := range all {
-		if kinds.has(all[i].member) {
-			out.add(i)
+		if kinds.Has(all[i].member) {
+			out.Add(i)
 		}
 	}
 	return out
@@ -220,10 +221,10 @@ func (dir *direction) classServices(all []sample) {
 		}
 	}
 	for i := range dir.rules {
-		dir.rules[i].services = newSet(len(kept))
+		dir.rules[i].services = bitset.New(len(kept))
 		for s, n := range kept {
 			if fits[n][i] {
-				dir.rules[i].services.add(s)
+				dir.rules[i].services.Add(s)
 			}
 		}
 	}
@@ -265,13 +266,13 @@ func (dir *direction) effects() {
 // blame gathers the rules that decide what a rule matches.
 func (dir *direction) blame(in []int, of int, deciders map[policy.RuleID]policy.Action) {
 	target := &dir.rules[of]
-	for a := range target.own.all {
+	for a := range target.own.All() {
 		if dir.exempt(a) {
 			continue
 		}
-		for s := range target.services.all {
-			dir.forward(dir.chain(in, a, s), a, func(i int, hit set) {
-				if hit.meets(target.other) && i < of && dir.decidesBefore(i, of) {
+		for s := range target.services.All() {
+			dir.forward(dir.chain(in, a, s), a, func(i int, hit bitset.Set) {
+				if hit.Meets(target.other) && i < of && dir.decidesBefore(i, of) {
 					deciders[dir.rules[i].id] = dir.rules[i].rule.Action
 				}
 			})
@@ -285,7 +286,7 @@ func (dir *direction) decidesBefore(i, of int) bool {
 }
 
 // tell says what was found of a policy's rules.
-func (c *checker) tell(p *policy.Policy, verdicts map[policy.RuleID]*verdict, empty set) {
+func (c *checker) tell(p *policy.Policy, verdicts map[policy.RuleID]*verdict, empty bitset.Set) {
 	if p.ExpiresAt != nil && !c.opt.Now.Before(*p.ExpiresAt) {
 		return // told already
 	}

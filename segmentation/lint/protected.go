@@ -59,10 +59,10 @@ func (c *checker) protect(dir *direction, r *rule, res *result) {
 		some := false
 		var has, spared [2]bool // of each family
 		for i := range dir.own {
-			if !dir.own[i].guards.has(g) {
+			if !dir.own[i].guards.Has(g) {
 				continue
 			}
-			hit, family := res.own.has(i), flag(dir.own[i].v6)
+			hit, family := res.own.Has(i), flag(dir.own[i].v6)
 			some = some || hit && (!dir.w.open || !dir.w.kinds[dir.own[i].member].workload)
 			has[family], spared[family] = true, spared[family] || !hit
 		}
@@ -80,7 +80,7 @@ func (c *checker) protect(dir *direction, r *rule, res *result) {
 // exempt reports whether no policy applies to a class, because the files say
 // that it is protected.
 func (dir *direction) exempt(own int) bool {
-	for g := range dir.own[own].guards.all {
+	for g := range dir.own[own].guards.All() {
 		if dir.w.guards[g].listed {
 			return true
 		}
@@ -102,7 +102,7 @@ func (c *checker) cutOffs(dir *direction, in []int, staged bool) {
 				continue
 			}
 			name := dir.w.guards[g].name
-			if dir.own[own].guards.has(g) || dir.d == policy.Ingress && name != "management" && name != "controllers" {
+			if dir.own[own].guards.Has(g) || dir.d == policy.Ingress && name != "management" && name != "controllers" {
 				continue
 			}
 			if i := dir.cut(in, own, g); i != nobody && dir.rules[i].policy.Tier != policy.TierEmergency && dir.rules[i].staged == staged {
@@ -143,8 +143,8 @@ func (dir *direction) cut(in []int, own, g int) int {
 		}
 		decides := dir.backward(dir.chain(in, own, s), family, nil, nil)
 		reached := false
-		for class := range family.all {
-			if !guard.anywhere && !dir.other[class].guards.has(g) {
+		for class := range family.All() {
+			if !guard.anywhere && !dir.other[class].guards.Has(g) {
 				continue
 			}
 			reached = true

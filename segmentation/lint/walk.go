@@ -3,6 +3,7 @@ package lint
 import (
 	"slices"
 
+	"github.com/platelet-sdn/platelet/segmentation/bitset"
 	"github.com/platelet-sdn/platelet/segmentation/policy"
 )
 
@@ -11,14 +12,14 @@ type result struct {
 	matches, decides, needed bool
 	// own are the classes of the policy's side some of whose connections the
 	// rule itself decides, or would, if they were not protected.
-	own set
+	own bitset.Set
 }
 
 // chain lists the rules that stand on the side of a class for a service.
 func (dir *direction) chain(in []int, own, service int) []int {
 	var out []int
 	for _, i := range in {
-		if r := &dir.rules[i]; r.own.has(own) && r.services.has(service) {
+		if r := &dir.rules[i]; r.own.Has(own) && r.services.Has(service) {
 			out = append(out, i)
 		}
 	}
@@ -26,11 +27,11 @@ func (dir *direction) chain(in []int, own, service int) []int {
 }
 
 // family lists the other side's classes of the family of a class.
-func (dir *direction) family(own int) set {
-	out := newSet(len(dir.other))
+func (dir *direction) family(own int) bitset.Set {
+	out := bitset.New(len(dir.other))
 	for i := range dir.other {
 		if dir.other[i].v6 == dir.own[own].v6 {
-			out.add(i)
+			out.Add(i)
 		}
 	}
 	return out
@@ -38,23 +39,23 @@ func (dir *direction) family(own int) set {
 
 // forward goes through a chain of rules, and tells of each the classes of the
 // other side that it is the first to match, in its tier at least.
-func (dir *direction) forward(chain []int, own int, hit func(rule int, classes set)) {
+func (dir *direction) forward(chain []int, own int, hit func(rule int, classes bitset.Set)) {
 	left := dir.family(own)
-	passed := newSet(len(dir.other))
+	passed := bitset.New(len(dir.other))
 	var tier policy.Tier
 	for _, i := range chain {
 		r := &dir.rules[i]
 		if r.policy.Tier != tier {
-			left.join(passed)
-			passed, tier = newSet(len(dir.other)), r.policy.Tier
+			left.AddAll(passed)
+			passed, tier = bitset.New(len(dir.other)), r.policy.Tier
 		}
-		mine := left.and(r.other)
-		if mine.empty() {
+		mine := left.And(r.other)
+		if mine.Empty() {
 			continue
 		}
-		left.remove(mine)
+		left.RemoveAll(mine)
 		if r.rule.Action == policy.ActionPass {
-			passed.join(mine)
+			passed.AddAll(mine)
 		}
 		hit(i, mine)
 	}
@@ -65,25 +66,25 @@ func (dir *direction) forward(chain []int, own int, hit func(rule int, classes s
 func (dir *direction) walk(in []int, guardsOnly bool) []result {
 	results := make([]result, len(dir.rules))
 	for i := range results {
-		results[i].own = newSet(len(dir.own))
+		results[i].own = bitset.New(len(dir.own))
 	}
 	for own := range dir.own {
-		if guardsOnly && dir.own[own].guards.empty() {
+		if guardsOnly && dir.own[own].guards.Empty() {
 			continue
 		}
 		family := dir.family(own)
 		for service := range dir.samples {
 			chain := dir.chain(in, own, service)
-			hits := map[int]set{}
-			dir.forward(chain, own, func(i int, classes set) { hits[i] = classes })
+			hits := map[int]bitset.Set{}
+			dir.forward(chain, own, func(i int, classes bitset.Set) { hits[i] = classes })
 			for i := range hits {
-				results[i].own.add(own)
+				results[i].own.Add(own)
 			}
 			if dir.exempt(own) {
 				continue
 			}
 			for _, i := range chain {
-				results[i].matches = results[i].matches || dir.rules[i].other.meets(family)
+				results[i].matches = results[i].matches || dir.rules[i].other.Meets(family)
 				results[i].decides = results[i].decides || hits[i] != nil
 			}
 			dir.backward(chain, family, hits, results)
@@ -98,7 +99,7 @@ const nobody = -1
 // backward goes through a chain from its end, and knows for each class of the
 // other side who would decide if the chain began here. So it sees what would
 // happen without a rule. It returns who decides in the end.
-func (dir *direction) backward(chain []int, family set, hits map[int]set, results []result) []int {
+func (dir *direction) backward(chain []int, family bitset.Set, hits map[int]bitset.Set, results []result) []int {
 	decides := make([]int, len(dir.other)) // from here on
 	for i := range decides {
 		decides[i] = nobody
@@ -118,14 +119,14 @@ func (dir *direction) backward(chain []int, family set, hits map[int]set, result
 		}
 		if hits[i] != nil && results != nil {
 			own := r.effect >= effectOwn
-			for class := range hits[i].all {
+			for class := range hits[i].All() {
 				if own || dir.effect(becomes(class)) != dir.effect(decides[class]) {
 					results[i].needed = true
 					break
 				}
 			}
 		}
-		for class := range r.other.and(family).all {
+		for class := range r.other.And(family).All() {
 			decides[class] = becomes(class)
 		}
 	}

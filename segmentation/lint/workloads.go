@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/platelet-sdn/platelet/flowcollector/flow"
+	"github.com/platelet-sdn/platelet/segmentation/bitset"
 	"github.com/platelet-sdn/platelet/segmentation/policy"
 )
 
@@ -17,21 +18,21 @@ const otherValue = "\x00"
 // whatever its labels, its MAC and its place. It goes through these one after
 // the other, and keeps what groups are left; ok is false when there are too
 // many.
-func (b *builder) states() ([]set, bool) {
-	all := newSet(len(b.w.names))
+func (b *builder) states() ([]bitset.Set, bool) {
+	all := bitset.New(len(b.w.names))
 	for i, name := range b.w.names {
 		if g := b.w.set.Groups[name]; g.ByWorkload() {
-			all.add(i)
+			all.Add(i)
 		}
 	}
-	states := map[string]set{all.key(): all}
+	states := map[string]bitset.Set{all.Key(): all}
 	for _, choices := range b.choices() {
-		next := map[string]set{}
+		next := map[string]bitset.Set{}
 		for _, s := range states {
 			for _, lost := range choices {
 				left := slices.Clone(s)
-				left.remove(lost)
-				next[left.key()] = left
+				left.RemoveAll(lost)
+				next[left.Key()] = left
 			}
 		}
 		if len(next) > maxStates {
@@ -39,26 +40,16 @@ func (b *builder) states() ([]set, bool) {
 		}
 		states = next
 	}
-	out := make([]set, 0, len(states))
+	out := make([]bitset.Set, 0, len(states))
 	for _, key := range slices.Sorted(maps.Keys(states)) {
 		out = append(out, states[key])
 	}
 	return out, true
 }
 
-func (s set) key() string {
-	var b strings.Builder
-	for _, w := range s {
-		for i := 0; i < 64; i += 8 {
-			b.WriteByte(byte(w >> i))
-		}
-	}
-	return b.String()
-}
-
 // choices lists, for each property of a workload, the groups that each of its
 // values is not for.
-func (b *builder) choices() [][]set {
+func (b *builder) choices() [][]bitset.Set {
 	keys := map[string]map[string]bool{}
 	macs, places := map[flow.MAC]bool{{}: true}, map[string]bool{"/": true}
 	for _, name := range b.w.names {
@@ -84,16 +75,16 @@ func (b *builder) choices() [][]set {
 			places[p] = true
 		}
 	}
-	var out [][]set
+	var out [][]bitset.Set
 	for _, key := range slices.Sorted(maps.Keys(keys)) {
 		loss := b.losses(func(g *policy.Group) { *g = policy.Group{Selector: only(g.Selector, key)} })
-		choices := []set{loss(&policy.Workload{})} // without the label
+		choices := []bitset.Set{loss(&policy.Workload{})} // without the label
 		for v := range keys[key] {
 			choices = append(choices, loss(&policy.Workload{Labels: map[string]string{key: v}}))
 		}
 		out = append(out, distinct(choices))
 	}
-	var ofMAC, ofPlace []set
+	var ofMAC, ofPlace []bitset.Set
 	loss := b.losses(func(g *policy.Group) { *g = policy.Group{MACs: g.MACs} })
 	for m := range macs {
 		ofMAC = append(ofMAC, loss(&policy.Workload{MAC: m}))
@@ -108,17 +99,17 @@ func (b *builder) choices() [][]set {
 
 // losses makes a function that lists the groups which, reduced to one of
 // their keys, do not select a workload.
-func (b *builder) losses(reduce func(*policy.Group)) func(*policy.Workload) set {
+func (b *builder) losses(reduce func(*policy.Group)) func(*policy.Workload) bitset.Set {
 	groups := make([]policy.Group, len(b.w.names))
 	for i, name := range b.w.names {
 		groups[i] = b.w.set.Groups[name]
 		reduce(&groups[i])
 	}
-	return func(w *policy.Workload) set {
-		out := newSet(len(groups))
+	return func(w *policy.Workload) bitset.Set {
+		out := bitset.New(len(groups))
 		for i := range groups {
 			if !groups[i].Selects(w, time.Time{}) {
-				out.add(i)
+				out.Add(i)
 			}
 		}
 		return out
@@ -133,12 +124,12 @@ func only(selector map[string]string, key string) map[string]string {
 }
 
 // distinct leaves out sets that are there already.
-func distinct(list []set) []set {
-	byKey := map[string]set{}
+func distinct(list []bitset.Set) []bitset.Set {
+	byKey := map[string]bitset.Set{}
 	for _, s := range list {
-		byKey[s.key()] = s
+		byKey[s.Key()] = s
 	}
-	out := make([]set, 0, len(byKey))
+	out := make([]bitset.Set, 0, len(byKey))
 	for _, key := range slices.Sorted(maps.Keys(byKey)) {
 		out = append(out, byKey[key])
 	}

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/platelet-sdn/platelet/segmentation/bitset"
 	"github.com/platelet-sdn/platelet/segmentation/policy"
 )
 
@@ -29,11 +30,11 @@ type world struct {
 // to the time.
 type kind struct {
 	v6       bool
-	workload bool // somebody has the address
-	literals set  // that hold it, by index
-	could    set  // groups whose addresses, labels and places fit, by index
+	workload bool       // somebody has the address
+	literals bitset.Set // that hold it, by index
+	could    bitset.Set // groups whose addresses, labels and places fit, by index
 	risk     policy.Risk
-	feeds    set // that list it, by index into world.feeds
+	feeds    bitset.Set // that list it, by index into world.feeds
 }
 
 // guard is something protected.
@@ -72,12 +73,12 @@ func newWorld(s *policy.Set, opt Options) (*world, bool) {
 		}
 	}
 	for _, a := range b.addresses(slices.Collect(maps.Keys(owners))) {
-		selected := newSet(len(w.names))
+		selected := bitset.New(len(w.names))
 		for i, name := range w.names {
 			g := s.Groups[name]
 			g.Risk, g.During = 0, nil
 			if slices.ContainsFunc(owners[a], func(x *policy.Workload) bool { return g.Selects(x, time.Time{}) }) {
-				selected.add(i)
+				selected.Add(i)
 			}
 		}
 		b.put(a, selected, len(owners[a]) > 0)
@@ -99,7 +100,7 @@ func newNarrowWorld(s *policy.Set, opt Options) *world {
 		}
 		w.literals, w.feeds = w.prefixPeers(), w.feedNames()
 		b := builder{w: w, seen: map[string]bool{}}
-		var states []set
+		var states []bitset.Set
 		ok := true
 		if anybody {
 			states, ok = b.states()
@@ -120,9 +121,9 @@ func (w *world) guardedAddr(a netip.Addr) bool {
 
 // open adds every address as nobody's, and some as those of workloads in every
 // state; false if that is too much.
-func (b *builder) open(states []set, some func(netip.Addr) bool) bool {
+func (b *builder) open(states []bitset.Set, some func(netip.Addr) bool) bool {
 	for _, a := range b.addresses(nil) {
-		b.put(a, newSet(len(b.w.names)), false)
+		b.put(a, bitset.New(len(b.w.names)), false)
 		if some(a) {
 			for _, s := range states {
 				b.put(a, s, true)
@@ -213,20 +214,20 @@ func last(p netip.Prefix) netip.Addr {
 
 // put adds an address whose workload, if there is one, is selected by groups.
 // Findings may say anything of a workload, and feeds list anything.
-func (b *builder) put(a netip.Addr, selected set, workload bool) {
-	k := kind{v6: a.Is6(), workload: workload, literals: newSet(len(b.w.literals)), could: newSet(len(b.w.names))}
+func (b *builder) put(a netip.Addr, selected bitset.Set, workload bool) {
+	k := kind{v6: a.Is6(), workload: workload, literals: bitset.New(len(b.w.literals)), could: bitset.New(len(b.w.names))}
 	for p, i := range b.w.literals {
 		if p.Contains(a) {
-			k.literals.add(i)
+			k.literals.Add(i)
 		}
 	}
 	contains := func(p policy.Prefix) bool { return p.Contains(a) }
 	risks, listed := false, false
 	for i, name := range b.w.names {
 		g := b.w.set.Groups[name]
-		if (!g.ByWorkload() || selected.has(i) && workload) && !slices.ContainsFunc(g.Except, contains) &&
+		if (!g.ByWorkload() || selected.Has(i) && workload) && !slices.ContainsFunc(g.Except, contains) &&
 			(len(g.CIDRs) == 0 || slices.ContainsFunc(g.CIDRs, contains)) {
-			k.could.add(i)
+			k.could.Add(i)
 			risks, listed = risks || g.Risk > 0, listed || g.Intel != ""
 		}
 	}
@@ -240,10 +241,10 @@ func (b *builder) put(a netip.Addr, selected set, workload bool) {
 	for risk := range levels {
 		for list := range lists {
 			k := k
-			k.risk, k.feeds = policy.Risk(risk), newSet(len(b.w.feeds))
+			k.risk, k.feeds = policy.Risk(risk), bitset.New(len(b.w.feeds))
 			for f := range b.w.feeds {
 				if list>>min(f, 3)&1 != 0 { // from the fourth on they are one
-					k.feeds.add(f)
+					k.feeds.Add(f)
 				}
 			}
 			if key := k.key(); !b.seen[key] {
@@ -257,7 +258,7 @@ func (b *builder) put(a netip.Addr, selected set, workload bool) {
 // key is equal for kinds that nothing tells apart.
 func (k *kind) key() string {
 	raw := make([]byte, 0, 8*(len(k.literals)+len(k.could)+len(k.feeds))+3)
-	for _, s := range []set{k.literals, k.could, k.feeds} {
+	for _, s := range []bitset.Set{k.literals, k.could, k.feeds} {
 		for _, w := range s {
 			raw = append(raw, byte(w), byte(w>>8), byte(w>>16), byte(w>>24), byte(w>>32), byte(w>>40), byte(w>>48), byte(w>>56))
 		}
@@ -276,29 +277,29 @@ func (k *kind) key() string {
 type members struct {
 	w      *world
 	now    time.Time
-	groups []set // by index; nil: not known yet
+	groups []bitset.Set // by index; nil: not known yet
 }
 
 func (w *world) at(now time.Time) *members {
-	return &members{w: w, now: now, groups: make([]set, len(w.names))}
+	return &members{w: w, now: now, groups: make([]bitset.Set, len(w.names))}
 }
 
 // of lists the kinds of any of some peers.
-func (m *members) of(peers []policy.Peer) set {
-	out := newSet(len(m.w.kinds))
+func (m *members) of(peers []policy.Peer) bitset.Set {
+	out := bitset.New(len(m.w.kinds))
 	for _, p := range peers {
 		switch {
 		case p.IsAny():
 			for i := range m.w.kinds {
-				out.add(i)
+				out.Add(i)
 			}
 		case p.Group != "":
-			out.join(m.group(p.Group))
+			out.AddAll(m.group(p.Group))
 		default:
 			n := m.w.literals[p.Prefix]
 			for i := range m.w.kinds {
-				if m.w.kinds[i].literals.has(n) {
-					out.add(i)
+				if m.w.kinds[i].literals.Has(n) {
+					out.Add(i)
 				}
 			}
 		}
@@ -306,29 +307,29 @@ func (m *members) of(peers []policy.Peer) set {
 	return out
 }
 
-func (m *members) group(name string) set {
+func (m *members) group(name string) bitset.Set {
 	n, known := m.w.index[name]
 	if !known { // an asset class
-		return newSet(len(m.w.kinds))
+		return bitset.New(len(m.w.kinds))
 	}
 	if m.groups[n] != nil {
 		return m.groups[n]
 	}
-	out := newSet(len(m.w.kinds))
+	out := bitset.New(len(m.w.kinds))
 	m.groups[n] = out
 	g := m.w.set.Groups[name]
 	if g.During != nil && !g.During.Covers(m.now) {
 		return out
 	}
-	joined := newSet(len(m.w.kinds))
+	joined := bitset.New(len(m.w.kinds))
 	for _, other := range g.Groups {
-		joined.join(m.group(other))
+		joined.AddAll(m.group(other))
 	}
 	feed := slices.Index(m.w.feeds, g.Intel)
 	for i := range m.w.kinds {
 		k := &m.w.kinds[i]
-		if k.could.has(n) && k.risk >= g.Risk && (feed < 0 || k.feeds.has(feed)) && (len(g.Groups) == 0 || joined.has(i)) {
-			out.add(i)
+		if k.could.Has(n) && k.risk >= g.Risk && (feed < 0 || k.feeds.Has(feed)) && (len(g.Groups) == 0 || joined.Has(i)) {
+			out.Add(i)
 		}
 	}
 	return out

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/platelet-sdn/platelet/segmentation/bitset"
 	"github.com/platelet-sdn/platelet/segmentation/oracle"
 	"github.com/platelet-sdn/platelet/segmentation/policy"
 )
@@ -92,13 +93,13 @@ func (v *vocabulary) in(s *space) *speaker {
 
 // addresses returns terms that are exactly some classes: "any", peers, or
 // peers that are left out of everybody, "not corp".
-func (s *speaker) addresses(classes set) []string {
-	key := classes.key()
+func (s *speaker) addresses(classes bitset.Set) []string {
+	key := classes.Key()
 	if _, known := s.said[key]; !known {
-		s.said[key] = shorter(classes, full(len(s.space.addresses)), func(some set) []string {
+		s.said[key] = shorter(classes, bitset.Full(len(s.space.addresses)), func(some bitset.Set) []string {
 			terms, rest := cover(some, s.groups, s.space.holders)
 			var left []span
-			for class := range rest.all() {
+			for class := range rest.All() {
 				left = append(left, s.space.addresses[class].spans...)
 			}
 			for _, x := range normal(left) {
@@ -115,17 +116,17 @@ func (s *speaker) addresses(classes set) []string {
 }
 
 // services returns terms that are exactly some classes of services.
-func (s *speaker) services(classes set) []string {
-	return shorter(classes, full(len(s.space.services)), func(some set) []string {
+func (s *speaker) services(classes bitset.Set) []string {
+	return shorter(classes, bitset.Full(len(s.space.services)), func(some bitset.Set) []string {
 		terms, rest := cover(some, s.vocabulary.services, s.space.fitting)
 		return append(terms, s.space.atomTexts(rest)...)
 	})
 }
 
 // shorter says what something is, or what it is not if that is shorter.
-func shorter(some, all set, say func(set) []string) []string {
-	rest := all.without(some)
-	if rest.empty() {
+func shorter(some, all bitset.Set, say func(bitset.Set) []string) []string {
+	rest := all.Without(some)
+	if rest.Empty() {
 		return []string{policy.Any}
 	}
 	is, not := say(some), say(rest)
@@ -140,32 +141,32 @@ func shorter(some, all set, say func(set) []string) []string {
 
 // cover chooses named sets that lie within some classes, the one that adds
 // most first, and returns what none of them holds.
-func cover(some set, named map[string]int, classes []set) (terms []string, rest set) {
+func cover(some bitset.Set, named map[string]int, classes []bitset.Set) (terms []string, rest bitset.Set) {
 	rest = some
 	var fit []string
 	for _, name := range slices.Sorted(maps.Keys(named)) {
-		if c := classes[named[name]]; !c.empty() && c.within(some) {
+		if c := classes[named[name]]; !c.Empty() && c.Within(some) {
 			fit = append(fit, name)
 		}
 	}
 	for {
 		best, most := "", 0
 		for _, name := range fit {
-			if n := classes[named[name]].common(rest); n > most {
+			if n := classes[named[name]].Common(rest); n > most {
 				best, most = name, n
 			}
 		}
 		if most == 0 {
 			return terms, rest
 		}
-		terms, rest = append(terms, best), rest.without(classes[named[best]])
+		terms, rest = append(terms, best), rest.Without(classes[named[best]])
 	}
 }
 
 // atomTexts says what services some classes hold, protocol by protocol.
-func (s *space) atomTexts(classes set) []string {
+func (s *space) atomTexts(classes bitset.Set) []string {
 	parts := map[policy.Proto][]atom{}
-	for class := range classes.all() {
+	for class := range classes.All() {
 		for _, a := range s.services[class].atoms {
 			parts[a.proto] = append(parts[a.proto], a)
 		}
@@ -228,8 +229,8 @@ func (l *line) text(a atom) []string {
 }
 
 // holds reports whether an address is in one of some classes.
-func (s *space) holds(classes set, a netip.Addr) bool {
-	for class := range classes.all() {
+func (s *space) holds(classes bitset.Set, a netip.Addr) bool {
+	for class := range classes.All() {
 		if slices.ContainsFunc(s.addresses[class].spans, func(x span) bool { return x.holds(a) }) {
 			return true
 		}
@@ -250,9 +251,9 @@ func atomOf(c oracle.Connection) atom {
 }
 
 // fits reports whether a connection's service is in one of some classes.
-func (s *space) fits(classes set, c oracle.Connection) bool {
+func (s *space) fits(classes bitset.Set, c oracle.Connection) bool {
 	at := atomOf(c)
-	for class := range classes.all() {
+	for class := range classes.All() {
 		if slices.ContainsFunc(s.services[class].atoms, func(a atom) bool { return a.proto == at.proto && a.holds(at.first) }) {
 			return true
 		}

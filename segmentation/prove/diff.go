@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/platelet-sdn/platelet/segmentation/bitset"
 	"github.com/platelet-sdn/platelet/segmentation/oracle"
 	"github.com/platelet-sdn/platelet/segmentation/policy"
 )
@@ -81,14 +82,14 @@ func Diff(before, after *policy.Set, inv policy.Inventory, now time.Time) []Chan
 // region is a product of classes.
 type region struct {
 	space              *space
-	from, to, services set
+	from, to, services bitset.Set
 }
 
 // comparison looks for regions in one family, where something may have changed.
 type comparison struct {
 	space         *space
 	lens          *lens
-	from, to      set // of the lens
+	from, to      bitset.Set // of the lens
 	before, after *judged
 	fates         map[[4]int]*change
 	known         map[string]*change // one for each key
@@ -111,13 +112,13 @@ type verge struct {
 // jointRect is what one side said to some services with some others, and what
 // it says.
 type jointRect struct {
-	services, others set
+	services, others bitset.Set
 	before, after    int
 	changed          bool
 }
 
 type jointProfile struct {
-	members set
+	members bitset.Set
 	rects   []jointRect
 	changed []jointRect // those of them that have
 }
@@ -131,16 +132,16 @@ func (c *comparison) joint(d policy.Direction) (all []jointProfile, of []int) {
 		own = c.from
 	}
 	of = make([]int, len(c.lens.addresses))
-	for class := range own.all() {
+	for class := range own.All() {
 		key := [2]int{old.of[class], next.of[class]}
 		n, known := index[key]
 		if !known {
 			n = len(all)
 			index[key] = n
-			all = append(all, jointProfile{members: newSet(len(c.lens.addresses))})
+			all = append(all, jointProfile{members: bitset.New(len(c.lens.addresses))})
 			all[n].join(old, next, key)
 		}
-		all[n].members.add(class)
+		all[n].members.Add(class)
 		of[class] = n
 	}
 	return all, of
@@ -155,10 +156,10 @@ func (p *jointProfile) join(old, next *side, key [2]int) {
 	}
 	for _, a := range old.rects(key[0]) {
 		for _, b := range next.rects(key[1]) {
-			if !a.services.meets(b.services) || !a.others.meets(b.others) {
+			if !a.services.Meets(b.services) || !a.others.Meets(b.others) {
 				continue
 			}
-			r := jointRect{services: a.services.and(b.services), others: a.others.and(b.others), before: a.by, after: b.by}
+			r := jointRect{services: a.services.And(b.services), others: a.others.And(b.others), before: a.by, after: b.by}
 			r.changed = old.action(a.by) != next.action(b.by) || old.rate(a.by) != next.rate(b.by)
 			p.rects = append(p.rects, r)
 			if r.changed {
@@ -187,12 +188,12 @@ func (c *comparison) compare() {
 			if !out.changed && !c.before.sides[policy.Egress].consents(out.before) {
 				continue // whatever the other side says, it is refused as it was
 			}
-			seen := newSet(len(ingress))
-			for class := range out.others.and(c.to).all() {
-				if seen.has(of[class]) {
+			seen := bitset.New(len(ingress))
+			for class := range out.others.And(c.to).All() {
+				if seen.Has(of[class]) {
 					continue
 				}
-				seen.add(of[class])
+				seen.Add(of[class])
 				q := &ingress[of[class]]
 				rects := q.rects
 				if !out.changed {
@@ -218,22 +219,22 @@ type spot struct {
 
 // pair compares one rectangle of each side.
 func (c *comparison) pair(into map[spot]*region, p *jointProfile, out *jointRect, q *jointProfile, in *jointRect) {
-	if !in.others.meets(p.members) || !in.services.meets(out.services) {
+	if !in.others.Meets(p.members) || !in.services.Meets(out.services) {
 		return
 	}
 	x := c.change([4]int{out.before, in.before, out.after, in.after})
 	if x.same {
 		return
 	}
-	from, services := p.members, in.services.and(out.services)
-	at := spot{change: x, services: services.key()}
-	if !p.members.within(in.others) {
-		from = p.members.and(in.others)
-		at.from = from.key()
+	from, services := p.members, in.services.And(out.services)
+	at := spot{change: x, services: services.Key()}
+	if !p.members.Within(in.others) {
+		from = p.members.And(in.others)
+		at.from = from.Key()
 	}
-	to := out.others.and(q.members)
+	to := out.others.And(q.members)
 	if r, known := into[at]; known {
-		r.to = r.to.or(to)
+		r.to = r.to.Or(to)
 	} else {
 		into[at] = &region{space: c.lens.space, from: from, to: to, services: services}
 	}
@@ -273,10 +274,10 @@ func (c *comparison) collect(some map[spot]*region) {
 
 // itself reports whether a region is of one address alone, to itself.
 func (s *space) itself(r region) bool {
-	if r.from.len() != 1 || r.to.len() != 1 || !r.from.meets(r.to) {
+	if r.from.Len() != 1 || r.to.Len() != 1 || !r.from.Meets(r.to) {
 		return false
 	}
-	for class := range r.from.all() {
+	for class := range r.from.All() {
 		one := s.addresses[class].spans
 		return len(one) == 1 && one[0].first == one[0].last
 	}
@@ -320,9 +321,9 @@ func joined(list []region) []region {
 		join func(into, r *region)
 	}
 	views := []view{
-		{func(r *region) string { return r.from.key() + r.services.key() }, func(into, r *region) { into.to = into.to.or(r.to) }},
-		{func(r *region) string { return r.to.key() + r.services.key() }, func(into, r *region) { into.from = into.from.or(r.from) }},
-		{func(r *region) string { return r.from.key() + r.to.key() }, func(into, r *region) { into.services = into.services.or(r.services) }},
+		{func(r *region) string { return r.from.Key() + r.services.Key() }, func(into, r *region) { into.to = into.to.Or(r.to) }},
+		{func(r *region) string { return r.to.Key() + r.services.Key() }, func(into, r *region) { into.from = into.from.Or(r.from) }},
+		{func(r *region) string { return r.from.Key() + r.to.Key() }, func(into, r *region) { into.services = into.services.Or(r.services) }},
 	}
 	for {
 		before := len(list)
@@ -396,13 +397,13 @@ func (s *space) classesOf(known []netip.Addr) []int {
 // pairs counts pairs of different known addresses in a region.
 func pairs(classes []int, r region) int {
 	from, to, same := 0, 0, 0
-	for class := range r.from.all() {
+	for class := range r.from.All() {
 		from += classes[class]
 	}
-	for class := range r.to.all() {
+	for class := range r.to.All() {
 		to += classes[class]
 	}
-	for class := range r.from.and(r.to).all() {
+	for class := range r.from.And(r.to).All() {
 		same += classes[class]
 	}
 	return from*to - same

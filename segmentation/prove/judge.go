@@ -4,6 +4,7 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/platelet-sdn/platelet/segmentation/bitset"
 	"github.com/platelet-sdn/platelet/segmentation/policy"
 )
 
@@ -96,7 +97,7 @@ func entries(set *policy.Set, refs []policy.ServiceRef) []policy.Service {
 // rect is what one side of those of a profile says to some services with some
 // others.
 type rect struct {
-	services, others set
+	services, others bitset.Set
 	by               int // rule, or nobody
 }
 
@@ -105,9 +106,9 @@ const nobody = -1
 
 // profile are the addresses that the same rules apply to.
 type profile struct {
-	members set
-	owners  set    // sets that hold them, of those that rules apply to
-	said    []rect // what these rules say, once it was asked for
+	members bitset.Set
+	owners  bitset.Set // sets that hold them, of those that rules apply to
+	said    []rect     // what these rules say, once it was asked for
 }
 
 // side is what the rules of one direction say to all connections.
@@ -130,20 +131,20 @@ func (s *side) rects(n int) []rect {
 
 func (s *space) judge(all []rule) *side {
 	out := &side{space: s, rules: all, of: make([]int, len(s.addresses))}
-	owned := newSet(len(s.holders))
+	owned := bitset.New(len(s.holders))
 	for _, r := range all {
-		owned.add(r.own)
+		owned.Add(r.own)
 	}
 	index := map[string]int{}
 	for c := range s.addresses {
-		mine := s.addresses[c].in.and(owned)
-		n, known := index[mine.key()]
+		mine := s.addresses[c].in.And(owned)
+		n, known := index[mine.Key()]
 		if !known {
 			n = len(out.profiles)
-			index[mine.key()] = n
-			out.profiles = append(out.profiles, profile{members: newSet(len(s.addresses)), owners: mine})
+			index[mine.Key()] = n
+			out.profiles = append(out.profiles, profile{members: bitset.New(len(s.addresses)), owners: mine})
 		}
-		out.profiles[n].members.add(c)
+		out.profiles[n].members.Add(c)
 		out.of[c] = n
 	}
 	return out
@@ -161,9 +162,9 @@ func (s *side) consents(by int) bool { return s.action(by).Consents() }
 
 // decide walks the rules that apply to the members of some sets. What is left
 // is kept as rects with disjoint services, of which each rule takes its part.
-func (s *space) decide(all []rule, mine set) []rect {
+func (s *space) decide(all []rule, mine bitset.Set) []rect {
 	var out []rect
-	left := []rect{{full(len(s.services)), full(len(s.addresses)), nobody}}
+	left := []rect{{bitset.Full(len(s.services)), bitset.Full(len(s.addresses)), nobody}}
 	var passed []rect
 	var tier policy.Tier
 	next := func() {
@@ -174,7 +175,7 @@ func (s *space) decide(all []rule, mine set) []rect {
 	}
 	for i := range all {
 		r := &all[i]
-		if !mine.has(r.own) {
+		if !mine.Has(r.own) {
 			continue
 		}
 		if r.tier != tier {
@@ -198,18 +199,18 @@ func (s *space) decide(all []rule, mine set) []rect {
 }
 
 // take splits rects into what a rule matches and what is left.
-func take(list []rect, services, others set, by int) (taken, left []rect) {
+func take(list []rect, services, others bitset.Set, by int) (taken, left []rect) {
 	for _, l := range list {
-		if !l.services.meets(services) || !l.others.meets(others) {
+		if !l.services.Meets(services) || !l.others.Meets(others) {
 			left = append(left, l)
 			continue
 		}
-		hit := l.services.and(services)
-		taken = append(taken, rect{hit, l.others.and(others), by})
-		if rest := l.others.without(others); !rest.empty() {
+		hit := l.services.And(services)
+		taken = append(taken, rect{hit, l.others.And(others), by})
+		if rest := l.others.Without(others); !rest.Empty() {
 			left = append(left, rect{hit, rest, nobody})
 		}
-		if rest := l.services.without(services); !rest.empty() {
+		if rest := l.services.Without(services); !rest.Empty() {
 			left = append(left, rect{rest, l.others, nobody})
 		}
 	}
@@ -221,16 +222,16 @@ func overlay(list []rect, add rect) []rect {
 	var out []rect
 	rest := add.services
 	for _, l := range list {
-		if both := l.services.and(add.services); !both.empty() {
-			out = append(out, rect{both, l.others.or(add.others), nobody})
-			rest = rest.without(both)
-			l.services = l.services.without(both)
+		if both := l.services.And(add.services); !both.Empty() {
+			out = append(out, rect{both, l.others.Or(add.others), nobody})
+			rest = rest.Without(both)
+			l.services = l.services.Without(both)
 		}
-		if !l.services.empty() {
+		if !l.services.Empty() {
 			out = append(out, l)
 		}
 	}
-	if !rest.empty() {
+	if !rest.Empty() {
 		out = append(out, rect{rest, add.others, nobody})
 	}
 	return out
@@ -242,8 +243,8 @@ func merge(list []rect) []rect {
 		key  func(rect) string
 		join func(into *rect, r rect)
 	}{
-		{func(r rect) string { return r.others.key() }, func(into *rect, r rect) { into.services = into.services.or(r.services) }},
-		{func(r rect) string { return r.services.key() }, func(into *rect, r rect) { into.others = into.others.or(r.others) }},
+		{func(r rect) string { return r.others.Key() }, func(into *rect, r rect) { into.services = into.services.Or(r.services) }},
+		{func(r rect) string { return r.services.Key() }, func(into *rect, r rect) { into.others = into.others.Or(r.others) }},
 	} {
 		type key struct {
 			by   int
@@ -280,9 +281,9 @@ func newJudged(s *space, r rules) *judged {
 }
 
 // profilesOf returns the profiles that some classes have.
-func (s *side) profilesOf(classes set) []int {
+func (s *side) profilesOf(classes bitset.Set) []int {
 	seen := map[int]bool{}
-	for c := range classes.all() {
+	for c := range classes.All() {
 		seen[s.of[c]] = true
 	}
 	return slices.Sorted(maps.Keys(seen))

@@ -3,6 +3,7 @@ package prove
 import (
 	"slices"
 
+	"github.com/platelet-sdn/platelet/segmentation/bitset"
 	"github.com/platelet-sdn/platelet/segmentation/policy"
 )
 
@@ -10,15 +11,15 @@ import (
 // tell few classes apart. So it is judged in a space of its own.
 
 // box is a product of classes: what a statement is about.
-type box struct{ from, to, services set }
+type box struct{ from, to, services bitset.Set }
 
-func (b box) empty() bool { return b.from.empty() || b.to.empty() || b.services.empty() }
+func (b box) empty() bool { return b.from.Empty() || b.to.Empty() || b.services.Empty() }
 
 // lens is a coarser space, with the classes of the whole one that each of its
 // classes stands for.
 type lens struct {
 	*space
-	addressesOf, servicesOf []set
+	addressesOf, servicesOf []bitset.Set
 }
 
 // relevant returns the rules that match anything in a box, in their order.
@@ -30,7 +31,7 @@ func (s *space) relevant(all rules, b box) rules {
 			own, other = b.from, b.to
 		}
 		for _, r := range list {
-			if s.holding(r.own).meets(own) && s.holding(r.other).meets(other) && s.fit(r.service).meets(b.services) {
+			if s.holding(r.own).Meets(own) && s.holding(r.other).Meets(other) && s.fit(r.service).Meets(b.services) {
 				out[d] = append(out[d], r)
 			}
 		}
@@ -41,42 +42,42 @@ func (s *space) relevant(all rules, b box) rules {
 // narrow returns the space of a box's classes that some rules, and some other
 // sets, tell apart.
 func (s *space) narrow(b box, addressSets, serviceSets []int, all ...rules) *lens {
-	addressMask, serviceMask := newSet(len(s.holders)), newSet(len(s.fitting))
+	addressMask, serviceMask := bitset.New(len(s.holders)), bitset.New(len(s.fitting))
 	for _, some := range all {
 		for _, r := range slices.Concat(some[:]...) {
 			addressSets, serviceSets = append(addressSets, r.own, r.other), append(serviceSets, r.service)
 		}
 	}
 	for _, n := range addressSets {
-		addressMask.add(n)
+		addressMask.Add(n)
 	}
 	for _, n := range serviceSets {
 		if n != everything {
-			serviceMask.add(n)
+			serviceMask.Add(n)
 		}
 	}
 	l := &lens{space: &space{family: s.family}}
 	index := map[string]int{}
-	for c := range b.from.or(b.to).all() {
-		in := s.addresses[c].in.and(addressMask)
-		n, known := index[in.key()]
+	for c := range b.from.Or(b.to).All() {
+		in := s.addresses[c].in.And(addressMask)
+		n, known := index[in.Key()]
 		if !known {
 			n = len(l.addresses)
-			index[in.key()] = n
-			l.addresses, l.addressesOf = append(l.addresses, addressClass{in: in}), append(l.addressesOf, newSet(len(s.addresses)))
+			index[in.Key()] = n
+			l.addresses, l.addressesOf = append(l.addresses, addressClass{in: in}), append(l.addressesOf, bitset.New(len(s.addresses)))
 		}
-		l.addressesOf[n].add(c)
+		l.addressesOf[n].Add(c)
 	}
 	index = map[string]int{}
-	for c := range b.services.all() {
-		in := s.services[c].in.and(serviceMask)
-		n, known := index[in.key()]
+	for c := range b.services.All() {
+		in := s.services[c].in.And(serviceMask)
+		n, known := index[in.Key()]
 		if !known {
 			n = len(l.services)
-			index[in.key()] = n
-			l.services, l.servicesOf = append(l.services, serviceClass{in: in}), append(l.servicesOf, newSet(len(s.services)))
+			index[in.Key()] = n
+			l.services, l.servicesOf = append(l.services, serviceClass{in: in}), append(l.servicesOf, bitset.New(len(s.services)))
 		}
-		l.servicesOf[n].add(c)
+		l.servicesOf[n].Add(c)
 	}
 	l.index(len(s.holders), len(s.fitting))
 	return l
@@ -84,35 +85,35 @@ func (s *space) narrow(b box, addressSets, serviceSets []int, all ...rules) *len
 
 // within returns the classes of the lens that stand for some of the whole. No
 // class may stand for others as well.
-func (l *lens) within(some set) set {
-	out := newSet(len(l.addresses))
+func (l *lens) within(some bitset.Set) bitset.Set {
+	out := bitset.New(len(l.addresses))
 	for n, of := range l.addressesOf {
-		if of.meets(some) {
-			out.add(n)
+		if of.Meets(some) {
+			out.Add(n)
 		}
 	}
 	return out
 }
 
 // wholeAddresses returns the classes of the whole space that some stand for.
-func (l *lens) wholeAddresses(some set, size int) set {
-	out := newSet(size)
-	for n := range some.all() {
-		out = out.or(l.addressesOf[n])
+func (l *lens) wholeAddresses(some bitset.Set, size int) bitset.Set {
+	out := bitset.New(size)
+	for n := range some.All() {
+		out = out.Or(l.addressesOf[n])
 	}
 	return out
 }
 
-func (l *lens) wholeServices(some set, size int) set {
-	out := newSet(size)
-	for n := range some.all() {
-		out = out.or(l.servicesOf[n])
+func (l *lens) wholeServices(some bitset.Set, size int) bitset.Set {
+	out := bitset.New(size)
+	for n := range some.All() {
+		out = out.Or(l.servicesOf[n])
 	}
 	return out
 }
 
 // whole returns a product of classes in the whole space.
-func (l *lens) whole(s *space, from, to, services set) box {
+func (l *lens) whole(s *space, from, to, services bitset.Set) box {
 	return box{l.wholeAddresses(from, len(s.addresses)), l.wholeAddresses(to, len(s.addresses)), l.wholeServices(services, len(s.services))}
 }
 
@@ -168,15 +169,15 @@ func changedRules(old, next []rule) []rule {
 
 // boxOf is a box that holds everything that some rules match.
 func (s *space) boxOf(changed rules) box {
-	b := box{newSet(len(s.addresses)), newSet(len(s.addresses)), newSet(len(s.services))}
+	b := box{bitset.New(len(s.addresses)), bitset.New(len(s.addresses)), bitset.New(len(s.services))}
 	for d, list := range changed {
 		for _, r := range list {
 			from, to, services := s.holding(r.other), s.holding(r.own), s.fit(r.service)
 			if policy.Direction(d) == policy.Egress {
 				from, to = to, from
 			}
-			if !from.empty() && !to.empty() && !services.empty() {
-				b = box{b.from.or(from), b.to.or(to), b.services.or(services)}
+			if !from.Empty() && !to.Empty() && !services.Empty() {
+				b = box{b.from.Or(from), b.to.Or(to), b.services.Or(services)}
 			}
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/platelet-sdn/platelet/segmentation/bitset"
 	"github.com/platelet-sdn/platelet/segmentation/oracle"
 	"github.com/platelet-sdn/platelet/segmentation/policy"
 )
@@ -87,7 +88,7 @@ func (c *chooser) worth(a netip.Addr) int {
 
 // pair chooses two different addresses, one of each of two sets of classes.
 // There are none when both sets are one class with one member.
-func (c *chooser) pair(from, to set) (src, dst netip.Addr, ok bool) {
+func (c *chooser) pair(from, to bitset.Set) (src, dst netip.Addr, ok bool) {
 	src = c.top(from, netip.Addr{})
 	if dst = c.top(to, src); !dst.IsValid() { // the one of to is src: is there another to begin from?
 		src = c.top(from, src)
@@ -97,8 +98,8 @@ func (c *chooser) pair(from, to set) (src, dst netip.Addr, ok bool) {
 }
 
 // top returns the best member of some classes but one address.
-func (c *chooser) top(classes set, but netip.Addr) (best netip.Addr) {
-	for i := range classes.all() {
+func (c *chooser) top(classes bitset.Set, but netip.Addr) (best netip.Addr) {
+	for i := range classes.All() {
 		a := c.best[i]
 		if a == but {
 			a = c.second[i]
@@ -112,14 +113,14 @@ func (c *chooser) top(classes set, but netip.Addr) (best netip.Addr) {
 
 // connection chooses one of some services, from one of some classes to
 // another. ok is false when there is none but of an address to itself.
-func (c *chooser) connection(from, to, services set) (x oracle.Connection, ok bool) {
+func (c *chooser) connection(from, to, services bitset.Set) (x oracle.Connection, ok bool) {
 	x.Src, x.Dst, ok = c.pair(from, to)
 	if !ok {
 		return x, false
 	}
 	var best atom
 	score := -1
-	for s := range services.all() {
+	for s := range services.All() {
 		for _, a := range c.services[s].atoms {
 			if n := a.familiarity(); n > score {
 				best, score = a, n

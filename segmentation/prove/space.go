@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/platelet-sdn/platelet/flowcollector/flow"
+	"github.com/platelet-sdn/platelet/segmentation/bitset"
 	"github.com/platelet-sdn/platelet/segmentation/policy"
 )
 
@@ -76,18 +77,18 @@ type space struct {
 	addresses []addressClass
 	services  []serviceClass
 	// holders and fitting say of each set which classes are in it.
-	holders, fitting []set
+	holders, fitting []bitset.Set
 }
 
 // addressClass is a class of addresses.
 type addressClass struct {
-	in    set // the sets that hold it
+	in    bitset.Set // the sets that hold it
 	spans spans
 }
 
 // serviceClass is a class of services.
 type serviceClass struct {
-	in    set
+	in    bitset.Set
 	atoms []atom
 }
 
@@ -108,37 +109,37 @@ func newSpace(family int, d *dimensions) *space {
 
 // index notes of each set which classes are in it.
 func (s *space) index(addressSets, serviceSets int) {
-	s.holders, s.fitting = make([]set, addressSets), make([]set, serviceSets)
+	s.holders, s.fitting = make([]bitset.Set, addressSets), make([]bitset.Set, serviceSets)
 	for i := range s.holders {
-		s.holders[i] = newSet(len(s.addresses))
+		s.holders[i] = bitset.New(len(s.addresses))
 	}
 	for c := range s.addresses {
-		for i := range s.addresses[c].in.all() {
-			s.holders[i].add(c)
+		for i := range s.addresses[c].in.All() {
+			s.holders[i].Add(c)
 		}
 	}
 	for i := range s.fitting {
-		s.fitting[i] = newSet(len(s.services))
+		s.fitting[i] = bitset.New(len(s.services))
 	}
 	for c := range s.services {
-		for i := range s.services[c].in.all() {
-			s.fitting[i].add(c)
+		for i := range s.services[c].in.All() {
+			s.fitting[i].Add(c)
 		}
 	}
 }
 
 // holding returns the classes of a set of addresses.
-func (s *space) holding(n int) set {
+func (s *space) holding(n int) bitset.Set {
 	if n == everything {
-		return full(len(s.addresses))
+		return bitset.Full(len(s.addresses))
 	}
 	return s.holders[n]
 }
 
 // fit returns the classes of a set of services.
-func (s *space) fit(n int) set {
+func (s *space) fit(n int) bitset.Set {
 	if n == everything {
-		return full(len(s.services))
+		return bitset.Full(len(s.services))
 	}
 	return s.fitting[n]
 }
@@ -152,9 +153,9 @@ type edge[P any] struct {
 
 // sweep goes along a line and tells of every stretch between edges which sets
 // hold it. The last stretch has no end.
-func sweep[P any](begin P, sets int, edges []edge[P], compare func(a, b P) int, emit func(from P, to *P, in set)) {
+func sweep[P any](begin P, sets int, edges []edge[P], compare func(a, b P) int, emit func(from P, to *P, in bitset.Set)) {
 	slices.SortFunc(edges, func(a, b edge[P]) int { return compare(a.at, b.at) })
-	in, depth := newSet(sets), make([]int, sets) // a set may name a stretch twice
+	in, depth := bitset.New(sets), make([]int, sets) // a set may name a stretch twice
 	for i := 0; i < len(edges); i++ {
 		e := &edges[i]
 		if compare(e.at, begin) > 0 {
@@ -163,9 +164,9 @@ func sweep[P any](begin P, sets int, edges []edge[P], compare func(a, b P) int, 
 		}
 		if e.begins {
 			depth[e.set]++
-			in.add(e.set)
+			in.Add(e.set)
 		} else if depth[e.set]--; depth[e.set] == 0 {
-			in.remove(e.set)
+			in.Remove(e.set)
 		}
 	}
 	emit(begin, nil, in)
@@ -183,15 +184,15 @@ func (s *space) cutAddresses(sets []addresses) {
 	}
 	all := whole(s.family)[0]
 	index := map[string]int{}
-	sweep(all.first, len(sets), edges, netip.Addr.Compare, func(from netip.Addr, to *netip.Addr, in set) {
+	sweep(all.first, len(sets), edges, netip.Addr.Compare, func(from netip.Addr, to *netip.Addr, in bitset.Set) {
 		stretch := span{from, all.last}
 		if to != nil {
 			stretch.last = to.Prev()
 		}
-		c, known := index[in.key()]
+		c, known := index[in.Key()]
 		if !known {
 			c = len(s.addresses)
-			index[in.key()] = c
+			index[in.Key()] = c
 			s.addresses = append(s.addresses, addressClass{in: slices.Clone(in)})
 		}
 		s.addresses[c].spans = append(s.addresses[c].spans, stretch)
@@ -201,11 +202,11 @@ func (s *space) cutAddresses(sets []addresses) {
 // cutServices leaves out what is implied: it is allowed whatever rules say.
 func (s *space) cutServices(sets [][]policy.Service) {
 	index := map[string]int{}
-	add := func(a atom, in set) {
-		c, known := index[in.key()]
+	add := func(a atom, in bitset.Set) {
+		c, known := index[in.Key()]
 		if !known {
 			c = len(s.services)
-			index[in.key()] = c
+			index[in.Key()] = c
 			s.services = append(s.services, serviceClass{in: slices.Clone(in)})
 		}
 		s.services[c].atoms = append(s.services[c].atoms, a)
@@ -219,7 +220,7 @@ func (s *space) cutServices(sets [][]policy.Service) {
 				}
 			}
 		}
-		sweep(line.first, len(sets), edges, cmp.Compare[int], func(from int, to *int, in set) {
+		sweep(line.first, len(sets), edges, cmp.Compare[int], func(from int, to *int, in bitset.Set) {
 			last := line.last
 			if to != nil {
 				last = min(last, *to-1)

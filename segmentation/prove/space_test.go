@@ -56,12 +56,12 @@ func (s *space) place(t *rapid.T, c oracle.Connection) (src, dst, service int) {
 // every connection.
 func (s *side) says(t *rapid.T, own, other, service int) int {
 	p := s.profiles[s.of[own]]
-	if !p.members.has(own) {
+	if !p.members.Has(own) {
 		t.Fatalf("class %d is not in its profile", own)
 	}
 	by, n := nobody, 0
 	for _, r := range s.rects(s.of[own]) {
-		if r.services.has(service) && r.others.has(other) {
+		if r.services.Has(service) && r.others.Has(other) {
 			by, n = r.by, n+1
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/platelet-sdn/platelet/segmentation/bitset"
 	"github.com/platelet-sdn/platelet/segmentation/oracle"
 	"github.com/platelet-sdn/platelet/segmentation/policy"
 )
@@ -98,7 +99,7 @@ func (c *claim) counterexample(s *space, about box, all rules, choose *chooser) 
 	l := s.narrow(about, []int{c.from, c.to}, []int{c.services}, some)
 	j := newJudged(l.space, some)
 	from, to, services := l.holding(c.from), l.holding(c.to), l.fit(c.services)
-	chosen := func(from, to, services set) (oracle.Connection, bool) {
+	chosen := func(from, to, services bitset.Set) (oracle.Connection, bool) {
 		b := l.whole(s, from, to, services)
 		return choose.connection(b.from, b.to, b.services)
 	}
@@ -108,21 +109,21 @@ func (c *claim) counterexample(s *space, about box, all rules, choose *chooser) 
 	if x, found := j.refused(policy.Egress, from, to, services, chosen); found {
 		return x, true
 	}
-	return j.refused(policy.Ingress, to, from, services, func(to, from, services set) (oracle.Connection, bool) { return chosen(from, to, services) })
+	return j.refused(policy.Ingress, to, from, services, func(to, from, services bitset.Set) (oracle.Connection, bool) { return chosen(from, to, services) })
 }
 
 // choice chooses a connection of some classes; ok is false when there is none.
-type choice func(from, to, services set) (x oracle.Connection, ok bool)
+type choice func(from, to, services bitset.Set) (x oracle.Connection, ok bool)
 
 // refused looks for a connection that the rules of one side refuse.
-func (j *judged) refused(d policy.Direction, own, others, services set, choose choice) (oracle.Connection, bool) {
+func (j *judged) refused(d policy.Direction, own, others, services bitset.Set, choose choice) (oracle.Connection, bool) {
 	s := j.sides[d]
 	for _, n := range s.profilesOf(own) {
 		for _, r := range s.rects(n) {
-			if s.consents(r.by) || !r.others.meets(others) || !r.services.meets(services) {
+			if s.consents(r.by) || !r.others.Meets(others) || !r.services.Meets(services) {
 				continue
 			}
-			if x, ok := choose(s.profiles[n].members.and(own), r.others.and(others), r.services.and(services)); ok {
+			if x, ok := choose(s.profiles[n].members.And(own), r.others.And(others), r.services.And(services)); ok {
 				return x, true
 			}
 		}
@@ -131,21 +132,21 @@ func (j *judged) refused(d policy.Direction, own, others, services set, choose c
 }
 
 // passing looks for a connection that both sides consent to.
-func (j *judged) passing(from, to, services set, choose choice) (oracle.Connection, bool) {
+func (j *judged) passing(from, to, services bitset.Set, choose choice) (oracle.Connection, bool) {
 	egress, ingress := j.sides[policy.Egress], j.sides[policy.Ingress]
 	for _, n := range egress.profilesOf(from) {
-		src := egress.profiles[n].members.and(from)
+		src := egress.profiles[n].members.And(from)
 		for _, out := range egress.rects(n) {
-			if !egress.consents(out.by) || !out.others.meets(to) || !out.services.meets(services) {
+			if !egress.consents(out.by) || !out.others.Meets(to) || !out.services.Meets(services) {
 				continue
 			}
-			dst, fit := out.others.and(to), out.services.and(services)
+			dst, fit := out.others.And(to), out.services.And(services)
 			for _, m := range ingress.profilesOf(dst) {
 				for _, in := range ingress.rects(m) {
-					if !ingress.consents(in.by) || !in.others.meets(src) || !in.services.meets(fit) {
+					if !ingress.consents(in.by) || !in.others.Meets(src) || !in.services.Meets(fit) {
 						continue
 					}
-					if x, ok := choose(src.and(in.others), dst.and(ingress.profiles[m].members), fit.and(in.services)); ok {
+					if x, ok := choose(src.And(in.others), dst.And(ingress.profiles[m].members), fit.And(in.services)); ok {
 						return x, true
 					}
 				}
