@@ -99,6 +99,13 @@ func BenchmarkRestart10k(b *testing.B) {
 	if _, err := r.Apply(l.ctx, "bulk", manyIntents(l, 10000)); err != nil {
 		b.Fatal(err)
 	}
+	l.restarts(b, r)
+}
+
+// restarts kills the switch again and again, and measures how long it takes
+// until everything is back.
+func (l *lab) restarts(b *testing.B, r *running) {
+	l.t.Helper()
 	want := l.ours()
 	var back, outage []time.Duration
 	for b.Loop() {

@@ -42,6 +42,17 @@ func BenchmarkSetPolicy(b *testing.B) {
 	b.ReportMetric(quantile(whole, 0.99), "read-back-p99-ms")
 }
 
+// BenchmarkRestartPolicy is BenchmarkRestart10k with these policies, some 49,000
+// flows, in the place of 10,000 rules.
+func BenchmarkRestartPolicy(b *testing.B) {
+	l := newLab(b, "yr", 1)
+	r := l.start()
+	if _, err := r.SetPolicy(l.ctx, manyEndpoints(10000, 1000)); err != nil {
+		b.Fatal(err)
+	}
+	l.restarts(b, r)
+}
+
 // BenchmarkPlanPolicy is what our side of that takes.
 func BenchmarkPlanPolicy(b *testing.B) {
 	planner, err := pipeline.NewPlanner(pipeline.TapConfig{})
