@@ -353,7 +353,7 @@ func (b *Bridge) watch(ctx context.Context, conn *openflow.Conn) error {
 	defer tick.Stop()
 	var rest time.Time          // before it, no change of somebody else's causes a heal
 	var putOff <-chan time.Time // one that came before
-	for n := 1; ; n++ {
+	for n := 1; ; {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -372,7 +372,11 @@ func (b *Bridge) watch(ctx context.Context, conn *openflow.Conn) error {
 		case <-b.leaseChanged():
 			b.check(ctx, conn, false)
 		case <-tick.C:
-			b.check(ctx, conn, n%fullCheck == 0)
+			full := n >= b.fullEvery()
+			if n++; full {
+				n = 1
+			}
+			b.check(ctx, conn, full)
 		}
 		if err := b.lostBridge(); err != nil {
 			return err

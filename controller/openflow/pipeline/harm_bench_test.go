@@ -78,6 +78,10 @@ type cell struct {
 // ms, or until the tap is thinned for a flood that nothing contains, a second. For
 // a scan that nothing contains, as in mode observe, nothing thins it.
 //
+// When policies became classes, the last column was 1.03 without an attack and
+// 1.00 under the flood (medians of 5 rounds; 6.3 µs for a packet of the flood, of
+// NORMAL's 5.3), with up to 96 megaflows.
+//
 // Latencies were those of NORMAL or better but for the full tap under the flood
 // (1.9 times its median). At most 65 megaflows; in conntrack honest connections
 // alone, at most 2,000.

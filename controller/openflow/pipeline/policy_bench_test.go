@@ -12,7 +12,9 @@ import (
 // BenchmarkSetPolicy measures policies of 1,000 rules for 10,000 addresses on a
 // real switch: bringing them all there, and one address that moves to another
 // class and back, which is what a label does that changes. The budget of the
-// latter is 10 ms, with the read back.
+// latter is 10 ms, with the read back. On 2 idle cores: 49,272 flows there after
+// 0.38 to 0.44 s; the label 1.3 to 1.8 ms and 4.0 to 4.9 ms p99 of 3 times 1,000
+// rounds (p99 12 ms on cores that others kept busy, load 10).
 func BenchmarkSetPolicy(b *testing.B) {
 	l := newLab(b, "yp", 1)
 	r := l.start()
@@ -43,7 +45,8 @@ func BenchmarkSetPolicy(b *testing.B) {
 }
 
 // BenchmarkRestartPolicy is BenchmarkRestart10k with these policies, some 49,000
-// flows, in the place of 10,000 rules.
+// flows, in the place of 10,000 rules. Median and worst of 12 rounds on 2 idle
+// cores: 758 and 872 ms.
 func BenchmarkRestartPolicy(b *testing.B) {
 	l := newLab(b, "yr", 1)
 	r := l.start()
@@ -53,7 +56,7 @@ func BenchmarkRestartPolicy(b *testing.B) {
 	l.restarts(b, r)
 }
 
-// BenchmarkPlanPolicy is what our side of that takes.
+// BenchmarkPlanPolicy is what our side of that takes: 1.0 ms.
 func BenchmarkPlanPolicy(b *testing.B) {
 	planner, err := pipeline.NewPlanner(pipeline.TapConfig{})
 	if err != nil {

@@ -3,6 +3,7 @@ package pipeline
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -11,7 +12,8 @@ import (
 )
 
 // SetPolicy replaces the policies that are enforced by those of the program,
-// on the switch in one transaction, and reads back what it changed. What both
+// on the switch in one transaction, and reads back what it changed, of much a
+// part and the number of all flows. What both
 // programs say alike is left alone, so that an address that moves to another
 // class costs two flows; a rule that is in both, by its ID, goes on counting.
 // nil, or a program that tracks nobody, takes all of policy off the switch; the
@@ -56,12 +58,47 @@ func (b *Bridge) SetPolicy(ctx context.Context, program *compile.Program) (Recei
 	}
 	receipt := Receipt{Barrier: time.Since(start), Installed: len(next.rules), Waiting: p.waiting}
 	b.acceptPolicy(next, &p)
-	if err := b.readBack(ctx, conn, &p); err != nil {
+	receipt.ReadBack, err = b.readBackPolicy(ctx, conn, &p)
+	if !receipt.ReadBack {
 		b.heedDrift()
-		return receipt, err
 	}
-	receipt.ReadBack = true
-	return receipt, nil
+	return receipt, err
+}
+
+// A change of many flows is read back in part, as long as their number is
+// right: all the while, containment would have to wait.
+const (
+	wholeReadBack  = 4096
+	sampleReadBack = 24 // as many cookies as are asked for one by one
+)
+
+// readBackPolicy reads what a change made and compares. It reports false where
+// the number of all our flows is not what it should be, which a rule that ends
+// at this moment may cause.
+func (b *Bridge) readBackPolicy(ctx context.Context, conn *openflow.Conn, p *plan) (bool, error) {
+	if len(p.come)+len(p.gone) <= wholeReadBack {
+		err := b.readBack(ctx, conn, p)
+		return err == nil, err
+	}
+	part := plan{come: sampled(p.come, sampleReadBack), gone: sampled(p.gone, readSingly-sampleReadBack)}
+	if err := b.readBack(ctx, conn, &part); err != nil {
+		return false, err
+	}
+	sum, err := conn.Aggregate(ctx, b.cfg.Layout.ownFilters()...)
+	if err != nil {
+		return false, err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return int(sum.Flows) == b.flowCount, nil
+}
+
+// sampled returns some of the flows.
+func sampled(flows []openflow.Flow, n int) (out []openflow.Flow) {
+	for _, i := range rand.Perm(len(flows))[:min(n, len(flows))] {
+		out = append(out, flows[i])
+	}
+	return out
 }
 
 // keepPolicy sets policies aside as keep does rules.

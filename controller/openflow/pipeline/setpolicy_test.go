@@ -231,6 +231,28 @@ func TestPolicyLife(t *testing.T) {
 	}
 }
 
+// Policies of many flows are installed and taken away at once, and the number
+// of our flows is right behind it.
+func TestManyPolicyFlows(t *testing.T) {
+	l := newLab(t, "pc", 1)
+	b := l.start()
+	program := manyEndpoints(1500, 150)
+	r, err := b.SetPolicy(l.ctx, program)
+	if err != nil || !r.ReadBack || r.Installed != 151 {
+		t.Fatal(r, err)
+	}
+	if n := l.ours(); n < 7000 {
+		t.Errorf("%d flows", n)
+	}
+	if drift, err := b.Drift(l.ctx); err != nil || len(drift) > 0 {
+		t.Errorf("%d differences, %v", len(drift), err)
+	}
+	healed := b.Status().Healed
+	if r, err = b.SetPolicy(l.ctx, nil); err != nil || !r.ReadBack || b.Status().Healed != healed {
+		t.Errorf("%+v, %v", r, err)
+	}
+}
+
 // A rule counts on when its rank changes, when it gets more flows, and when
 // the switch begins anew; what no rule decides is counted as well.
 func TestHitsGoOn(t *testing.T) {

@@ -10,8 +10,10 @@ import (
 
 const (
 	// fullCheck is how many turns of the watch loop pass between complete
-	// comparisons; the checks in between count flows only.
+	// comparisons for each fullFlows flows; the checks in between count flows
+	// only. A comparison keeps containment waiting, some 10 ms for each 1,000.
 	fullCheck = 32
+	fullFlows = 8192
 	// healTimeout bounds one heal.
 	healTimeout = 5 * time.Second
 	// expirySlack allows for the switch's clock: it looks for ended rules
@@ -30,6 +32,13 @@ func (b *Bridge) lossless(conn *openflow.Conn) bool {
 	same := b.status.AsyncDropped == n
 	b.status.AsyncDropped = n
 	return same
+}
+
+// fullEvery is how many turns pass between complete comparisons.
+func (b *Bridge) fullEvery() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return fullCheck * (1 + b.flowCount/fullFlows)
 }
 
 // onAsync looks at a message that the switch sent by itself.
