@@ -24,6 +24,7 @@ func TestRejectAnswers(t *testing.T) {
 		return l.rule(name, policy.TierApplication, rank, policy.ActionReject, 1, proto, port)
 	}
 	l.enforce(b, reject("tcp", 1, flow.ProtoTCP, 9000), reject("udp", 2, flow.ProtoUDP, 9002))
+	l.settle()
 	for range 3 {
 		start := time.Now()
 		err := l.dial(0, 1, 9000)

@@ -203,10 +203,21 @@ func (l *lab) remove(b *running, owner string) {
 	}
 }
 
+// settle waits until the datapath has let go of what it knew before the latest
+// change, which takes some milliseconds: a connection that is opened in between
+// may be decided by what was.
+func (l *lab) settle() {
+	l.t.Helper()
+	if _, err := l.sw.Appctl(l.ctx, "revalidator/wait"); err != nil {
+		l.t.Fatal(err)
+	}
+}
+
 // tries opens a connection in vain: the server hears of none of the SYNs,
 // first or repeated.
 func (l *lab) tries(met func() uint64, from, to, port int, accepted *atomic.Uint64) {
 	l.t.Helper()
+	l.settle()
 	before, already := accepted.Load(), met()
 	ctx, cancel := context.WithCancel(l.ctx)
 	defer cancel()
