@@ -85,10 +85,10 @@ func TestRulesAreShownComparedAndInstalledAgain(t *testing.T) {
 // as its owner lets it, and takes it away again.
 func (r *rig) showsDrift() {
 	r.t.Helper()
-	const foreign = "table=202,priority=7,ip,nw_src=10.9.8.7"
+	const foreign = "table=203,priority=7,ip,nw_src=10.9.8.7"
 	r.ofctl("add-flow", foreign+",cookie=0xf,actions=drop")
 	out, code := r.command("rules", "diff", "--bridge", r.bridge)
-	if code != 1 || !strings.Contains(out, "+priority=7,ip,nw_src=10.9.8.7,table=202,") || !strings.Contains(out, "# foreign flow admit") ||
+	if code != 1 || !strings.Contains(out, "+priority=7,ip,nw_src=10.9.8.7,table=203,") || !strings.Contains(out, "# foreign flow admit") ||
 		!strings.Contains(out, "drift on 1 of 1 switches, 1 in all") {
 		r.t.Errorf("exit %d: %s", code, out)
 	}

@@ -56,7 +56,7 @@ func compileIntent(in segmentation.Intent, p Placement) (openflow.Flow, error) {
 	// Whatever an emergency rule lets pass, policy has still to agree. What a
 	// guard rule lets pass is exempt; it is tracked all the same, so that the
 	// answers to it are known as such.
-	next := []openflow.Action{openflow.Resubmit{Table: p.Layout.table(tableAdmit)}}
+	next := []openflow.Action{openflow.Resubmit{Table: p.Layout.table(tableTap)}}
 	if in.Tier == segmentation.TierGuard {
 		next = append([]openflow.Action{mark(exemptBit, 1, 1)}, next...)
 		f.Table, f.Cookie = p.Layout.table(tableGuard), cookie(CategoryGuard, p.Object)

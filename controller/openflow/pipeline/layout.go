@@ -36,6 +36,7 @@ const HookPriority uint16 = 60000
 const (
 	tableGuard uint8 = iota
 	tableEmergency
+	tableTap // before policy: what that drops is tried all the same
 	tableAdmit
 	tableConntrack
 	tableState
@@ -45,18 +46,17 @@ const (
 	tableEgress  // four: one per policy tier
 	tableIngress = tableEgress + policyTiers
 	tableCommit  = tableIngress + policyTiers
-	tableTap     = tableCommit + 1
-	tableReturn  = tableTap + 1
+	tableReturn  = tableCommit + 1
 	tableCopy    = tableReturn + 1 // of packets that go on by themselves
 	tableCount   = tableCopy + 1
 	policyTiers  = 4
 	lastBase     = 254 - tableCount
 )
 
-var tableNames = [tableCount]string{"guard", "emergency", "admit", "conntrack", "state", "source", "destination", "service",
+var tableNames = [tableCount]string{"guard", "emergency", "tap", "admit", "conntrack", "state", "source", "destination", "service",
 	"egress-emergency", "egress-admin", "egress-application", "egress-baseline",
 	"ingress-emergency", "ingress-admin", "ingress-application", "ingress-baseline",
-	"commit", "tap", "return", "copy"}
+	"commit", "return", "copy"}
 
 // Layout places our tables on a bridge.
 type Layout struct {
@@ -219,9 +219,9 @@ func (l Layout) baseFlows() []openflow.Flow {
 				openflow.Resubmit{Table: 0},
 			}},
 		},
-		l.miss(tableTap, tableReturn),
-		l.miss(tableAdmit, tableTap),
-		l.miss(tableEmergency, tableAdmit),
+		l.miss(tableTap, tableAdmit),
+		l.miss(tableAdmit, tableReturn),
+		l.miss(tableEmergency, tableTap),
 		l.miss(tableGuard, tableEmergency),
 		{
 			Table: 0, Priority: HookPriority, Cookie: cookie(CategoryHook, 0), Match: hookMatch(),

@@ -103,7 +103,7 @@ const (
 func (l Layout) statefulFrame(t TapConfig) []openflow.Flow {
 	f := frame{layout: l}
 	for _, m := range untracked() {
-		f.add(tableConntrack, stateAside, m, f.to(tableTap))
+		f.add(tableConntrack, stateAside, m, f.to(tableReturn))
 	}
 	for _, ip := range families() {
 		f.add(tableConntrack, stateTrack, openflow.Match{ip}, openflow.Conntrack{Zone: l.Zone, Table: l.table(tableState), Recirc: true})
@@ -182,7 +182,7 @@ func (f *frame) stateTable(t TapConfig) {
 // commitTable enters what is allowed. The pipeline behind us finds the packet
 // untracked, as it came: it may track connections itself.
 func (f *frame) commitTable() {
-	on := []openflow.Action{openflow.CTClear{}, class(openerReg, 0), class(responderReg, 0), class(serviceReg, 0), f.to(tableTap)}
+	on := []openflow.Action{openflow.CTClear{}, class(openerReg, 0), class(responderReg, 0), class(serviceReg, 0), f.to(tableReturn)}
 	enterAs := func(exec ...openflow.Action) []openflow.Action {
 		return append([]openflow.Action{openflow.Conntrack{Zone: f.layout.Zone, Commit: true, Exec: exec}}, on...)
 	}

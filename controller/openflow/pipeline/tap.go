@@ -139,7 +139,7 @@ func (t TapConfig) flows(l Layout, overrides []TapOverride, copies func(copyClas
 		actions := append(t.sample(m.signal, probability), copies(m.copied)...)
 		out = append(out, openflow.Flow{
 			Table: l.table(tableTap), Priority: priority, Cookie: cookie(CategoryTap, flow.TapPoint(m.signal, probability)), Match: match,
-			Instructions: openflow.Instructions{Actions: append(actions, openflow.Resubmit{Table: l.table(tableReturn)})},
+			Instructions: openflow.Instructions{Actions: append(actions, openflow.Resubmit{Table: l.table(tableAdmit)})},
 		})
 	}
 	matches := tapMatches()

@@ -136,7 +136,7 @@ func TestHookLeavesAnotherPipelineAlone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, step := range []string{"resubmit(,200)", "resubmit(,201)", "resubmit(,202)", "resubmit(,217)", "sample(", "resubmit(,218)", "resubmit(,0)", "cookie 0x77", "meter:1", "NORMAL"} {
+	for _, step := range []string{"resubmit(,200)", "resubmit(,201)", "resubmit(,202)", "sample(", "resubmit(,203)", "resubmit(,218)", "resubmit(,0)", "cookie 0x77", "meter:1", "NORMAL"} {
 		_, rest, found := strings.Cut(trace, step)
 		if !found {
 			t.Fatalf("packets do not come by %q:\n%s", step, trace)
@@ -203,7 +203,7 @@ func TestLowerTapNarrowsOneVictim(t *testing.T) {
 	if err := b.LowerTap(l.ctx, o); err != nil {
 		t.Fatal(err)
 	}
-	out := l.ofctl("dump-flows", "--no-stats", "table=217")
+	out := l.ofctl("dump-flows", "--no-stats", "table=202")
 	if !strings.Contains(out, "sample(probability=655") || l.ours() != n+1 {
 		t.Fatalf("no override: %s", out)
 	}
