@@ -144,7 +144,7 @@ func TestPoliciesSurviveFailures(t *testing.T) {
 		t.Error("without the controller the policy is not enforced")
 	}
 	r.start(settings)
-	for range 20 { // while the controller finds out who is where
+	for range 5 { // while the controller finds out who is where; each waits for a second
 		if r.opens("h5", web, 8080) {
 			t.Fatal("the policy had a gap when the controller came back")
 		}

@@ -48,7 +48,7 @@ func TestDriftSaysWhatDiffers(t *testing.T) {
 	slices.Sort(got)
 	want := []string{
 		"different flow guard  ", // the miss
-		"foreign flow admit  ",
+		"foreign flow tap  ",
 		"missing flow emergency d-2 a scan",
 		"missing flow guard d-1 ",
 		"unexpected flow emergency  ",    // the limit

@@ -33,7 +33,7 @@ func TestPolicyFlowsGolden(t *testing.T) {
 	var lines []string
 	for i := range tx.Flows {
 		f := &tx.Flows[i].Flow
-		if name := sources[f.Cookie]; name != "" || strings.Contains(f.String(), "conjunction") || f.Table >= 205 && f.Table <= 207 || f.Table == 202 {
+		if name := sources[f.Cookie]; name != "" || strings.Contains(f.String(), "conjunction") || f.Table >= 206 && f.Table <= 208 || f.Table == 203 {
 			lines = append(lines, f.String())
 		}
 	}
