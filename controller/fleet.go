@@ -153,9 +153,7 @@ func (f *fleet) add(name string) error {
 		}
 	}
 	delete(f.adopted, name)
-	if err := f.adoptPolicy(b, name); err != nil {
-		return err
-	}
+	f.adoptPolicy(b, name)
 	f.bridges[name] = b
 	if f.ctx != nil {
 		f.start(b)

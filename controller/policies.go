@@ -181,16 +181,16 @@ func (f enforcing) SetPolicy(ctx context.Context, sw string, p *compile.Program)
 	return err
 }
 
-// adoptPolicy gives a bridge what it is to enforce before it is connected.
-func (f *fleet) adoptPolicy(b *pipeline.Bridge, name string) error {
+// adoptPolicy gives a bridge what it is to enforce before it is connected. A
+// policy that cannot be enforced keeps nobody from being contained.
+func (f *fleet) adoptPolicy(b *pipeline.Bridge, name string) {
 	p, err := f.c.keeper.Part(name)
-	if err != nil || p == nil {
-		return err
+	if err == nil && p != nil {
+		_, err = b.SetPolicy(context.Background(), p)
 	}
-	if _, err := b.SetPolicy(context.Background(), p); err != nil && !errors.Is(err, pipeline.ErrNotConnected) {
-		return fmt.Errorf("policies of %s: %w", name, err)
+	if err != nil && !errors.Is(err, pipeline.ErrNotConnected) {
+		f.c.log.WithError(err).WithField("bridge", name).Error("policies could not be enforced")
 	}
-	return nil
 }
 
 // Policies implements api.Controller.

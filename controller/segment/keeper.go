@@ -165,22 +165,26 @@ func (k *Keeper) Load(ctx context.Context, store Store) error {
 	return nil
 }
 
-// save writes down who has which address, if that has changed.
+// save writes down who has which address, if that has changed. Nothing waits
+// for the disk.
 func (k *Keeper) save(ctx context.Context) {
 	k.work.Lock()
-	defer k.work.Unlock()
 	if k.store == nil || !k.memory.changed {
+		k.work.Unlock()
 		return
 	}
 	raw, err := k.memory.encode()
+	k.memory.changed = false
+	k.work.Unlock()
 	if err == nil {
 		err = k.store.Save(ctx, raw)
 	}
 	if err != nil {
+		k.work.Lock()
+		k.memory.changed = true
+		k.work.Unlock()
 		k.cfg.Log.WithError(err).Warn("who has which address could not be written down")
-		return
 	}
-	k.memory.changed = false
 }
 
 // Part is what a switch is to enforce now, before it is reached for the first

@@ -75,7 +75,7 @@ func TestRecommendedPolicyInTheLab(t *testing.T) {
 	if allowed < 50 {
 		t.Errorf("only %d connections in another run:\n%s", allowed, raw)
 	}
-	for _, name := range []string{"lateral-movement", "worm", "mirai", "ssh-brute-force"} {
+	for _, name := range []string{"lateral-movement", "worm"} {
 		attacked := r.record(name, func() { intrude(ctx, t, lab, name) })
 		tried, served := 0, 0
 		for _, c := range connections(t, attacked) {
@@ -91,9 +91,7 @@ func TestRecommendedPolicyInTheLab(t *testing.T) {
 		if served == 0 {
 			t.Errorf("%s: of %d connections none was answered", name, tried)
 		}
-		if name == "lateral-movement" || name == "worm" {
-			learnedUnderAttack(t, learned, attacked)
-		}
+		learnedUnderAttack(t, learned, attacked)
 	}
 	if t.Failed() {
 		t.Logf("the policy:\n%s", raw)
