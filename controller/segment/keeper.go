@@ -255,6 +255,11 @@ func (k *Keeper) Look() {
 func (k *Keeper) Run(ctx context.Context) error {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
+	defer func() { // what was learned last as well
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastSave)
+		defer cancel()
+		k.save(ctx)
+	}()
 	files := watched{seen: k.stamp()}
 	var looked, saved time.Time
 	read := time.Now()
