@@ -3,14 +3,13 @@ package actions
 import (
 	"crypto/sha1"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"math"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"time"
 
+	"github.com/platelet-sdn/platelet/controller/durable"
 	"github.com/platelet-sdn/platelet/controller/response/playbook"
 	"github.com/platelet-sdn/platelet/controller/response/run"
 )
@@ -95,35 +94,11 @@ func intel(c run.Call, i playbook.Intel) (string, error) {
 		return "", run.Permanent(err)
 	}
 	name := filepath.Join(i.Dir, c.Key+".json")
-	return name, replace(name, append(raw, '\n'))
-}
-
-// replace writes a file so that a reader, or a crash, sees all of it or none.
-func replace(name string, raw []byte) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(name), ".platelet-*")
-	if err != nil {
-		return err
+	if err := durable.Write(name, 0o644, durable.Bytes(append(raw, '\n'))); err != nil {
+		return name, err
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, os.Remove(f.Name()))
-		}
-	}()
-	_, err = f.Write(raw)
-	err = errors.Join(err, f.Chmod(0o644), f.Sync(), f.Close())
-	if err != nil {
-		return err
-	}
-	if err = os.Rename(f.Name(), name); err != nil {
-		return err
-	}
-	dir, openErr := os.Open(filepath.Dir(name))
-	if openErr != nil {
-		return nil // it is there; only a power cut could take it back
-	}
-	defer dir.Close()
-	_ = dir.Sync()
-	return nil
+	_ = durable.SyncDir(i.Dir) // it is there; only a power cut could take it back
+	return name, nil
 }
 
 // stix makes the bundle; nil where there is nobody to tell of.

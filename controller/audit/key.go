@@ -8,13 +8,14 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
 	"golang.org/x/mod/sumdb/note"
+
+	"github.com/platelet-sdn/platelet/controller/durable"
 )
 
 // publicFile holds the public keys of all who signed checkpoints of a log, one
@@ -58,7 +59,7 @@ func makeKey(path string) (key, error) {
 		return key{}, fmt.Errorf("keep the key of the audit log: %w", err)
 	}
 	// A key of which half was written would never be read again.
-	if err := replaceFile(path, strings.NewReader(secret+"\n")); err != nil {
+	if err := durable.Replace(path, 0o600, durable.Bytes([]byte(secret+"\n"))); err != nil {
 		return key{}, fmt.Errorf("keep the key of the audit log: %w", err)
 	}
 	return parseKey(secret)
@@ -99,32 +100,5 @@ func (k key) publish(dir string) (news bool, err error) {
 	if len(raw) > 0 && !bytes.HasSuffix(raw, []byte("\n")) {
 		raw = append(raw, '\n')
 	}
-	return len(known) > 0, replaceFile(path, bytes.NewReader(append(raw, k.public+"\n"...)))
-}
-
-// replaceFile writes a file whole or not at all.
-func replaceFile(path string, from io.Reader) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".new-*") // of mode 0600
-	if err != nil {
-		return err
-	}
-	_, err = io.Copy(f, from)
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		_ = os.Remove(f.Name())
-		return err
-	}
-	return syncDir(filepath.Dir(path))
-}
-
-// syncDir makes the names in a directory durable.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return len(known) > 0, durable.Replace(path, 0o600, durable.Bytes(append(raw, k.public+"\n"...)))
 }

@@ -14,6 +14,8 @@ import (
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
 	"golang.org/x/sys/unix"
+
+	"github.com/platelet-sdn/platelet/controller/durable"
 )
 
 // store is the log on the disk. It belongs to one goroutine.
@@ -275,7 +277,11 @@ func (s *store) walk(w *walker, f logFile, last bool, found *scanned) error {
 
 // putAside moves the end of the file, half a line, to a file of its own.
 func (s *store) putAside(size, torn int64) error {
-	if err := replaceFile(s.path(fmt.Sprintf("%s.torn-%d", s.name, size)), io.NewSectionReader(s.f, size, torn)); err != nil {
+	aside := func(w io.Writer) error {
+		_, err := io.Copy(w, io.NewSectionReader(s.f, size, torn))
+		return err
+	}
+	if err := durable.Replace(s.path(fmt.Sprintf("%s.torn-%d", s.name, size)), 0o600, aside); err != nil {
 		return err
 	}
 	return errors.Join(s.f.Truncate(size), s.f.Sync())
@@ -343,7 +349,7 @@ func (s *store) begin(stamp func(pending) Entry) error {
 			return fmt.Errorf("begin a file of the audit log: %w", err)
 		}
 		s.f, s.name, s.size = f, name, 0
-		if err := syncDir(s.cfg.Dir); err != nil {
+		if err := durable.SyncDir(s.cfg.Dir); err != nil {
 			return err
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/platelet-sdn/platelet/controller/durable"
 	"github.com/platelet-sdn/platelet/detector/model"
 )
 
@@ -102,7 +103,7 @@ func SaveFile(path string, m *model.Model) error {
 	if err != nil {
 		return err
 	}
-	return replaceFile(path, raw)
+	return durable.Replace(path, 0o600, durable.Bytes(raw))
 }
 
 // Versions lists what is stored, the starter first.

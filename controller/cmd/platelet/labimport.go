@@ -1,16 +1,15 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/platelet-sdn/platelet/controller/durable"
 	"github.com/platelet-sdn/platelet/lab/ovsimport"
 	"github.com/platelet-sdn/platelet/lab/runner"
 )
@@ -72,25 +71,9 @@ func importName(file, name string) string {
 // are not there, and each file whole or not at all.
 func writeImport(file string, r *ovsimport.Result) error {
 	for _, name := range slices.Sorted(maps.Keys(r.Flows)) {
-		if err := writeWhole(filepath.Join(filepath.Dir(file), name), r.Flows[name]); err != nil {
+		if err := durable.Write(filepath.Join(filepath.Dir(file), name), 0o644, durable.Bytes(r.Flows[name])); err != nil {
 			return err
 		}
 	}
-	return writeWhole(file, r.Topology)
-}
-
-func writeWhole(path string, data []byte) error {
-	tmp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
-	if err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	defer os.Remove(tmp.Name())
-	_, err = tmp.Write(data)
-	if err = errors.Join(err, tmp.Chmod(0o644), tmp.Close()); err == nil {
-		err = os.Rename(tmp.Name(), path)
-	}
-	if err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	return nil
+	return durable.Write(file, 0o644, durable.Bytes(r.Topology))
 }

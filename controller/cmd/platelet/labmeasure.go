@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/platelet-sdn/platelet/controller/config"
+	"github.com/platelet-sdn/platelet/controller/durable"
 	"github.com/platelet-sdn/platelet/lab/attack"
 	"github.com/platelet-sdn/platelet/lab/clab"
 	"github.com/platelet-sdn/platelet/lab/measure"
@@ -244,23 +245,10 @@ func (m measuring) keep(r measure.Report) error {
 	if m.matrix {
 		r = r.Slim()
 	}
-	return errors.Join(
-		replace(m.save+".json", func(w io.Writer) error { return report.JSON(w, r) }),
-		replace(m.save+".html", func(w io.Writer) error { return report.HTML(w, r) }),
+	err := errors.Join(
+		durable.Write(m.save+".json", 0o644, func(w io.Writer) error { return report.JSON(w, r) }),
+		durable.Write(m.save+".html", 0o644, func(w io.Writer) error { return report.HTML(w, r) }),
 	)
-}
-
-// replace writes a file beside its place and moves it there when it is whole.
-func replace(path string, write func(io.Writer) error) error {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
-	if err != nil {
-		return fmt.Errorf("keep the report: %w", err)
-	}
-	defer os.Remove(f.Name())
-	err = errors.Join(write(f), f.Chmod(0o644), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
 	if err != nil {
 		return fmt.Errorf("keep the report: %w", err)
 	}

@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/platelet-sdn/platelet/controller/durable"
 )
 
 // ErrNotYet is wrapped where the log does not show that the policy is better than
@@ -101,31 +103,21 @@ func change(stateDir string, c Change) error {
 	s.Live = c.What == Promoted
 	s.Changes = append(s.Changes, c)
 	s.Changes = s.Changes[max(0, len(s.Changes)-keptChanges):]
-	if err := replace(standingFile(stateDir), s); err != nil {
+	if err := s.write(stateDir); err != nil {
 		return fmt.Errorf("standing of the policy: %w", err)
 	}
 	return nil
 }
 
-func replace(path string, v any) (err error) {
-	raw, err := json.MarshalIndent(v, "", " ")
+// write writes the standing down, whole or not at all.
+func (s *Standing) write(stateDir string) error {
+	raw, err := json.MarshalIndent(s, "", " ")
 	if err != nil {
 		return err
 	}
+	path := standingFile(stateDir)
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(append(raw, '\n'))
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		_ = os.Remove(f.Name())
-	}
-	return err
+	return durable.Replace(path, 0o600, durable.Bytes(append(raw, '\n')))
 }
