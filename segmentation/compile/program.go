@@ -74,8 +74,7 @@ const MaxRank = 50000
 
 // Same reports whether nothing of two rules differs.
 func (r *Rule) Same(o *Rule) bool {
+	same := func(x, y []Class) bool { return (x == nil) == (y == nil) && slices.Equal(x, y) }
 	return r.ID == o.ID && r.Tier == o.Tier && r.Rank == o.Rank && r.Action == o.Action && r.Established == o.Established && r.Rate == o.Rate &&
-		r.Mirror == o.Mirror && r.Log == o.Log && slices.Equal(r.Opener, o.Opener) && slices.Equal(r.Responder, o.Responder) &&
-		slices.Equal(r.Service, o.Service) && (r.Opener == nil) == (o.Opener == nil) && (r.Responder == nil) == (o.Responder == nil) &&
-		(r.Service == nil) == (o.Service == nil)
+		r.Mirror == o.Mirror && r.Log == o.Log && same(r.Opener, o.Opener) && same(r.Responder, o.Responder) && same(r.Service, o.Service)
 }

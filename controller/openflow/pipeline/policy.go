@@ -150,7 +150,7 @@ func (s *policySet) next(program *compile.Program) (*policySet, error) {
 			continue
 		}
 		keep := old
-		if !equalRules(&old.Rule, &r) {
+		if !old.Same(&r) {
 			keep = newPolicyRule(r, old.object, old)
 		}
 		n.add(keep)
@@ -188,13 +188,6 @@ func limitOf(r *compile.Rule) segmentation.Limit {
 }
 
 func (r *policyRule) limited() bool { return r.Action == policy.ActionRateLimit }
-
-func equalRules(a, b *compile.Rule) bool {
-	same := func(x, y []compile.Class) bool { return (x == nil) == (y == nil) && slices.Equal(x, y) }
-	return a.ID == b.ID && a.Tier == b.Tier && a.Rank == b.Rank && a.Action == b.Action && a.Established == b.Established &&
-		a.Rate == b.Rate && a.Mirror == b.Mirror && a.Log == b.Log &&
-		same(a.Opener, b.Opener) && same(a.Responder, b.Responder) && same(a.Service, b.Service)
-}
 
 // checkProgram reports what cannot be enforced as it reads. What was in force
 // before is right.
