@@ -144,20 +144,10 @@ func (b *Bridge) change(ctx context.Context, start time.Time, owner string, next
 		return b.keep(ctx, start, owner, next, conn)
 	}
 	p, err := b.commit(ctx, conn, owner, next)
-	if err != nil && p.place == nil {
-		return Receipt{}, err
-	}
-	if err != nil {
-		if keep, err := b.commitFailed(conn, err); !keep {
-			return Receipt{}, err
-		} else if err != nil {
-			b.accept(owner, next, &p)
-			b.heedDrift()
-			return Receipt{Pending: true}, err
-		}
-	}
 	receipt := Receipt{Barrier: time.Since(start), Installed: p.installed(), Waiting: p.waiting}
-	b.accept(owner, next, &p)
+	if receipt, err = b.conclude(conn, &p, receipt, err, func() { b.accept(owner, next, &p) }); err != nil {
+		return receipt, err
+	}
 	if err := b.readBack(ctx, conn, &p); err != nil {
 		b.heedDrift()
 		return receipt, err
@@ -165,6 +155,26 @@ func (b *Bridge) change(ctx context.Context, start time.Time, owner string, next
 	receipt.ReadBack = true
 	b.flush(ctx, conn, p.void)
 	return receipt, nil
+}
+
+// conclude takes a change over that was sent, by accept, where it is in force or
+// may be. Behind an error there is no more to do, and the receipt says what is
+// known.
+func (b *Bridge) conclude(conn *openflow.Conn, p *plan, r Receipt, err error, accept func()) (Receipt, error) {
+	if err != nil && p.place == nil {
+		return Receipt{}, err
+	}
+	if err != nil {
+		if keep, err := b.commitFailed(conn, err); !keep {
+			return Receipt{}, err
+		} else if err != nil {
+			accept()
+			b.heedDrift()
+			return Receipt{Pending: true}, err
+		}
+	}
+	accept()
+	return r, nil
 }
 
 // commitFailed judges a failed transaction. keep says that the new rules are

@@ -44,20 +44,10 @@ func (b *Bridge) SetPolicy(ctx context.Context, program *compile.Program) (Recei
 		return b.keepPolicy(ctx, start, next, conn)
 	}
 	p, err := b.commitPolicy(ctx, conn, next)
-	if err != nil && p.place == nil {
-		return Receipt{}, err
-	}
-	if err != nil {
-		if keep, err := b.commitFailed(conn, err); !keep {
-			return Receipt{}, err
-		} else if err != nil {
-			b.acceptPolicy(next, &p)
-			b.heedDrift()
-			return Receipt{Pending: true}, err
-		}
-	}
 	receipt := Receipt{Barrier: time.Since(start), Installed: len(next.rules), Waiting: p.waiting}
-	b.acceptPolicy(next, &p)
+	if receipt, err = b.conclude(conn, &p, receipt, err, func() { b.acceptPolicy(next, &p) }); err != nil {
+		return receipt, err
+	}
 	receipt.ReadBack, err = b.readBackPolicy(ctx, conn, &p)
 	if !receipt.ReadBack {
 		b.heedDrift()
