@@ -44,15 +44,13 @@ type Listing struct {
 	Failed map[string]string `json:"failed,omitempty"`
 }
 
-// Implied lists what no policy can take away.
-func Implied() []string {
-	return []string{
-		"ARP",
-		"IPv6 neighbour discovery, router discovery and multicast listener reports (ICMPv6 130 to 137, 143)",
-		"DHCP (UDP 67, 68) and DHCPv6 (UDP 546, 547)",
-		"answers to what is allowed, and ICMP errors about it",
-		"what protected assets open",
+// implied lists what no policy can take away: what is allowed whatever policies
+// say, and what the controller sees to besides.
+func implied() (out []string) {
+	for _, r := range policy.ImpliedRules() {
+		out = append(out, r.What)
 	}
+	return append(out, "answers to what is allowed, and ICMP errors about it", "what protected assets open")
 }
 
 // Listing shows policies and what became of them; those of decisions that hold
@@ -60,7 +58,7 @@ func Implied() []string {
 func (k *Keeper) Listing(decisions []response.Decision, now time.Time) Listing {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	out := Listing{Files: k.read.Files, Policies: []Row{}, Implied: Implied(), Workloads: len(k.inv.Workloads), Changed: k.at.UTC()}
+	out := Listing{Files: k.read.Files, Policies: []Row{}, Implied: implied(), Workloads: len(k.inv.Workloads), Changed: k.at.UTC()}
 	effective := map[string]int{}
 	if k.program != nil {
 		out.Endpoints = len(k.program.Endpoints)
