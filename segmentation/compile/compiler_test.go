@@ -19,43 +19,6 @@ var noon = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 
 func ref[T any](v T) *T { return &v }
 
-// world draws policies and workloads in a small space, so that everything
-// overlaps.
-type world struct {
-	pol *policy.Set
-	inv policy.Inventory
-}
-
-func drawAddr(t *rapid.T) netip.Addr {
-	if rapid.Bool().Draw(t, "v4") {
-		return netip.AddrFrom4([4]byte{10, 0, 0, rapid.ByteRange(0, 15).Draw(t, "host")})
-	}
-	return netip.AddrFrom16([16]byte{0xfd, 15: rapid.ByteRange(0, 7).Draw(t, "host6")})
-}
-
-func drawPrefix(t *rapid.T) netip.Prefix {
-	a := drawAddr(t)
-	p, _ := a.Prefix(a.BitLen() - rapid.IntRange(0, 4).Draw(t, "host bits"))
-	return p
-}
-
-func drawPrefixes(t *rapid.T, most int) []policy.Prefix {
-	return rapid.SliceOfN(rapid.Custom(func(t *rapid.T) policy.Prefix { return policy.Prefix{Prefix: drawPrefix(t)} }), 0, most).Draw(t, "prefixes")
-}
-
-func drawGroup(t *rapid.T) policy.Group {
-	g := policy.Group{CIDRs: drawPrefixes(t, 2), Except: drawPrefixes(t, 1)}
-	switch rapid.IntRange(0, 3).Draw(t, "by") {
-	case 0:
-		g.Selector = map[string]string{"app": rapid.SampledFrom([]string{"a", "b", "*", "!a", "a|b"}).Draw(t, "app")}
-	case 1:
-		g.Risk = policy.RiskHigh
-	case 2:
-		g.Intel = "feed"
-	}
-	return g
-}
-
 func drawService(t *rapid.T) policy.Service {
 	s := policy.Service{Proto: rapid.SampledFrom([]policy.Proto{6, 17, 1, 58, 47, 0}).Draw(t, "proto")}
 	switch {
@@ -71,58 +34,8 @@ func drawService(t *rapid.T) policy.Service {
 	return s
 }
 
-func drawWorkloads(t *rapid.T) []policy.Workload {
-	var out []policy.Workload
-	for i := range rapid.IntRange(0, 8).Draw(t, "workloads") {
-		w := policy.Workload{Name: fmt.Sprint("w", i), Risk: policy.Risk(rapid.Uint8Range(0, 4).Draw(t, "risk"))}
-		w.Addrs = rapid.SliceOfN(rapid.Custom(drawAddr), 0, 2).Draw(t, "addrs")
-		if app := rapid.SampledFrom([]string{"", "a", "b", "c"}).Draw(t, "label"); app != "" {
-			w.Labels = map[string]string{"app": app}
-		}
-		out = append(out, w)
-	}
-	return out
-}
-
-func drawWorld(t *rapid.T) world {
-	pol := &policy.Set{Groups: map[string]policy.Group{}, Services: map[string][]policy.Service{}}
-	for i := range rapid.IntRange(1, 4).Draw(t, "groups") {
-		pol.Groups[fmt.Sprint("g", i)] = drawGroup(t)
-	}
-	pol.Groups["both"] = policy.Group{Groups: slices.Sorted(maps.Keys(pol.Groups)), Except: drawPrefixes(t, 1)}
-	peer := rapid.Custom(func(t *rapid.T) policy.Peer {
-		names := append(slices.Sorted(maps.Keys(pol.Groups)), policy.Any, "")
-		if name := rapid.SampledFrom(names).Draw(t, "group"); name != "" {
-			return policy.Peer{Group: name}
-		}
-		return policy.Peer{Prefix: drawPrefix(t)}
-	})
-	peers := func(what string) []policy.Peer { return rapid.SliceOfN(peer, 1, 2).Draw(t, what) }
-	if rapid.Bool().Draw(t, "protects") {
-		pol.Protected = []policy.Peer{{Prefix: drawPrefix(t)}}
-	}
-	for i := range rapid.IntRange(1, 5).Draw(t, "policies") {
-		p := policy.Policy{Name: fmt.Sprint("p", i), Tier: policy.TierAdmin + policy.Tier(i/2), Priority: i, Mode: policy.ModeEnforce, AppliesTo: peers("applies to")}
-		for j := range rapid.IntRange(0, 3).Draw(t, "rules") {
-			r := policy.Rule{Name: fmt.Sprint("r", j), Action: policy.Action(rapid.Uint8Range(1, 4).Draw(t, "action"))}
-			for range rapid.IntRange(0, 2).Draw(t, "services") {
-				r.Services = append(r.Services, policy.ServiceRef{Inline: ref(drawService(t))})
-			}
-			if rapid.Bool().Draw(t, "egress") {
-				r.To = peers("to")
-				p.Egress = append(p.Egress, r)
-			} else {
-				r.From = peers("from")
-				p.Ingress = append(p.Ingress, r)
-			}
-		}
-		pol.Policies = append(pol.Policies, p)
-	}
-	return world{pol, policy.Inventory{Workloads: drawWorkloads(t), Feeds: map[string][]netip.Prefix{"feed": {drawPrefix(t)}}}}
-}
-
 func drawConnection(t *rapid.T) compile.Connection {
-	return compile.Connection{Src: drawAddr(t), Dst: drawAddr(t), Proto: rapid.SampledFrom([]policy.Proto{6, 17, 1, 58, 47, 50}).Draw(t, "of proto"),
+	return compile.Connection{Src: policytest.Addresses().Draw(t, "src"), Dst: policytest.Addresses().Draw(t, "dst"), Proto: rapid.SampledFrom([]policy.Proto{6, 17, 1, 58, 47, 50}).Draw(t, "of proto"),
 		DstPort: rapid.Uint16().Draw(t, "port"), Type: rapid.Uint8Range(6, 10).Draw(t, "of type"), Code: rapid.Uint8Range(0, 3).Draw(t, "of code")}
 }
 
@@ -130,32 +43,33 @@ func drawConnection(t *rapid.T) compile.Connection {
 // there.
 func TestIncrementalIsTheSameAsAnew(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		w := drawWorld(t)
+		w := policytest.Worlds().Draw(t, "world")
 		c := compile.New()
 		for range rapid.IntRange(1, 4).Draw(t, "steps") {
 			switch rapid.IntRange(0, 3).Draw(t, "step") {
 			case 0:
-				w = drawWorld(t)
+				w = policytest.Worlds().Draw(t, "next world")
 			default:
-				w.inv.Workloads = drawWorkloads(t)
+				w.Inventory.Workloads = policytest.Inventories().Draw(t, "next inventory").Workloads
 			}
-			got, err := c.Compile(w.pol, w.inv, noon)
+			got, err := c.Compile(w.Set, w.Inventory, policytest.Now())
 			if err != nil {
 				t.Fatal(err)
 			}
-			want, err := compile.New().Compile(w.pol, w.inv, noon)
+			want, err := compile.New().Compile(w.Set, w.Inventory, policytest.Now())
 			if err != nil {
 				t.Fatal(err)
 			}
-			agree(t, got, want)
+			agree(t, w, got, want)
 		}
 	})
 }
 
-func agree(t *rapid.T, got, want *compile.Program) {
+func agree(t *rapid.T, w policytest.World, got, want *compile.Program) {
 	a, b := compile.NewEvaluator(got), compile.NewEvaluator(want)
 	for range 40 {
-		c := drawConnection(t)
+		x := policytest.Connections(w).Draw(t, "connection")
+		c := compile.Connection{Src: x.Src, Dst: x.Dst, Proto: x.Proto, DstPort: x.DstPort, Type: x.Type, Code: x.Code}
 		ge, gi := a.Verdict(c)
 		we, wi := b.Verdict(c)
 		if ge != we || gi != wi {
