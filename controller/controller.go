@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -145,11 +144,6 @@ func New(cfg config.File, opts Options) (*Controller, error) {
 		return nil, err
 	}
 	return c, nil
-}
-
-// cares reports whether a bridge is one that the configuration gives us.
-func (c *Controller) cares(bridge string) bool {
-	return len(c.cfg.Bridges) == 0 || slices.Contains(c.cfg.Bridges, bridge)
 }
 
 // edge reports whether a port leads to hosts; one that is not known yet is
@@ -434,7 +428,7 @@ func (c *Controller) followTopology(ctx context.Context) error {
 		c.keeper.Look()
 		links = c.links(links, switches)
 		if !c.opts.ReadOnly { // else only some bridges may export
-			c.entrance.set(switches, func(sw topology.Switch) bool { return c.cares(sw.Name) && !sw.OVN })
+			c.entrance.set(switches, func(sw topology.Switch) bool { return c.cfg.Cares(sw.Name) && !sw.OVN })
 		}
 		if !c.opts.ReadOnly && ctx.Err() == nil {
 			c.telemetry.Want(c.fleet.settle(switches))

@@ -94,7 +94,7 @@ func (f *fleet) settle(switches map[string]topology.Switch) map[string]telemetry
 	defer f.mu.Unlock()
 	for _, name := range slices.Sorted(maps.Keys(switches)) { // in order, so that each finds its zone again
 		sw := switches[name]
-		if !f.c.cares(name) || sw.OVN {
+		if !f.cfg.Cares(name) || sw.OVN {
 			continue
 		}
 		if f.bridges[name] == nil && !f.admit(name) {
@@ -133,7 +133,7 @@ func (f *fleet) add(name string) error {
 	cfg := pipeline.Config{
 		Name: name, Layout: pipeline.Layout{Base: f.cfg.OVS.BaseTable, Zone: zone}, ZoneLimit: f.cfg.OVS.ZoneLimit,
 		Log: f.c.log, Expired: f.c.manager.Expired,
-		Instance: f.instance, TakeOver: f.c.opts.TakeOver, Lease: f.lease(name),
+		Instance: f.instance, TakeOver: f.c.opts.TakeOver, Lease: leaseOf(f.c.locks, name),
 		Changed: func(s pipeline.Status) {
 			f.c.audit.bridge(s)
 			f.c.telemetry.Look()
@@ -379,7 +379,7 @@ func (f *fleet) status() []pipeline.Status {
 
 // leave takes what is ours off every bridge. Where a containment stands, it
 // stays with the way that leads to it, until its TTL ends it or the next run
-// adopts it; the tap goes in any case.
+// adopts it, and so do policies that are to be kept; the tap goes in any case.
 func (f *fleet) leave(ctx context.Context) error {
 	holds := map[string]bool{}
 	for _, d := range f.c.manager.Decisions() {
@@ -390,8 +390,9 @@ func (f *fleet) leave(ctx context.Context) error {
 	f.tapping.Wait() // a tap must not come back behind us
 	names := f.names()
 	return f.each(names, func(i int, b *pipeline.Bridge) (err error) {
-		if holds[names[i]] {
-			err = b.Leave(ctx)
+		keep := f.cfg.Segmentation.AtExit == config.AtExitKeep && b.Segments()
+		if keep || holds[names[i]] {
+			err = b.Leave(ctx, keep)
 		} else {
 			err = b.RemoveAll(ctx)
 		}

@@ -58,22 +58,27 @@ func keptName(ctx context.Context, state *bus.Bus) (string, error) {
 	if id := string(kept[key]); id != "" {
 		return id, nil
 	}
-	var raw [8]byte
-	_, _ = rand.Read(raw[:]) // never fails
-	id := hex.EncodeToString(raw[:])
+	id := newName()
 	if err := bucket.Put(ctx, key, []byte(id)); err != nil {
 		return "", fmt.Errorf("write down who we are: %w", err)
 	}
 	return id, nil
 }
 
+// newName is nobody's yet.
+func newName() string {
+	var raw [8]byte
+	_, _ = rand.Read(raw[:]) // never fails
+	return hex.EncodeToString(raw[:])
+}
+
 // lease is the lock that the switch's database keeps for a bridge: it ends
 // with our process, however that ends, and then goes to the next who waits.
 type lease struct{ *ovsdb.Lock }
 
-func (f *fleet) lease(bridge string) lease {
+func leaseOf(locks *ovsdb.Locks, bridge string) lease {
 	// Names of locks are identifiers, those of bridges need not be.
-	return lease{f.c.locks.Lock("platelet_" + hex.EncodeToString([]byte(bridge)))}
+	return lease{locks.Lock("platelet_" + hex.EncodeToString([]byte(bridge)))}
 }
 
 // State implements pipeline.Lease.
@@ -100,6 +105,6 @@ func (f *fleet) mine(bridge string) bool {
 	if st.HeldBy != "" {
 		return false
 	}
-	state, _ := f.lease(bridge).State()
+	state, _ := leaseOf(f.c.locks, bridge).State()
 	return st.Connects > 0 || state == pipeline.LeaseHeld
 }

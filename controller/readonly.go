@@ -32,7 +32,7 @@ func (c *Controller) listenToExports(ctx context.Context, fc *flowcollector.Conf
 	}
 	own := c.ownAddresses()
 	for name := range switches {
-		if !c.cares(name) {
+		if !c.cfg.Cares(name) {
 			continue
 		}
 		x, err := c.telemetry.Driver().Observe(ctx, name)

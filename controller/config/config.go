@@ -206,10 +206,11 @@ func Default() File {
 	r, d := response.DefaultConfig(), detector.DefaultConfig()
 	return File{
 		Mode: response.ModeObserve, PlaybookWatch: true,
-		OVS:   OVS{DB: "unix:/var/run/openvswitch/db.sock", BaseTable: 200, BaseZone: 61440, ZoneLimit: 200000},
-		State: State{Dir: "/var/lib/platelet"},
-		API:   API{Socket: "/run/platelet/platelet.sock"},
-		Audit: Audit{FileSize: 16, Checkpoint: time.Second},
+		OVS:          OVS{DB: "unix:/var/run/openvswitch/db.sock", BaseTable: 200, BaseZone: 61440, ZoneLimit: 200000},
+		State:        State{Dir: "/var/lib/platelet"},
+		API:          API{Socket: "/run/platelet/platelet.sock"},
+		Segmentation: Segmentation{AtExit: AtExitRemove},
+		Audit:        Audit{FileSize: 16, Checkpoint: time.Second},
 		Telemetry: Telemetry{
 			SFlow: netip.MustParseAddrPort("127.0.0.1:6343"), IPFIX: netip.MustParseAddrPort("127.0.0.1:4739"),
 			Sampling: 10, Polling: 5, CollectorSet: 20556,
@@ -327,6 +328,11 @@ func starter() *model.Model {
 		return nil
 	}
 	return m
+}
+
+// Cares reports whether a bridge is one that the file gives us.
+func (f *File) Cares(bridge string) bool {
+	return len(f.Bridges) == 0 || slices.Contains(f.Bridges, bridge)
 }
 
 // DetectorConfig is the part that the detectors need.

@@ -29,7 +29,15 @@ type Segmentation struct {
 	Feeds map[string]string `yaml:"feeds"`
 	// sum up who opens connections to whom, for `platelet policy staged` and `recommend`, even where there are no policies (about 50 MB)
 	Observe bool `yaml:"observe"`
+	// what becomes of policies when the controller ends in good order: remove, or keep, so that a restart leaves no gap; then they hold, for the workloads that are known at the time, until a controller takes them over or `platelet clean` takes them off
+	AtExit string `yaml:"at_exit"`
 }
+
+// What becomes of policies at exit.
+const (
+	AtExitRemove = "remove"
+	AtExitKeep   = "keep"
+)
 
 func (s *Segmentation) check(want func(ok bool, path, format string, args ...any)) {
 	for key, list := range map[string][]string{"policies": s.Policies, "inventory": s.Inventory} {
@@ -38,6 +46,7 @@ func (s *Segmentation) check(want func(ok bool, path, format string, args ...any
 			want(pattern != "" && err == nil, fmt.Sprintf("segmentation.%s[%d]", key, i), "%q is neither a file nor a pattern", pattern)
 		}
 	}
+	want(s.AtExit == AtExitRemove || s.AtExit == AtExitKeep, "segmentation.at_exit", "%q is neither %s nor %s", s.AtExit, AtExitRemove, AtExitKeep)
 	for name, pattern := range s.Feeds {
 		_, err := filepath.Match(pattern, "")
 		want(pattern != "" && err == nil, "segmentation.feeds."+name, "%q is neither a file nor a pattern", pattern)
@@ -52,7 +61,7 @@ func (s Segmentation) beside(dir string) Segmentation {
 		}
 		return filepath.Join(dir, pattern)
 	}
-	out := Segmentation{Feeds: map[string]string{}, Observe: s.Observe}
+	out := Segmentation{Feeds: map[string]string{}, Observe: s.Observe, AtExit: s.AtExit}
 	for _, p := range s.Policies {
 		out.Policies = append(out.Policies, from(p))
 	}

@@ -65,7 +65,7 @@ the containment holds and hurts nobody else, and lets go when it is over.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	cmd.AddCommand(runCommand(), checkCommand(), replayCommand(), playbookCommand(), policyCommand(), evaluateCommand(), trainCommand(), modelCommand(), learnCommand(), auditCommand(), labCommand())
+	cmd.AddCommand(runCommand(), cleanCommand(), checkCommand(), replayCommand(), playbookCommand(), policyCommand(), evaluateCommand(), trainCommand(), modelCommand(), learnCommand(), auditCommand(), labCommand())
 	addClientCommands(cmd)
 	return cmd
 }

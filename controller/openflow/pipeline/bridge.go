@@ -101,7 +101,8 @@ type Bridge struct {
 	// copyMeters limit the copies of each class; an ID of 0 means none.
 	copyMeters [copyClasses]openflow.Meter
 	attached   bool // false after RemoveAll
-	leaving    bool // after Leave: everything has an end
+	leaving    bool // after Leave: everything has an end,
+	staying    bool // save policies
 	left       bool // and is there, and the bridge is not ours any more
 	waiting    []string
 	lossOf     loss

@@ -73,7 +73,7 @@ func TestSecondPlateletIsRefused(t *testing.T) {
 	}
 
 	// In order, the bridge passes on; a containment stays for its TTL.
-	if err := first.Leave(l.ctx); err != nil {
+	if err := first.Leave(l.ctx, false); err != nil {
 		t.Fatal(err)
 	}
 	first.stop()

@@ -102,7 +102,7 @@ func (b *Bridge) desiredFlows(now time.Time) (map[openflow.FlowKey]desired, []st
 		}
 		out[f.Key()] = desired{flow: f, rule: r}
 	}
-	if b.leaving {
+	if b.leaving && !b.staying {
 		b.bound(out, now)
 	}
 	return out, waiting, nil

@@ -13,13 +13,15 @@ const leaveMargin = 2 * time.Second
 
 // Leave prepares the switch for a time without us. The tap goes; rules stay
 // for as long as their TTL, and the frame, the policies and all rules without a TTL get one
-// that ends with the last of those, so that the switch cleans up by itself.
+// that ends with the last of those, so that the switch cleans up by itself;
+// with keep, policies and the frame that leads to them stay for good instead.
 // A Bridge that adopts the rules before then takes everything over without a
 // gap. Nothing is to be asked of this Bridge afterwards. Not connected, it is
 // as with Apply.
-func (b *Bridge) Leave(ctx context.Context) error {
+func (b *Bridge) Leave(ctx context.Context, keep bool) error {
 	return b.reframe(ctx, func() {
 		b.tap, b.overrides, b.leaving = TapConfig{}, map[tapKey]TapOverride{}, true
+		b.staying = keep
 	})
 }
 

@@ -68,7 +68,7 @@ func TestForeignPipelineIsUntouched(t *testing.T) {
 		}
 		same(strings.Join(a.done, ", "))
 		if r.IntN(2) == 0 {
-			if err := a.b.Leave(l.ctx); err != nil {
+			if err := a.b.Leave(l.ctx, false); err != nil {
 				t.Fatal(err)
 			}
 			a.b.stop()

@@ -11,6 +11,13 @@ import (
 	"github.com/platelet-sdn/platelet/segmentation/compile"
 )
 
+// Segments reports whether policies restrict anybody on the bridge.
+func (b *Bridge) Segments() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.policy.tracks()
+}
+
 // SetPolicy replaces the policies that are enforced by those of the program,
 // on the switch in one transaction, and reads back what it changed, of much a
 // part and the number of all flows. What both

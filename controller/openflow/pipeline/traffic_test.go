@@ -13,6 +13,7 @@ import (
 	"github.com/platelet-sdn/platelet/controller/openflow/pipeline"
 	"github.com/platelet-sdn/platelet/flowcollector/flow"
 	"github.com/platelet-sdn/platelet/segmentation"
+	"github.com/platelet-sdn/platelet/segmentation/policy"
 )
 
 func TestRateLimitDeliversTheLimit(t *testing.T) {
@@ -263,7 +264,7 @@ func TestLeaveGivesEverythingAnEnd(t *testing.T) {
 	if _, err := b.Apply(l.ctx, "d-1", []segmentation.Intent{in}); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.Leave(l.ctx); err != nil {
+	if err := b.Leave(l.ctx, false); err != nil {
 		t.Fatal(err)
 	}
 	b.stop()
@@ -271,6 +272,39 @@ func TestLeaveGivesEverythingAnEnd(t *testing.T) {
 		t.Fatal("the rule went with the controller")
 	}
 	l.eventually("the switch to clean up by itself", func() bool { return l.ours() == 0 })
+}
+
+// Policies that are to stay do so without an end; a containment beside them ends
+// all the same, and nothing samples any more.
+func TestLeaveKeepsPolicies(t *testing.T) {
+	l := newLab(t, "K", 2)
+	b := l.start()
+	l.enforce(b, l.rule("deny", policy.TierBaseline, 1, policy.ActionDeny, 1, 0, 0))
+	alone := l.ours()
+	if err := b.SetTap(l.ctx, tap()); err != nil {
+		t.Fatal(err)
+	}
+	in := l.deny("d-1/0", 0)
+	in.TTL = time.Second
+	if _, err := b.Apply(l.ctx, "d-1", []segmentation.Intent{in}); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Leave(l.ctx, true); err != nil {
+		t.Fatal(err)
+	}
+	b.stop()
+	if l.ours() <= alone {
+		t.Fatal("the containment went with the controller")
+	}
+	l.eventually("the containment to end", func() bool { return l.ours() == alone })
+	if flows := l.ofctl("dump-flows"); strings.Contains(flows, "hard_timeout") || strings.Contains(flows, "sample(") {
+		t.Errorf("left:\n%s", flows)
+	}
+	s := l.stream(0, 1, 9000, time.Millisecond)
+	l.eventually("traffic", func() bool { return s.sent.Load() > 50 })
+	if n := s.received.Load(); n > 0 {
+		t.Errorf("%d packets passed that the policy denies", n)
+	}
 }
 
 // Many rules at once: the read back and the diff agree with the switch.
