@@ -106,6 +106,8 @@ type Bridge struct {
 	left       bool // and is there, and the bridge is not ours any more
 	waiting    []string
 	lossOf     loss
+	messages   uint64                      // of the switch's own that came on this connection
+	settled    uint64                      // up to which of them a heal has seen what they tell
 	surveyed   bool                        // the foreign pipeline bears us
 	claim      *claim                      // by which the bridge is ours, nil while it is not
 	epoch      uint32                      // of our latest claim
@@ -317,6 +319,7 @@ func (b *Bridge) connect(ctx context.Context, conn *openflow.Conn) error {
 	}
 	b.mu.Lock()
 	b.claim, b.lost, b.lossOf = nil, nil, loss{}
+	b.messages, b.settled = 0, 0
 	b.mu.Unlock()
 	_, err = b.heal(ctx, conn)
 	if err != nil && !errors.Is(err, errShed) {

@@ -216,6 +216,7 @@ func (b *Bridge) heal(ctx context.Context, conn *openflow.Conn) (int, error) {
 	b.flush(ctx, conn, void)
 	changes := size(&tx)
 	b.healed(want, waiting, others, changes)
+	b.settle(conn)
 	if p, err = look(ctx, conn, b.cfg.Layout); err != nil {
 		return changes, err
 	}

@@ -210,6 +210,54 @@ func TestHealIsMinimal(t *testing.T) {
 	}
 }
 
+// Where the timer is first to see that a rule is gone, the message that tells of it
+// comes later, and must not have the rule put back once more: that would count twice
+// what it has counted since.
+func TestHealByTimerIsNotRepeated(t *testing.T) {
+	l := newLab(t, "rt", 1)
+	b := l.start(func(c *pipeline.Config) { c.Check = time.Millisecond })
+	if _, err := b.Apply(l.ctx, "many", manyIntents(l, 200)); err != nil {
+		t.Fatal(err)
+	}
+	other, err := openflow.Dial(l.ctx, "unix:"+l.mgmt())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	rules, err := other.Flows(l.ctx, openflow.FlowFilter{Table: 201})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := l.watchFlows(201)
+	const times = 50
+	for n := range times {
+		i := slices.IndexFunc(rules, func(f openflow.FlowStats) bool { return f.HardTimeout != 0 })
+		gone := openflow.FlowMod{Command: openflow.DeleteStrict, Flow: openflow.Flow{Table: 201, Priority: rules[i].Priority, Match: rules[i].Match}}
+		rules = rules[i+1:]
+		if err := other.Commit(l.ctx, openflow.Tx{Flows: []openflow.FlowMod{gone}}); err != nil {
+			t.Fatal(err)
+		}
+		l.eventually("the rule to be back, and its loss to be heard of", func() bool {
+			st := b.Status()
+			return st.Healed > uint64(n) && st.Disturbed > uint64(n)
+		})
+	}
+	again := map[string]int{}
+	for _, u := range w.changes(l) {
+		if u.Event == openflow.FlowAdded {
+			again[u.Match.Key()]++
+		}
+	}
+	for _, n := range again {
+		if n != 1 {
+			t.Errorf("a rule was put back %d times", n)
+		}
+	}
+	if len(again) != times {
+		t.Errorf("%d of %d rules were put back", len(again), times)
+	}
+}
+
 // A switch that hangs costs an operation its deadline and nothing more: what
 // was asked for is there when it goes on.
 func TestSuspendedSwitch(t *testing.T) {

@@ -33,6 +33,15 @@ func (l *loss) note(u openflow.FlowUpdate) {
 	l.flows[openflow.FlowKey{Table: u.Table, Priority: u.Priority, Match: u.Match.Key()}] = u.Cookie
 }
 
+// settle forgets what others have changed so far, for who is about to read the
+// whole switch, and so sees it. The messages that tell of it may still be in the
+// queue: whoever heeded them would put back what is there, and count it twice.
+func (b *Bridge) settle(conn *openflow.Conn) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.lossOf, b.settled = loss{}, b.messages+uint64(len(conn.Async()))
+}
+
 // restore puts deleted flows back, at a cost that does not grow with the number
 // of rules; done is false when the whole switch has to be compared instead. The
 // caller holds the operation lock.

@@ -43,6 +43,9 @@ func (b *Bridge) fullEvery() int {
 
 // onAsync looks at a message that the switch sent by itself.
 func (b *Bridge) onAsync(m openflow.Message) {
+	b.mu.Lock()
+	b.messages++
+	b.mu.Unlock()
 	switch m.Type {
 	case openflow.TypePortStatus:
 		s, err := openflow.DecodePortStatus(m)
@@ -113,10 +116,12 @@ func (b *Bridge) onFlowUpdates(updates []openflow.FlowUpdate) {
 			}
 		}
 		b.mu.Lock()
-		b.lossOf.note(u)
 		b.status.Disturbed++
+		if b.messages > b.settled {
+			b.lossOf.note(u)
+			disturbed = true
+		}
 		b.mu.Unlock()
-		disturbed = true
 	}
 	if disturbed {
 		b.heedLoss()
