@@ -92,8 +92,13 @@ const (
 // feedsEvery is how often feeds are read anew: what they hold may expire.
 const feedsEvery = time.Minute
 
-// saveEvery is how often what was learned is written down, if it changed.
+// saveEvery is how soon after another save what was learned is written down. What
+// comes later than that is written at once: a controller that is killed before does
+// not know it when it comes back, and what the switch enforces is undone.
 const saveEvery = time.Second
+
+// resolveEvery is how often Resolved is told, if there is something to tell.
+const resolveEvery = time.Second
 
 // lastSave bounds the save at the end.
 const lastSave = 2 * time.Second
@@ -165,13 +170,13 @@ func (k *Keeper) Load(ctx context.Context, store Store) error {
 	return nil
 }
 
-// save writes down who has which address, if that has changed. Nothing waits
-// for the disk.
-func (k *Keeper) save(ctx context.Context) {
+// save writes down who has which address, and reports whether that had changed.
+// Nothing waits for the disk.
+func (k *Keeper) save(ctx context.Context) bool {
 	k.work.Lock()
 	if k.store == nil || !k.memory.changed {
 		k.work.Unlock()
-		return
+		return false
 	}
 	raw, err := k.memory.encode()
 	k.memory.changed = false
@@ -185,6 +190,7 @@ func (k *Keeper) save(ctx context.Context) {
 		k.work.Unlock()
 		k.cfg.Log.WithError(err).Warn("who has which address could not be written down")
 	}
+	return true
 }
 
 // Part is what a switch is to enforce now, before it is reached for the first
@@ -261,13 +267,15 @@ func (k *Keeper) Run(ctx context.Context) error {
 		k.save(ctx)
 	}()
 	files := watched{seen: k.stamp()}
-	var looked, saved time.Time
+	var looked, saved, resolved time.Time
 	read := time.Now()
 	for {
 		now := time.Now()
-		if now.Sub(saved) >= saveEvery {
+		if now.Sub(saved) >= saveEvery && k.save(ctx) {
 			saved = now
-			k.save(ctx)
+		}
+		if now.Sub(resolved) >= resolveEvery {
+			resolved = now
 			k.resolved(now)
 		}
 		if now.Sub(looked) >= filesEvery {

@@ -38,7 +38,7 @@ type lab struct {
 // that what a crashed run left behind is found and removed.
 func newLab(t testing.TB, tag string, hosts int) *lab {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	t.Cleanup(cancel)
 	dir, err := os.MkdirTemp("", "pl")
 	if err != nil {
@@ -199,6 +199,9 @@ func (l *lab) run(b *pipeline.Bridge) *running {
 	return r
 }
 
+// patience is how long a test waits for what should take milliseconds.
+const patience = 45 * time.Second
+
 // eventually waits until a condition holds; it is generous, machines are busy.
 func (l *lab) eventually(what string, ok func() bool) time.Duration {
 	l.t.Helper()
@@ -206,8 +209,8 @@ func (l *lab) eventually(what string, ok func() bool) time.Duration {
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
 	for !ok() {
-		if time.Since(start) > 20*time.Second {
-			l.t.Fatalf("waited 20 s for %s", what)
+		if time.Since(start) > patience {
+			l.t.Fatalf("waited %v for %s", patience, what)
 		}
 		<-tick.C
 	}

@@ -109,6 +109,16 @@ func (p *Proxy) Arm(f Fault) {
 	p.fault, p.seen, p.hit, p.shut = &f, [2]int{}, make(chan struct{}), false
 }
 
+// Disarm takes the armed fault back, and reports whether its message had not come
+// yet: it does not happen any more.
+func (p *Proxy) Disarm() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	armed := p.fault != nil
+	p.fault = nil
+	return armed
+}
+
 // Hit is closed when the message of the armed fault has come; Settled waits
 // for what follows.
 func (p *Proxy) Hit() <-chan struct{} {

@@ -72,5 +72,21 @@ func TestFaults(t *testing.T) {
 		if err := p.Settled(ctx); err != nil {
 			t.Error(err)
 		}
+		if p.Disarm() {
+			t.Errorf("%v: it has come, and can still be taken back", c.kind)
+		}
+	}
+	p.Arm(cut.Fault{Direction: cut.ToSwitch, Message: 1, Kind: cut.Before})
+	if !p.Disarm() {
+		t.Error("a fault whose message has not come cannot be taken back")
+	}
+	nc, err := net.Dial("unix", filepath.Join(dir, "proxy"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _ = nc.Write(message(0))
+	nc.Close()
+	if b := <-got; len(b) != 8 {
+		t.Errorf("after a fault that was taken back the switch got %d bytes of 8", len(b))
 	}
 }
