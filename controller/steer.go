@@ -23,6 +23,9 @@ const (
 	steerPatience = 500 * time.Millisecond
 	// steerSamples is how many samples of an attack are enough, per second.
 	steerSamples = 1000
+	// steerWithin is how far from that it may be: to know half of a scan's
+	// targets, where all can be had at twice the price, is no bargain.
+	steerWithin = 2
 	// steerFloor is the thinnest tap, of 65535: 0.1 %.
 	steerFloor = 66
 	// steerLimit bounds how many places are thinned at once.
@@ -48,8 +51,8 @@ func (t thinning) override(probability uint16) pipeline.TapOverride {
 // steer thins the connection tap where a flood or a fast scan goes that nothing
 // contains: at once in the modes that wait for somebody, and where a guard
 // refuses. A sample of every packet costs the switch as much as the packet, and
-// 1,000 a second say the same. What is contained is dropped before it comes to
-// the tap.
+// 1,000 a second say the same of how much it is; whom it was meant for is then known
+// of those alone. What is contained is dropped before it comes to the tap.
 func (c *Controller) steer(ctx context.Context) error {
 	tick := time.NewTicker(steerPeriod)
 	defer tick.Stop()
@@ -60,19 +63,48 @@ func (c *Controller) steer(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		}
-		want := c.floods()
-		for t, p := range want {
-			if _, done := thinned[t]; !done && c.thin(t, func(b *pipeline.Bridge) error { return b.LowerTap(ctx, t.override(p)) }) {
-				thinned[t] = p
-				c.log.WithFields(logrus.Fields{"bridge": t.port.Switch, "port": t.port.Port, "victim": t.dst.String(), "signal": t.signal}).Info("tap thinned for an attack")
+		full, want := c.cfg.TapProbabilities(), c.floods()
+		for t := range thinned {
+			if _, still := want[t]; !still {
+				want[t] = full[t.signal]
 			}
 		}
-		for t, p := range thinned {
-			if _, still := want[t]; !still && c.thin(t, func(b *pipeline.Bridge) error { return b.RestoreTap(ctx, t.override(p)) }) {
-				delete(thinned, t)
+		for t, enough := range want {
+			is, thin := thinned[t]
+			if !thin {
+				is = full[t.signal]
 			}
+			c.steerTo(ctx, thinned, t, is, steered(is, enough, full[t.signal]), full[t.signal])
 		}
 	}
+}
+
+// steerTo gives a place another probability, and notes it.
+func (c *Controller) steerTo(ctx context.Context, thinned map[thinning]uint16, t thinning, is, next, full uint16) {
+	switch {
+	case next == is:
+	case next == full:
+		if c.thin(t, func(b *pipeline.Bridge) error { return b.RestoreTap(ctx, t.override(is)) }) {
+			delete(thinned, t)
+		}
+	case c.thin(t, func(b *pipeline.Bridge) error { return b.LowerTap(ctx, t.override(next)) }):
+		thinned[t] = next
+		c.log.WithFields(logrus.Fields{"bridge": t.port.Switch, "port": t.port.Port, "victim": t.dst.String(), "signal": t.signal,
+			"one_in": float64(flow.FullProbability) / float64(next)}).Info("tap thinned for an attack")
+	}
+}
+
+// steered is the probability that a place gets which has one, where another one is
+// enough: that, unless it is near what the place has, so that an attack which is not
+// quite steady does not have the switch written to all the time.
+func steered(is, enough, full uint16) uint16 {
+	switch {
+	case enough >= full:
+		return full
+	case int(enough)*steerWithin >= int(is) && int(enough) <= int(is)*steerWithin:
+		return is
+	}
+	return enough
 }
 
 // thin changes a bridge's tap, and reports whether that need not be tried
@@ -105,11 +137,11 @@ func (c *Controller) floods() map[thinning]uint16 {
 		diverted := d.Action == response.ActionMirror || d.Action == response.ActionScrub // and goes past the tap
 		held[d.Finding] = held[d.Finding] || d.State.Holds() && !diverted
 	}
-	patience := time.Duration(0)
+	patience := steerPeriod // the rate of less than that may be of a burst
 	if c.cfg.Mode == response.ModeAutonomous {
 		patience = steerPatience
 	}
-	snap, full := c.tracker.Snapshot(), c.cfg.TapProbabilities()
+	snap := c.tracker.Snapshot()
 	for i := range active {
 		f := &active[i]
 		if f.State != detector.StateFiring || held[f.ID] || time.Since(time.Unix(0, f.Time)) < patience {
@@ -117,10 +149,11 @@ func (c *Controller) floods() map[thinning]uint16 {
 		}
 		enough := uint16(max(steerFloor, min(float64(flow.FullProbability), float64(flow.FullProbability)*steerSamples/max(f.Rate, 1))))
 		for _, t := range places(snap, f) {
-			if len(out) >= steerLimit {
+			have, ok := out[t]
+			if !ok && len(out) >= steerLimit {
 				return out
 			}
-			if full[t.signal] > enough {
+			if !ok || enough < have { // attacks from several sides make a victim refuse all of them
 				out[t] = enough
 			}
 		}

@@ -1,6 +1,9 @@
 package controller_test
 
 import (
+	"fmt"
+	"math"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -61,4 +64,50 @@ func TestTapIsThinnedForAScan(t *testing.T) {
 	r.awaitReach("h3", web, "beside the scan")
 	stop()
 	r.await("a full tap", func() bool { return r.thinned() == 0 })
+}
+
+// probed is what the controller knows that somebody opened to somebody else.
+func (r *rig) probed(from, to netip.Addr) (connections, seen float64) {
+	r.t.Helper()
+	for _, p := range r.dryRun("quarantine", from.String()).WhatIf.Peers {
+		if p.Host == to {
+			return p.Traffic.Connections, p.Traffic.Seen
+		}
+	}
+	return 0, 0
+}
+
+// Of a scan at the speed of usual tools, which somebody has to decide about, every
+// probe is known: the tap is not thinned for it.
+func TestScanIsKnownToTheLastProbe(t *testing.T) {
+	r := newRig(t, "plt-probes")
+	r.start(strings.Replace(quick, "autonomous", "advise", 1))
+	bad, web := r.addr("h5"), r.addr("h1")
+	r.scan("h5", web) // 600 probes
+	r.await("every probe", func() bool {
+		connections, seen := r.probed(bad, web)
+		return connections == 600 && seen == 600
+	})
+}
+
+// Of a faster one some are seen, and stand for all of them.
+func TestThinnedScanIsEstimated(t *testing.T) {
+	r := newRig(t, "plt-estimate")
+	r.start(strings.Replace(quick, "autonomous", "advise", 1))
+	bad, web := r.addr("h5"), r.addr("h1")
+	const probes, rate = 10_000, 2500
+	if out, err := r.in("h5", "nmap", "-sS", "-n", "-Pn", "--min-rate", fmt.Sprint(rate), "--max-rate", fmt.Sprint(rate), "--max-retries", "0",
+		"-p", fmt.Sprintf("1-%d", probes), web.String()); err != nil {
+		t.Fatalf("nmap: %v: %s", err, out)
+	}
+	var connections, seen float64
+	r.await("all samples", func() bool {
+		was := connections
+		connections, seen = r.probed(bad, web)
+		return was == connections && connections > 0
+	})
+	t.Logf("%.0f of %d probes seen, %.0f estimated", seen, probes, connections)
+	if off := math.Abs(connections - probes); off > 5*math.Sqrt(probes*(probes/seen-1))+1 {
+		t.Errorf("%.0f of %d probes were seen, and taken for %.0f", seen, probes, connections)
+	}
 }

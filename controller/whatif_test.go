@@ -30,12 +30,12 @@ func (r *rig) dryRun(args ...string) hit {
 
 // within fails when an estimate is further from the truth than sampling explains:
 // twice what 95 % of the estimates are within, and 2 % for what nobody counted.
-func (r *rig) within(what string, have, want uint64, packets float64) {
+func (r *rig) within(what string, have, want, packets float64) {
 	r.t.Helper()
 	allowed := 0.02 + 2*1.96*math.Sqrt(0.9*10/packets)
-	r.t.Logf("%s: %d seen, %d sent, %.1f %% off of %.1f %% allowed", what, have, want, 100*(float64(have)/float64(want)-1), 100*allowed)
-	if d := math.Abs(float64(have) - float64(want)); d > allowed*float64(want) {
-		r.t.Errorf("%s: %d, want %d within %.0f %%", what, have, want, 100*allowed)
+	r.t.Logf("%s: %.0f seen, %.0f sent, %.1f %% off of %.1f %% allowed", what, have, want, 100*(have/want-1), 100*allowed)
+	if d := math.Abs(have - want); d > allowed*want {
+		r.t.Errorf("%s: %.0f, want %.0f within %.0f %%", what, have, want, 100*allowed)
 	}
 }
 

@@ -88,8 +88,8 @@ func (m *Manager) whatIf(d *Decision) *WhatIf {
 		w.Rest.Add(rest)
 		x.note(peers, &t, rest)
 	}
-	w.Error = samplingError(float64(w.Rest.Packets), c.Sampling)
-	w.Unlisted = m.watch.traffic.Unlisted(d.centre())
+	w.Error = samplingError(w.Rest.Packets, c.Sampling)
+	w.Rest, w.Attack, w.Unlisted = w.Rest.Round(), w.Attack.Round(), m.watch.traffic.Unlisted(d.centre()).Round()
 	w.list(peers)
 	return w
 }
@@ -153,6 +153,7 @@ func (w *WhatIf) list(peers map[netip.Addr]*Peer) {
 			w.More++
 			continue
 		}
+		p.Traffic = p.Traffic.Round()
 		p.Uses, p.Serves = p.Uses[:min(len(p.Uses), maxServices)], p.Serves[:min(len(p.Serves), maxServices)]
 		w.Peers = append(w.Peers, *p)
 	}
@@ -344,8 +345,13 @@ func span(d time.Duration) string {
 	return fmt.Sprintf("%.0f min", d.Minutes())
 }
 
+// amount says it in words; where connections were sampled, that they are an estimate.
 func amount(t exposure.Traffic) string {
-	return fmt.Sprintf("%s, %s", many(int(t.Connections), "connection"), size(t.Bytes))
+	connections := many(int(t.Connections), "connection")
+	if t.Seen > 0 && t.Seen < t.Connections {
+		connections = fmt.Sprintf("about %s (%.0f seen)", connections, t.Seen)
+	}
+	return fmt.Sprintf("%s, %s", connections, size(t.Bytes))
 }
 
 func many(n int, what string) string {
@@ -356,8 +362,8 @@ func many(n int, what string) string {
 }
 
 // size writes a number of bytes.
-func size(n uint64) string {
-	v, unit := float64(n), "B"
+func size(v float64) string {
+	unit := "B"
 	for _, u := range []string{"kB", "MB", "GB", "TB"} {
 		if v < 1000 {
 			break

@@ -2,6 +2,7 @@ package response
 
 import (
 	"context"
+	"math"
 	"net/netip"
 	"slices"
 	"strings"
@@ -31,9 +32,12 @@ func (r *rig) talk(at time.Time, client, server byte, proto uint8, service uint1
 }
 
 // probe is an attempt that nobody answers.
-func (r *rig) probe(at time.Time, from, to byte, port uint16) {
+func (r *rig) probe(at time.Time, from, to byte, port uint16) { r.sampledProbe(at, from, to, port, 1) }
+
+// sampledProbe is one of those that a thinned tap shows.
+func (r *rig) sampledProbe(at time.Time, from, to byte, port uint16, rate float64) {
 	r.watch.Observe([]flow.Record{{Time: at.UnixNano(), Source: flow.SourceTap, Signal: flow.SignalAttempt, Proto: flow.ProtoTCP, Src: host(from), Dst: host(to),
-		SrcPort: 40000, DstPort: port, InPort: uint32(from), Rate: 1, Packets: 1, Bytes: 60}})
+		SrcPort: 40000, DstPort: port, InPort: uint32(from), Rate: rate, Packets: 1, Bytes: 60}})
 }
 
 // busy is an hour in which 10.0.0.9 uses two services and has one client, is looked
@@ -54,7 +58,7 @@ func (r *rig) busy(now time.Time) (evidence time.Time) {
 
 func TestWhatIfFollowsTheRules(t *testing.T) {
 	now := time.Now()
-	kb := func(n uint64) uint64 { return n*2000 + 120 } // n packets each way, and two to open
+	kb := func(n float64) float64 { return n*2000 + 120 } // n packets each way, and two to open
 	for _, c := range []struct {
 		name   string
 		kind   detector.Kind
@@ -65,13 +69,13 @@ func TestWhatIfFollowsTheRules(t *testing.T) {
 		peers  string
 	}{
 		{"quarantine", detector.KindPortScan, ActionQuarantine, 0, 200,
-			WhatIf{Hosts: 3, Rest: exposure.Traffic{Connections: 4, Packets: 98, Bytes: 2*kb(10) + kb(5) + kb(20)}, Attack: exposure.Traffic{Connections: 300, Packets: 300, Bytes: 18000}},
+			WhatIf{Hosts: 3, Rest: exposure.Traffic{Connections: 4, Seen: 4, Packets: 98, Bytes: 2*kb(10) + kb(5) + kb(20)}, Attack: exposure.Traffic{Connections: 300, Seen: 300, Packets: 300, Bytes: 18000}},
 			"10.0.0.20 serves tcp/443, 10.0.0.30 uses tcp/22, 10.0.0.21 serves udp/53"},
 		{"segment", detector.KindBruteForce, ActionSegment, 443, 20,
-			WhatIf{Hosts: 1, Rest: exposure.Traffic{Connections: 1, Packets: 22, Bytes: kb(10)}, Attack: exposure.Traffic{Connections: 1, Packets: 22, Bytes: kb(10)}},
+			WhatIf{Hosts: 1, Rest: exposure.Traffic{Connections: 1, Seen: 1, Packets: 22, Bytes: kb(10)}, Attack: exposure.Traffic{Connections: 1, Seen: 1, Packets: 22, Bytes: kb(10)}},
 			"10.0.0.20 serves tcp/443"},
 		{"rate limit", detector.KindUDPFlood, ActionRateLimit, 53, 21,
-			WhatIf{Limits: true, Hosts: 1, Rest: exposure.Traffic{Connections: 1, Packets: 12, Bytes: kb(5)}},
+			WhatIf{Limits: true, Hosts: 1, Rest: exposure.Traffic{Connections: 1, Seen: 1, Packets: 12, Bytes: kb(5)}},
 			"10.0.0.21 serves udp/53"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -114,7 +118,7 @@ func TestWhatIfFollowsTheRules(t *testing.T) {
 	}
 }
 
-func near(a, b uint64) bool { return max(a, b)-min(a, b) <= b/1000 }
+func near(a, b float64) bool { return math.Abs(a-b) <= b/1000 }
 
 // Who is to approve is told, and what happens until then is told as well; an order
 // that is only looked at does nothing.
@@ -163,6 +167,33 @@ func TestWhatIfBeforeApproval(t *testing.T) {
 	}
 }
 
+// What the tap shows of a scan where it is thinned adds up to the scan: each probe is
+// a conversation of its own, and stands for part of another one. A minute later, too.
+func TestWhatIfOfAThinnedScan(t *testing.T) {
+	for _, rate := range []float64{1, 1.2, 1.49, 1.7, 10.4, 992.9} {
+		cfg := testConfig()
+		cfg.Mode = ModeAdvise
+		r := newRig(t, cfg)
+		now := time.Now()
+		const seen = 500
+		for port := range uint16(seen) {
+			r.sampledProbe(now, 9, 200, port+1, rate)
+		}
+		f := scanBy(9, 9, 1)
+		f.FirstSeen = now.UnixNano()
+		r.consider(t.Context(), f)
+		is := r.only(t).WhatIf
+		r.talk(now.Add(time.Minute), 2, 3, flow.ProtoTCP, 80, 1)
+		d := r.only(t)
+		was := r.whatIf(&d)
+		for _, w := range []*WhatIf{is, was} {
+			if a := w.Attack; a.Seen != seen || math.Abs(a.Connections-rate*seen) > 0.005*rate*seen+0.5 || math.Abs(a.Packets-rate*seen) > 0.005*rate*seen+0.5 {
+				t.Errorf("of 500 in 1:%v: %+v", rate, a)
+			}
+		}
+	}
+}
+
 func TestWhatIfInWords(t *testing.T) {
 	at := time.Unix(1e9, 0)
 	for _, c := range []struct {
@@ -174,6 +205,8 @@ func TestWhatIfInWords(t *testing.T) {
 			"3 hosts would have been cut off: 12 connections, 4.1 MB; the attack 1 connection, 60 B; of the last 42 min, sampled 1:10, packets to 6 %"},
 		{WhatIf{Since: at, Until: at.Add(30 * time.Second), Limits: true, Hosts: 1, Rest: exposure.Traffic{Connections: 1, Bytes: 999}},
 			"1 host would have been limited: 1 connection, 999 B; of the last 30 s, from connections alone: bytes are too few"},
+		{WhatIf{Since: at, Until: at.Add(30 * time.Second), Sampling: 1, Attack: exposure.Traffic{Connections: 603, Seen: 371, Bytes: 24120}},
+			"nobody would have been cut off; the attack about 603 connections (371 seen), 24.1 kB; of the last 30 s"},
 		{WhatIf{Since: at, Until: at.Add(time.Hour), Sampling: 1}, "nobody would have been cut off; of the last 60 min"},
 	} {
 		if have := c.w.String(); have != c.want {

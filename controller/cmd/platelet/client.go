@@ -82,6 +82,8 @@ func explainCommand() *cobra.Command {
 		Use: "explain ID", Short: "Say why a finding fired, or what a decision would hit", Args: cobra.ExactArgs(1),
 		Long: `Of a decision, say what it is, what the guards said of it, and which hosts,
 connections and bytes of the last hour its rules would have hit, besides the attack.
+Of an attack that is let go on not every connection is sampled: "about 600 connections
+(240 seen)" is an estimate, and only those that were seen are listed by service.
 Of a finding, say in words and numbers what happened, what would have been normal (for
 this host, where it is known for long enough), what carried the score, what would
 have kept the finding from firing, what is not known, and show the latest records

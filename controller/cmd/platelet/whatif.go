@@ -102,9 +102,10 @@ func decisionText(out io.Writer, raw []byte) error {
 		return err
 	}
 	w := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
-	fmt.Fprintln(w, "  HOST\tUSES\tSERVES\tCONNECTIONS\tPACKETS\tBYTES")
+	fmt.Fprintln(w, "  HOST\tUSES\tSERVES\tCONNECTIONS\tSEEN\tPACKETS\tBYTES")
 	for _, p := range d.WhatIf.Peers {
-		fmt.Fprintf(w, "  %s\t%s\t%s\t%d\t%d\t%d\n", p.Host, cmp.Or(strings.Join(p.Uses, " "), "-"), cmp.Or(strings.Join(p.Serves, " "), "-"), p.Traffic.Connections, p.Traffic.Packets, p.Traffic.Bytes)
+		fmt.Fprintf(w, "  %s\t%s\t%s\t%.0f\t%.0f\t%.0f\t%.0f\n", p.Host, cmp.Or(strings.Join(p.Uses, " "), "-"), cmp.Or(strings.Join(p.Serves, " "), "-"),
+			p.Traffic.Connections, p.Traffic.Seen, p.Traffic.Packets, p.Traffic.Bytes)
 	}
 	if n := d.WhatIf.More; n > 0 {
 		fmt.Fprintf(w, "  and %d more\n", n)

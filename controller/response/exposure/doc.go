@@ -20,5 +20,7 @@
 //
 // No packet counts twice. Volumes are those of flow export where a port has it, else
 // of packet samples; the packets that open, refuse and close TCP connections are
-// the tap's, as long as there is one, because it sees each of them.
+// the tap's, as long as there is one, because it sees each of them. Where it is
+// thinned for an attack that nobody contains, those that it sees stand for the others,
+// in number: to whom those were is not known. Traffic tells the two apart.
 package exposure

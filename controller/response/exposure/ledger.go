@@ -97,19 +97,13 @@ func (l *Ledger) observe(r *flow.Record) {
 	}
 	if up && r.SrcPort != c.clientPort {
 		if c.clientPort = r.SrcPort; r.Proto != flow.ProtoTCP {
-			v.connections = max(v.connections, 1)
+			v.connections, v.seen = max(v.connections, 1), 1
 		}
 	}
 	c.last = l.minute
-	c.now.connections += v.connections
-	c.now.packets += v.packets
-	if up {
-		if r.InPort != 0 {
-			c.port = r.InPort
-		}
-		c.now.sent += v.bytes
-	} else {
-		c.now.received += v.bytes
+	c.now.add(v)
+	if up && r.InPort != 0 {
+		c.port = r.InPort
 	}
 }
 
@@ -130,16 +124,13 @@ func (l *Ledger) advance(t int64) bool {
 	return true
 }
 
-// weight is what a record counts for.
-type weight struct{ connections, packets, bytes float64 }
-
 // weigh says what a record counts for, besides that two have talked: nothing where
 // other telemetry tells of the same packets. It stands for so many like it.
-func (l *Ledger) weigh(r *flow.Record, stands float64) (v weight) {
+func (l *Ledger) weigh(r *flow.Record, stands float64) (v amount) {
 	slot := l.minute % Minutes
 	v.packets, v.bytes = stands*r.ScaledPackets(), stands*r.ScaledBytes()
 	if r.Signal == flow.SignalAttempt {
-		v.connections = r.Rate
+		v.connections, v.seen = r.Rate, 1
 	}
 	switch r.Source {
 	case flow.SourceTap:
@@ -156,15 +147,15 @@ func (l *Ledger) weigh(r *flow.Record, stands float64) (v weight) {
 		l.sampled = l.minute
 		l.samples[slot].note(r, v.packets)
 		if l.lately(l.exported[r.InPort%uint32(len(l.exported))]) || opens(r.Signal) && l.lately(l.tapped) {
-			return weight{}
+			return amount{}
 		}
 	case flow.SourceIPFIX, flow.SourceLog:
 		l.exported[r.InPort%uint32(len(l.exported))] = l.minute
 		if up, _ := direction(r); up {
-			v.connections = r.Rate
+			v.connections, v.seen = r.Rate, 1
 		}
 	}
-	l.attempts[slot].seen += v.connections / max(r.Rate, 1)
+	l.attempts[slot].seen += v.seen
 	l.attempts[slot].stood += v.connections
 	return v
 }

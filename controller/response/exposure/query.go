@@ -9,27 +9,38 @@ import (
 	"unsafe"
 )
 
-// Traffic is how much was said; estimates, where it was sampled.
+// Traffic is how much was said; estimates, where it was sampled, and so no whole
+// numbers before Round.
 type Traffic struct {
 	// Connections are those that were opened; of protocols without any, how
 	// often the client took another port.
-	Connections uint64 `json:"connections"`
-	Packets     uint64 `json:"packets"`
+	Connections float64 `json:"connections"`
+	// Seen are those of them that telemetry reported one by one. The others are
+	// inferred from how it is sampled: nobody knows to what services they went.
+	Seen    float64 `json:"seen"`
+	Packets float64 `json:"packets"`
 	// Bytes are of frames, both ways.
-	Bytes uint64 `json:"bytes"`
+	Bytes float64 `json:"bytes"`
 }
 
 // Add adds what else was said.
 func (t *Traffic) Add(u Traffic) {
 	t.Connections += u.Connections
+	t.Seen += u.Seen
 	t.Packets += u.Packets
 	t.Bytes += u.Bytes
 }
 
+// Round returns whole numbers. What is still to be added up must not be rounded:
+// thousands of estimates of 1.4 are not as many of 1.
+func (t Traffic) Round() Traffic {
+	return Traffic{math.Round(t.Connections), math.Round(t.Seen), math.Round(t.Packets), math.Round(t.Bytes)}
+}
+
 func (a amount) traffic() Traffic {
-	t := Traffic{Connections: uint64(a.connections + 0.5), Packets: uint64(a.packets + 0.5), Bytes: uint64(a.sent + a.received + 0.5)}
+	t := Traffic{a.connections, a.seen, a.packets, a.bytes}
 	if t.Packets > 0 {
-		t.Connections = max(t.Connections, 1)
+		t.Connections, t.Seen = max(t.Connections, 1), max(t.Seen, 1)
 	}
 	return t
 }
@@ -69,7 +80,7 @@ func (l *Ledger) Conversations(meant func(Key) bool, moment int64) []Conversatio
 		x.Answered = c.state&stateAnswered != 0
 		before, since := l.sum(c, l.first(), split), l.sum(c, split, math.MaxUint32)
 		if x.Before, x.Since = before.traffic(), since.traffic(); before.packets > 0 && since.connections == 0 {
-			x.Since.Connections = 0 // it goes on from before
+			x.Since.Connections, x.Since.Seen = 0, 0 // it goes on from before
 		}
 		if x.Before.Packets+x.Since.Packets+x.Before.Connections+x.Since.Connections > 0 {
 			list = append(list, x)
@@ -134,7 +145,7 @@ func (l *Ledger) Share(host netip.Addr, moment int64, span time.Duration) (share
 		return 0, int(to - from)
 	}
 	// What is kept of minutes that are over is rounded, what is summed is not.
-	return min(1, max(own.packets/all.packets, (own.sent+own.received)/max(1, all.sent+all.received))), int(to - from)
+	return min(1, max(own.packets/all.packets, own.bytes/max(1, all.bytes))), int(to - from)
 }
 
 // Coverage says how much the ledger saw of what happened.

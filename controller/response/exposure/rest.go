@@ -43,12 +43,10 @@ func (x *rest) slot(row int, a [16]byte) int {
 	return int((hi ^ lo) * 0x9e3779b97f4a7c15 >> 52)
 }
 
-func (x *rest) add(minute uint32, r *flow.Record, v weight) {
-	if v == (weight{}) {
-		return
+func (x *rest) add(minute uint32, r *flow.Record, v amount) {
+	if v != (amount{}) {
+		x.put(minute, r.Src.As16(), r.Dst.As16(), v)
 	}
-	a := amount{connections: v.connections, packets: v.packets, sent: v.bytes}
-	x.put(minute, r.Src.As16(), r.Dst.As16(), a)
 }
 
 // keep takes what is in the hour of one that is displaced.

@@ -6,25 +6,31 @@ import (
 	"github.com/platelet-sdn/platelet/flowcollector/flow"
 )
 
-// amount is what was counted of a conversation within a minute, or several.
-type amount struct{ connections, packets, sent, received float64 }
+// amount is what was counted of a conversation within a minute, or several; seen are
+// those connections whose opening was reported itself.
+type amount struct{ connections, seen, packets, bytes float64 }
 
 func (a *amount) add(b amount) {
 	a.connections += b.connections
+	a.seen += b.seen
 	a.packets += b.packets
-	a.sent += b.sent
-	a.received += b.received
+	a.bytes += b.bytes
 }
 
 // packed is an amount of a minute that is over, in eight bytes.
 type packed [4]quantity
 
+// parts is how many parts of one are counted of what samples stand for. One of two in
+// three packets stands for one and a half: in whole ones, the probes of a scan, each
+// of which is a conversation of its own, would add up to two thirds or to four thirds.
+const parts = 64
+
 func pack(a amount) packed {
-	return packed{quantityOf(a.connections), quantityOf(a.packets), quantityOf(a.sent), quantityOf(a.received)}
+	return packed{quantityOf(parts * a.connections), quantityOf(parts * a.seen), quantityOf(parts * a.packets), quantityOf(a.bytes)}
 }
 
 func (p *packed) amount() amount {
-	return amount{p[0].value(), p[1].value(), p[2].value(), p[3].value()}
+	return amount{p[0].value() / parts, p[1].value() / parts, p[2].value() / parts, p[3].value()}
 }
 
 // quantity is a whole number of eleven bits, exact to 2047 and to 0.05 % above, and
