@@ -207,12 +207,12 @@ type ServiceRef struct {
 	Inline *Service
 }
 
-// Rate is a token bucket: one of PacketsPerSecond and KilobitsPerSecond, and
-// a burst in packets or kilobits.
+// Rate is a token bucket: one of pktps and kbps, and a burst in packets or
+// kilobits.
 type Rate struct {
-	// PacketsPerSecond, without kbps.
+	// Packets per second; without kbps.
 	PacketsPerSecond uint32 `yaml:"pktps,omitempty"`
-	// KilobitsPerSecond, without pktps.
+	// Kilobits per second, of the whole frames; without pktps.
 	KilobitsPerSecond uint32 `yaml:"kbps,omitempty"`
 	// Burst in packets or kilobits.
 	Burst uint32 `yaml:"burst,omitempty"`
