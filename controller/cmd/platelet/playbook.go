@@ -173,14 +173,15 @@ func playbookImportCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "import FILE", Short: "Make a playbook of one of OASIS CACAO 2.0", Args: cobra.ExactArgs(1),
 		Long: `Make a playbook of one of OASIS CACAO 2.0 (JSON): manual, http-api and openc2-http
-commands, in sequence or in parallel. Everything else is refused by its name. The
-result has no trigger and no rung of the ladder, which CACAO does not know.`,
+commands, in sequence or in parallel. Everything else is refused by its name, and so
+is a playbook that is revoked or not valid today. The result has no trigger and no
+rung of the ladder, which CACAO does not know.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			raw, err := readFile(args[0])
 			if err != nil {
 				return fmt.Errorf("playbook import: %w", err)
 			}
-			text, err := cacao.Import(raw)
+			text, err := cacao.Import(raw, time.Now())
 			if err != nil {
 				return usage("playbook import: %v", err)
 			}

@@ -75,6 +75,7 @@ would do, and does nothing; ` + "`platelet playbook list`, `show` and `runs`" + 
   the latest first. A containment is never undone by a playbook.
 - **OASIS CACAO 2.0.** ` + "`platelet playbook import FILE` and `export NAME`" + ` translate manual, http-api and openc2-http commands, in sequence and in parallel, and refuse everything
   else by its name. A manual command is a question (` + "`ask`" + `), one of the first two before everything else an approval (` + "`people`" + `). CACAO knows no triggers and no rungs of the ladder: add them after an import; an export says a rung as a manual command.
+  A target without a port is at port 80, as CACAO has it; at 80 and 8080 it is asked by http, elsewhere by https, unless it has a URL.
 - **Commands** are named in ` + "`playbook_exec`" + ` of the configuration, with an absolute path of a file that only root, or the controller's user, can write.
 `
 
