@@ -20,18 +20,23 @@ demo: deps build
 	$(SUDO) $(BIN) lab demo --reconfigure lab/first.clab.yml
 
 # Everything: static checks, unit, differential, fuzz seeds, and the tests on
-# real switches in network namespaces. Packages run one after the other: the
-# tests that measure time share the machine with their own attackers. Last, our
+# real switches in network namespaces. Most packages wait for most of their time
+# (for rules to end, for hosts to be quiet) and run side by side; each has network
+# namespaces of its own. Those in ALONE judge rates, losses or how soon an attack is
+# noticed, and share the machine with their own attackers only. Last, our
 # reading of topologies is held against containerlab's own, in its own module, our
 # translation of Kubernetes' policies against cyclonus, and our OpenFlow against goloxi's.
+ALONE := ./lab/agent ./lab/attack ./lab/demo ./lab/measure ./lab/wire
+GOTEST = $(SUDO) env "PATH=$$PATH" GOFLAGS=$(GOFLAGS) go test -timeout 18m
 test: build
 	@$(SUDO) scripts/install-deps.sh --test
 	@test -z "$$(gofmt -l . | tee /dev/stderr)" || { echo "gofmt: the files above are not formatted"; exit 1; }
 	go vet ./...
-	$(SUDO) env "PATH=$$PATH" GOFLAGS=$(GOFLAGS) go test -p 1 -timeout 18m ./...
-	cd lab/conformance && go vet ./... && $(SUDO) env "PATH=$$PATH" GOFLAGS=$(GOFLAGS) go test ./...
+	$(GOTEST) -p 3 $$(go list ./... | grep -vxF "$$(go list $(ALONE))")
+	$(GOTEST) -p 1 $(ALONE)
+	cd lab/conformance && go vet ./... && $(GOTEST) ./...
 	cd segmentation/kubernetes/conformance && go vet ./... && GOFLAGS=$(GOFLAGS) go test ./...
-	cd controller/openflow/oracle && go vet ./... && $(SUDO) env "PATH=$$PATH" GOFLAGS=$(GOFLAGS) go test ./...
+	cd controller/openflow/oracle && go vet ./... && $(GOTEST) ./...
 
 # The detectors against labelled recordings, beside rules of one line.
 DATA ?= ../shared/data/labelled

@@ -49,10 +49,17 @@ func unharmed(t *testing.T, name string, traffic func(ctx context.Context, r *ri
 	}
 }
 
+// denied is after how long a connection that nobody answers is given up where that
+// is what is expected; served is so where an answer is, however busy the machine.
+const (
+	denied = time.Second
+	served = 10 * time.Second
+)
+
 // dial connects from inside a node.
-func (r *rig) dial(node, network, to string) (c net.Conn, err error) {
+func (r *rig) dial(node, network, to string, within time.Duration) (c net.Conn, err error) {
 	err = r.lab.Do(node, func() error {
-		d := net.Dialer{Timeout: time.Second}
+		d := net.Dialer{Timeout: within}
 		c, err = d.Dial(network, to)
 		return err
 	})
@@ -79,7 +86,7 @@ func (r *rig) serve(node string, port int) {
 			}
 			go func() {
 				defer c.Close()
-				_ = c.SetDeadline(time.Now().Add(5 * time.Second))
+				_ = c.SetDeadline(time.Now().Add(served))
 				if _, err := c.Read(make([]byte, 512)); err == nil {
 					_, _ = c.Write(page)
 				}
@@ -98,7 +105,7 @@ func TestBusyWebServerIsNotContained(t *testing.T) {
 			for range 8 {
 				clients.Go(func() {
 					for ctx.Err() == nil {
-						if err := r.fetch(node, to); err != nil {
+						if err := r.fetch(node, to, served); err != nil {
 							failed.Add(1)
 							continue
 						}
@@ -115,13 +122,14 @@ func TestBusyWebServerIsNotContained(t *testing.T) {
 	})
 }
 
-func (r *rig) fetch(node, to string) error {
-	c, err := r.dial(node, "tcp", to)
+// fetch gets a page, from a server that is to answer within a time.
+func (r *rig) fetch(node, to string, within time.Duration) error {
+	c, err := r.dial(node, "tcp", to, within)
 	if err != nil {
 		return err
 	}
 	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(5 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(served))
 	if _, err := c.Write([]byte("GET / HTTP/1.0\r\n\r\n")); err != nil {
 		return err
 	}
@@ -166,7 +174,7 @@ func TestResolverIsNotContained(t *testing.T) {
 
 // query asks as fast as it is answered.
 func (r *rig) query(ctx context.Context, node, to string, answered *atomic.Int64) error {
-	c, err := r.dial(node, "udp", to)
+	c, err := r.dial(node, "udp", to, served)
 	if err != nil {
 		return err
 	}
@@ -202,7 +210,7 @@ func TestMonitorIsNotContained(t *testing.T) {
 					asked++
 					to := netip.AddrPortFrom(r.addr(h), port).String()
 					all.Go(func() {
-						if err := r.fetch("h3", to); err != nil {
+						if err := r.fetch("h3", to, served); err != nil {
 							r.t.Errorf("poll of %s: %v", to, err)
 						}
 					})
@@ -212,8 +220,8 @@ func TestMonitorIsNotContained(t *testing.T) {
 				}
 			}
 			// A service that is down, and a host that is.
-			all.Go(func() { _ = r.fetch("h3", netip.AddrPortFrom(r.addr("h1"), 443).String()) })
-			all.Go(func() { _ = r.fetch("h3", "10.77.0.99:9100") })
+			all.Go(func() { _ = r.fetch("h3", netip.AddrPortFrom(r.addr("h1"), 443).String(), denied) })
+			all.Go(func() { _ = r.fetch("h3", "10.77.0.99:9100", denied) })
 			all.Wait()
 		}
 		return fmt.Sprintf("%d rounds, %d polls", rounds, asked)

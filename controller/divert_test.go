@@ -80,7 +80,7 @@ func (r *rig) known(node string) {
 			Address string
 			Bound   bool
 		}
-		_ = r.fetch("h3", netip.AddrPortFrom(a, 81).String()) // it says no, and where it is
+		_ = r.fetch("h3", netip.AddrPortFrom(a, 81).String(), denied) // it says no, and where it is
 		return r.get("hosts", &hosts) == nil && slices.ContainsFunc(hosts, func(h struct {
 			Address string
 			Bound   bool
@@ -137,7 +137,7 @@ func TestFloodIsScrubbed(t *testing.T) {
 		return false
 	})
 	r.known("h4")
-	stop := r.background("h6", "timeout", "60", "hping3", "-q", "-i", "u200", "--udp", "-p", "9", "--rand-source", web.String())
+	stop := r.background("h6", "timeout", "300", "hping3", "-q", "-i", "u200", "--udp", "-p", "9", "--rand-source", web.String())
 	var d decision
 	r.await("the scrub verified", func() bool {
 		i := slices.IndexFunc(r.decisions(), func(d decision) bool { return d.Kind == "udp-flood" && d.State == "verified" })
@@ -200,18 +200,18 @@ func TestSuspectIsMirrored(t *testing.T) {
 	r.frames("h4", count(&copied))
 	r.frames("h1", count(&came))
 	r.awaitReach("h5", web, "before the scan")
-	stop := r.background("h5", "timeout", "60", "hping3", "-q", "-S", "-i", "u5000", "-p", "++1", web.String())
+	stop := r.background("h5", "timeout", "300", "hping3", "-q", "-S", "-i", "u5000", "-p", "++1", web.String())
 	d := r.awaitState(bad.String(), "verified")
 	if d.Action != "mirror" || !d.Proof.Installed || !d.Proof.Effective || d.Proof.Handed == 0 || d.Proof.Dropped != 0 || d.Station.Port != to {
 		t.Errorf("got %s", pretty(d))
 	}
-	copies, all, begun := copied.Load(), came.Load(), time.Now()
-	r.await("400 probes at the victim", func() bool { return came.Load() >= all+400 })
-	rate := float64(copied.Load()-copies) / time.Since(begun).Seconds()
-	t.Logf("%.0f copies/s of a limit of 50, while %.0f packets/s reached the victim", rate, float64(came.Load()-all)/time.Since(begun).Seconds())
-	if rate < 20 || rate > 80 {
-		t.Errorf("%.0f copies/s, the limit is 50", rate)
-	}
+	r.await("copies at their limit of 50/s", func() bool { // a busy machine may keep the switch from it for a while
+		copies, all, begun := copied.Load(), came.Load(), time.Now()
+		r.await("400 probes at the victim", func() bool { return came.Load() >= all+400 })
+		rate := float64(copied.Load()-copies) / time.Since(begun).Seconds()
+		t.Logf("%.0f copies/s of a limit of 50, while %.0f packets/s reached the victim", rate, float64(came.Load()-all)/time.Since(begun).Seconds())
+		return rate >= 20 && rate <= 80
+	})
 	r.awaitReach("h5", web, "while it is mirrored")
 	if rules := r.emergency(); len(rules) != 1 || !strings.Contains(rules[0], "hard_timeout=10") {
 		t.Errorf("rules %q", rules)

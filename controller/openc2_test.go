@@ -60,7 +60,7 @@ func TestOpenC2(t *testing.T) {
 	var status int
 	var text string
 	r.await("the deny", func() bool {
-		_ = r.fetch("h6", web.String()+":81") // has to be seen first
+		_ = r.fetch("h6", web.String()+":81", denied) // has to be seen first
 		status, text = command(deny)
 		return status == http.StatusOK
 	})

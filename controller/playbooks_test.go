@@ -201,7 +201,7 @@ func TestContainedHostAttacksAgain(t *testing.T) {
 	r.scan("h5", web)
 	d := r.awaitState(bad.String(), "verified")
 	rules := len(r.emergency())
-	stop := r.background("h5", "timeout", "60", "hping3", "-q", "-i", "u200", "--udp", "-p", "9", web.String())
+	stop := r.background("h5", "timeout", "300", "hping3", "-q", "-i", "u200", "--udp", "-p", "9", web.String())
 	r.await("the flood told", func() bool { return len(h.of("flood")) > 0 })
 	var facts struct {
 		Finding  struct{ Kind string }

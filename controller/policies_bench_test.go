@@ -27,7 +27,7 @@ func BenchmarkLabelTakesEffect(b *testing.B) {
 	r.send(b, "h3", to)
 	port := r.portOf("h3")
 	passes := func() bool { return time.Since(time.Unix(0, last.Load())) < 100*time.Millisecond }
-	_ = r.fetch("h3", netip.AddrPortFrom(r.addr("h1"), 9).String())
+	_ = r.fetch("h3", netip.AddrPortFrom(r.addr("h1"), 9).String(), denied)
 	r.await("datagrams", passes)
 	var closes, opens []time.Duration
 	for b.Loop() {
@@ -76,7 +76,7 @@ func (r *rig) receive(b *testing.B, node string, at netip.AddrPort, last *atomic
 // send sends a datagram every half millisecond, until the benchmark ends.
 func (r *rig) send(b *testing.B, node string, to netip.AddrPort) {
 	b.Helper()
-	c, err := r.dial(node, "udp", to.String())
+	c, err := r.dial(node, "udp", to.String(), served)
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -56,7 +56,7 @@ func TestReadmeCommands(t *testing.T) {
 		case "quarantine", "segment":
 			node := map[string]string{"quarantine": "h6", "segment": "h4"}[args[0]]
 			r.await(node+" known", func() bool {
-				_ = r.fetch(node, netip.AddrPortFrom(r.addr("h1"), 81).String()) // has to be seen first
+				_ = r.fetch(node, netip.AddrPortFrom(r.addr("h1"), 81).String(), denied) // has to be seen first
 				out, err := r.run(args...)
 				return err == nil && strings.HasPrefix(out, "d-")
 			})

@@ -204,7 +204,7 @@ func (r *rig) dumpLog() {
 }
 
 func (r *rig) get(what string, out any) error {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	return r.api.Get(ctx, what, out)
 }

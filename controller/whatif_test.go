@@ -62,7 +62,7 @@ func TestWhatIfAgreesWithWhatWasSent(t *testing.T) {
 	}
 	r.serve("h5", 8080)
 	for range 3 {
-		if err := r.fetch("h3", netip.AddrPortFrom(bad, 8080).String()); err != nil {
+		if err := r.fetch("h3", netip.AddrPortFrom(bad, 8080).String(), served); err != nil {
 			t.Fatal(err)
 		}
 	}

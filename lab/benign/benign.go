@@ -4,6 +4,7 @@
 package benign
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -26,6 +27,9 @@ type Options struct {
 	Profile string
 	// Seed makes what clients choose at random the same every time.
 	Seed uint64
+	// Pace multiplies how often clients do what they do, where the profile does not
+	// keep a fixed pace; 0 stands for 1.
+	Pace float64
 	// Truth gets a line per action; nil keeps none.
 	Truth *agent.Truth
 }
@@ -77,7 +81,7 @@ func Start(ctx context.Context, lab *runner.Lab, o Options) (*Traffic, error) {
 // furnish puts everybody of a profile in place.
 func (t *Traffic) furnish(p profile) error {
 	for _, part := range p.parts {
-		err := part.furnish(t, part.pace)
+		err := part.furnish(t, part.pace*cmp.Or(t.options.Pace, 1))
 		var lack *lackError
 		switch {
 		case errors.As(err, &lack):

@@ -63,6 +63,7 @@ func TestFirstLab(t *testing.T) {
 	lab := env.Up(ctx, t)
 	t.Run("refusals", func(t *testing.T) { refusals(ctx, t, env, lab) })
 	t.Run("seed", func(t *testing.T) { seed(ctx, t, lab) })
+	t.Run("pace", func(t *testing.T) { pace(ctx, t, lab) })
 	t.Run("loss is counted", func(t *testing.T) { lossIsCounted(ctx, t, env, lab) })
 }
 
@@ -83,6 +84,16 @@ func refusals(ctx context.Context, t *testing.T, env labtest.Env, lab *runner.La
 	bare := env.Up(ctx, t)
 	if traffic, err := benign.Start(ctx, bare, benign.Options{Profile: "ot"}); err == nil || !strings.Contains(err.Error(), "ot needs a node labelled app=plc") {
 		t.Errorf("a lab without labels: %v, %v", traffic, err)
+	}
+}
+
+// pace lets everybody ask for the time far more often than once in 20 s.
+func pace(ctx context.Context, t *testing.T, lab *runner.Lab) {
+	nodes := start(ctx, t, lab, benign.Options{Profile: "quiet", Pace: 100})
+	began := time.Now()
+	await(ctx, t, nodes, []string{"ntp"}, 30) // of a few clients: at the pace of the profile that takes minutes
+	if took := time.Since(began); took > time.Minute {
+		t.Errorf("thirty times took %s", took)
 	}
 }
 

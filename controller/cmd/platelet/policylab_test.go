@@ -40,7 +40,7 @@ func TestRecommendedPolicyInTheLab(t *testing.T) {
 	r := &exportRecorder{t: t, dir: t.TempDir()}
 	r.listen(ctx, env, lab)
 
-	// Half a minute is short: what only one of two hosts did, once, is all that
+	// It is short: what only one of two hosts did, once, is all that
 	// there may be to learn from.
 	learned := r.record("learned", func() { honest(ctx, t, lab, 1) })
 	file := filepath.Join(r.dir, "policy.yaml")
@@ -181,7 +181,7 @@ func learnedUnderAttack(t *testing.T, learned, attacked string) {
 func honest(ctx context.Context, t *testing.T, lab *runner.Lab, seed uint64) []benign.Flow {
 	t.Helper()
 	began := time.Now()
-	traffic, err := benign.Start(ctx, lab, benign.Options{Profile: "datacenter", Seed: seed})
+	traffic, err := benign.Start(ctx, lab, benign.Options{Profile: "datacenter", Seed: seed, Pace: 3})
 	if err != nil {
 		t.Fatal(err)
 	}

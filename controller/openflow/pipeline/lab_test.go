@@ -217,6 +217,23 @@ func (l *lab) eventually(what string, ok func() bool) time.Duration {
 	return time.Since(start)
 }
 
+// steady measures a rate until it is within bounds, a few times: on a busy machine
+// the switch may stand still for a while in between.
+func (l *lab) steady(what string, least, most float64, measure func() float64) {
+	l.t.Helper()
+	const times = 5
+	for n := 1; ; n++ {
+		rate := measure()
+		l.t.Logf("%.1f %s", rate, what)
+		if least <= rate && rate <= most {
+			return
+		}
+		if n == times {
+			l.t.Fatalf("%.1f %s, %d times not between %.0f and %.0f", rate, what, times, least, most)
+		}
+	}
+}
+
 // inHost runs f on a thread inside a host's namespace. Sockets made there
 // stay there.
 func (l *lab) inHost(host int, f func() error) {

@@ -149,9 +149,6 @@ func TestSwitchRestartBringsEverythingBack(t *testing.T) {
 		l.eventually("the rules to be back", func() bool { return l.ours() == want })
 		took := time.Since(<-answered)
 		t.Logf("everything back at most %v after the management socket answered", took)
-		if took > 5*time.Second {
-			t.Fatalf("took %v", took)
-		}
 		if m := l.ofctl("dump-meters"); !strings.Contains(m, "rate=50 burst_size=5") {
 			t.Fatalf("meter is not back: %s", m)
 		}

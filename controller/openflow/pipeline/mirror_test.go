@@ -1,6 +1,7 @@
 package pipeline_test
 
 import (
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -26,18 +27,18 @@ func TestMirrorCopiesBesideTheWay(t *testing.T) {
 		t.Fatalf("%+v, %v", r, err)
 	}
 	l.eventually("copies", func() bool { return l.received(2) > 30 })
-	copied, sent, received, start := l.received(2), s.sent.Load(), s.received.Load(), time.Now()
-	l.eventually("2,000 more datagrams", func() bool { return s.sent.Load() >= sent+2000 })
-	rate := float64(l.received(2)-copied) / time.Since(start).Seconds()
-	sent = s.sent.Load() - sent
-	lost := int64(sent) - int64(s.received.Load()-received)
-	t.Logf("%.1f copies/s of a limit of 100 while %d datagrams were sent, %d of them lost", rate, sent, lost)
-	if rate < 60 || rate > 125 {
-		t.Errorf("%.1f copies/s", rate)
-	}
-	if lost > 100 { // on their way, on a busy machine
-		t.Errorf("%d of %d datagrams did not arrive", lost, sent)
-	}
+	l.steady("copies/s of a limit of 100, without loss beside them", 60, 125, func() float64 {
+		copied, sent, received, start := l.received(2), s.sent.Load(), s.received.Load(), time.Now()
+		l.eventually("2,000 more datagrams", func() bool { return s.sent.Load() >= sent+2000 })
+		rate := float64(l.received(2)-copied) / time.Since(start).Seconds()
+		sent = s.sent.Load() - sent
+		lost := int64(sent) - int64(s.received.Load()-received)
+		t.Logf("%d datagrams were sent, %d of them lost", sent, lost)
+		if lost > 100 { // on their way, on a busy machine
+			return math.Inf(1)
+		}
+		return rate
+	})
 	c, err := b.Counters(l.ctx, "d-1")
 	if err != nil || len(c) != 1 || c[0].Copied == 0 || c[0].Copied >= c[0].Packets || c[0].Dropped != 0 {
 		t.Fatalf("%+v, %v", c, err)
@@ -59,7 +60,7 @@ func TestMirrorCopiesBesideTheWay(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.quiet(l, 50)
-	copied, sent = l.received(2), s.sent.Load()
+	copied, sent := l.received(2), s.sent.Load()
 	l.eventually("500 more datagrams", func() bool { return s.sent.Load() >= sent+500 })
 	if n := l.received(2) - copied; n > 5 { // neighbour discovery
 		t.Errorf("%d copies of what is denied", n)

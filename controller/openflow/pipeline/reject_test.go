@@ -25,15 +25,13 @@ func TestRejectAnswers(t *testing.T) {
 	}
 	l.enforce(b, reject("tcp", 1, flow.ProtoTCP, 9000), reject("udp", 2, flow.ProtoUDP, 9002))
 	l.settle()
-	for range 3 {
+	l.steady("ms until refused", 0, 900, func() float64 { // a second SYN comes after a second
 		start := time.Now()
-		err := l.dial(0, 1, 9000)
-		if took := time.Since(start); !errors.Is(err, syscall.ECONNREFUSED) || took > 900*time.Millisecond { // a second SYN comes after one
-			t.Errorf("%v after %v", err, took)
-		} else {
-			t.Logf("refused after %v", took)
+		if err := l.dial(0, 1, 9000); !errors.Is(err, syscall.ECONNREFUSED) {
+			t.Error(err)
 		}
-	}
+		return time.Since(start).Seconds() * 1000
+	})
 	if accepted.Load() != 0 {
 		t.Error("the server heard of it")
 	}
@@ -63,10 +61,10 @@ func TestRejectAnswers(t *testing.T) {
 	case <-time.After(20 * time.Second):
 		t.Error("the session was not reset")
 	}
-	if h := l.hits(b, "tcp"); h.Connections < 3 {
+	if h := l.hits(b, "tcp"); h.Connections < 1 {
 		t.Errorf("%+v", h)
 	}
-	l.eventually("five packets counted as refused", func() bool { return b.Status().Refused >= 5 })
+	l.eventually("three packets counted as refused", func() bool { return b.Status().Refused >= 3 })
 }
 
 // What is rejected is answered up to a limit, and dropped beyond it.
@@ -76,7 +74,7 @@ func TestRejectIsLimited(t *testing.T) {
 	l.enforce(b, l.rule("udp", policy.TierApplication, 1, policy.ActionReject, 1, flow.ProtoUDP, 9000))
 	start, before := time.Now(), b.Status().Refused
 	s := l.stream(0, 1, 9000, 100*time.Microsecond)
-	l.eventually("the rule to meet ten thousand", func() bool { return l.hits(b, "udp").Packets > 10000 })
+	l.eventually("the rule to meet four thousand", func() bool { return l.hits(b, "udp").Packets > 4000 })
 	refused, took := b.Status().Refused-before, time.Since(start)
 	if most := 200 + 200*took.Seconds() + 50; refused == 0 || float64(refused) > most {
 		t.Errorf("%d refused in %v, want at most %.0f", refused, took, most)
