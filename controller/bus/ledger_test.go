@@ -35,8 +35,9 @@ func TestScopes(t *testing.T) {
 	srv, ctx := shared(t), t.Context()
 	b := open(t, bus.Config{URL: srv.ClientURL()})
 	defer b.Close()
-	for name, scoped := range map[string]*bus.Bus{"a": b.As("a"), "b": b.As("b.c"), "": b} {
-		k, err := scoped.Bucket(ctx, "decisions")
+	scopes := map[string]*bus.Bus{"a": b.As("a"), "b": b.As("b.c"), "": b}
+	for _, name := range []string{"a", "b", ""} { // last who sees what the others wrote
+		k, err := scopes[name].Bucket(ctx, "decisions")
 		if err != nil {
 			t.Fatal(err)
 		}

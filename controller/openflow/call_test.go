@@ -208,14 +208,14 @@ func TestTransactionIDsWrap(t *testing.T) {
 // the probe has to wait behind it.
 func TestLongReplyIsNoSilence(t *testing.T) {
 	settles(t)
-	const keepalive = 500 * time.Millisecond
+	const keepalive = time.Second
 	c, err := Dialer{Keepalive: keepalive}.Dial(t.Context(), badSwitch(t, func(p *peer) {
 		m, ok := p.next(TypeMultipartRequest)
 		if !ok {
 			return
 		}
 		part := []byte{0, byte(multipartFlow), 0, multipartMore, 0, 0, 0, 0}
-		for end := time.Now().Add(4 * keepalive); time.Now().Before(end); time.Sleep(keepalive / 10) {
+		for end := time.Now().Add(3 * keepalive); time.Now().Before(end); time.Sleep(keepalive / 10) {
 			p.send(TypeMultipartReply, m.XID, part)
 		}
 		part[3] = 0
@@ -325,7 +325,7 @@ func TestHungSwitch(t *testing.T) {
 // has no end, and the connection stays for those that are answered.
 func TestCallsEndWithoutAnAnswer(t *testing.T) {
 	settles(t)
-	c, err := Dialer{Timeout: 100 * time.Millisecond}.Dial(t.Context(), badSwitch(t, func(p *peer) {
+	c, err := Dialer{Timeout: time.Second}.Dial(t.Context(), badSwitch(t, func(p *peer) {
 		for {
 			m, ok := p.next(TypeEchoRequest)
 			if !ok || !p.send(TypeEchoReply, m.XID, nil) {
@@ -338,6 +338,7 @@ func TestCallsEndWithoutAnAnswer(t *testing.T) {
 	}
 	defer c.Close()
 	ctx := context.Background()
+	var calls sync.WaitGroup
 	for what, call := range map[string]func() error{
 		"barrier":   func() error { return c.Barrier(ctx) },
 		"flows":     func() error { _, err := c.Flows(ctx, FlowFilter{}); return err },
@@ -352,10 +353,13 @@ func TestCallsEndWithoutAnAnswer(t *testing.T) {
 		"conntrack": func() error { return c.FlushConntrack(ctx, CTFlush{}) },
 		"read back": func() error { _, err := c.ReadBack(ctx, Tx{Flows: manyFlows(1)}); return err },
 	} {
-		if err := call(); !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("%s: %v", what, err)
-		}
+		calls.Go(func() {
+			if err := call(); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("%s: %v", what, err)
+			}
+		})
 	}
+	calls.Wait()
 	if err := c.Echo(ctx); err != nil {
 		t.Errorf("the connection is lost: %v", err)
 	}

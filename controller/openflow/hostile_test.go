@@ -224,7 +224,11 @@ func TestMisbehavingSwitch(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			conn, err := Dialer{Keepalive: 100 * time.Millisecond}.Dial(t.Context(), badSwitch(t, c.behave))
+			keepalive := time.Minute
+			if errors.Is(c.is, ErrDead) {
+				keepalive = 100 * time.Millisecond
+			}
+			conn, err := Dialer{Keepalive: keepalive}.Dial(t.Context(), badSwitch(t, c.behave))
 			if err != nil {
 				t.Fatal(err)
 			}
