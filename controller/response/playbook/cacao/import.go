@@ -5,7 +5,6 @@ import (
 	"encoding/base64"
 	"fmt"
 	"maps"
-	"net"
 	"net/url"
 	"regexp"
 	"slices"
@@ -354,11 +353,11 @@ func schemeOf(port string) string {
 // where is the URL of a host at a port.
 func where(host string, six bool, port string) string {
 	scheme := schemeOf(port)
-	switch {
-	case portOf(scheme) != port:
-		host = net.JoinHostPort(host, port)
-	case six:
+	if six || strings.Contains(host, ":") {
 		host = "[" + host + "]"
+	}
+	if portOf(scheme) != port {
+		host += ":" + port
 	}
 	return (&url.URL{Scheme: scheme, Host: host}).String()
 }
