@@ -18,8 +18,11 @@ func New(n int) Set { return make(Set, (n+63)/64) }
 // Full returns the set of all numbers below n.
 func Full(n int) Set {
 	s := New(n)
-	for i := range n {
-		s.Add(i)
+	for i := range s {
+		s[i] = ^uint64(0)
+	}
+	if n%64 != 0 {
+		s[n/64] = 1<<(n%64) - 1
 	}
 	return s
 }

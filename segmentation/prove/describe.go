@@ -2,7 +2,7 @@ package prove
 
 import (
 	"fmt"
-	"maps"
+	"math"
 	"net/netip"
 	"slices"
 	"strings"
@@ -83,12 +83,14 @@ func describeService(s *policy.Service) string {
 // speaker puts sets of classes of one family into words.
 type speaker struct {
 	*vocabulary
-	space *space
-	said  map[string][]string
+	space                *space
+	ofAddress, ofService *naming
+	said                 map[string][]string
 }
 
 func (v *vocabulary) in(s *space) *speaker {
-	return &speaker{vocabulary: v, space: s, said: map[string][]string{}}
+	return &speaker{vocabulary: v, space: s, ofAddress: newNaming(v.groups, s.holders, len(s.addresses)),
+		ofService: newNaming(v.services, s.fitting, len(s.services)), said: map[string][]string{}}
 }
 
 // addresses returns terms that are exactly some classes: "any", peers, or
@@ -96,8 +98,11 @@ func (v *vocabulary) in(s *space) *speaker {
 func (s *speaker) addresses(classes bitset.Set) []string {
 	key := classes.Key()
 	if _, known := s.said[key]; !known {
-		s.said[key] = shorter(classes, bitset.Full(len(s.space.addresses)), func(some bitset.Set) []string {
-			terms, rest := cover(some, s.groups, s.space.holders)
+		s.said[key] = shorter(classes, bitset.Full(len(s.space.addresses)), func(some bitset.Set, most int) ([]string, bool) {
+			terms, rest, ok := s.ofAddress.cover(some, most)
+			if !ok {
+				return nil, false
+			}
 			var left []span
 			for class := range rest.All() {
 				left = append(left, s.space.addresses[class].spans...)
@@ -109,7 +114,7 @@ func (s *speaker) addresses(classes bitset.Set) []string {
 				}
 				terms = append(terms, text)
 			}
-			return terms
+			return terms, len(terms) <= most
 		})
 	}
 	return s.said[key]
@@ -117,50 +122,39 @@ func (s *speaker) addresses(classes bitset.Set) []string {
 
 // services returns terms that are exactly some classes of services.
 func (s *speaker) services(classes bitset.Set) []string {
-	return shorter(classes, bitset.Full(len(s.space.services)), func(some bitset.Set) []string {
-		terms, rest := cover(some, s.vocabulary.services, s.space.fitting)
-		return append(terms, s.space.atomTexts(rest)...)
+	return shorter(classes, bitset.Full(len(s.space.services)), func(some bitset.Set, most int) ([]string, bool) {
+		terms, rest, ok := s.ofService.cover(some, most)
+		terms = append(terms, s.space.atomTexts(rest)...)
+		return terms, ok && len(terms) <= most
 	})
 }
 
-// shorter says what something is, or what it is not if that is shorter.
-func shorter(some, all bitset.Set, say func(bitset.Set) []string) []string {
+// shorter says what something is, or what it is not if that is shorter. What
+// is the smaller set is said first, and the other only while it is no longer.
+func shorter(some, all bitset.Set, say func(some bitset.Set, most int) (terms []string, ok bool)) []string {
 	rest := all.Without(some)
 	if rest.Empty() {
 		return []string{policy.Any}
 	}
-	is, not := say(some), say(rest)
-	if len(is) <= len(not) {
+	if some.Len() <= rest.Len() {
+		is, _ := say(some, math.MaxInt)
+		if not, ok := say(rest, len(is)-1); ok {
+			return negated(not)
+		}
 		return is
 	}
-	for i := range not {
-		not[i] = "not " + not[i]
+	not, _ := say(rest, math.MaxInt)
+	if is, ok := say(some, len(not)); ok {
+		return is
 	}
-	return not
+	return negated(not)
 }
 
-// cover chooses named sets that lie within some classes, the one that adds
-// most first, and returns what none of them holds.
-func cover(some bitset.Set, named map[string]int, classes []bitset.Set) (terms []string, rest bitset.Set) {
-	rest = some
-	var fit []string
-	for _, name := range slices.Sorted(maps.Keys(named)) {
-		if c := classes[named[name]]; !c.Empty() && c.Within(some) {
-			fit = append(fit, name)
-		}
+func negated(terms []string) []string {
+	for i := range terms {
+		terms[i] = "not " + terms[i]
 	}
-	for {
-		best, most := "", 0
-		for _, name := range fit {
-			if n := classes[named[name]].Common(rest); n > most {
-				best, most = name, n
-			}
-		}
-		if most == 0 {
-			return terms, rest
-		}
-		terms, rest = append(terms, best), rest.Without(classes[named[best]])
-	}
+	return terms
 }
 
 // atomTexts says what services some classes hold, protocol by protocol.

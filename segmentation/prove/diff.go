@@ -1,8 +1,6 @@
 package prove
 
 import (
-	"cmp"
-	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -13,10 +11,11 @@ import (
 	"github.com/platelet-sdn/platelet/segmentation/policy"
 )
 
-// Change is a region of the header space whose connections have another
-// verdict after a change of policies than before: everyone in from, to
-// everyone in to, with every service. Regions of one difference are disjoint.
+// Change is a region of the header space whose connections fare otherwise
+// after a change of policies than before: everyone in from, to everyone in to,
+// with every service. Regions of one difference and kind are disjoint.
 type Change struct {
+	Kind Kind `json:"kind"`
 	// Families are "IPv4" and "IPv6".
 	Families []string `json:"families"`
 	// From, To and Services are in words: groups, "not" groups, CIDRs, ranges,
@@ -31,17 +30,21 @@ type Change struct {
 	regions []region
 }
 
-// Fate is what becomes of connections, and by which rules: the one that
-// refuses, or those that consent on each side.
+// Fate is what becomes of connections, and by which rules.
 type Fate struct {
+	// Action is the verdict; of the kind staged that which would be, or 0 if
+	// there is no other; of other kinds 0.
 	Action policy.Action
-	Rules  []policy.RuleID
+	// Value says it in words, for other kinds than the verdict.
+	Value string
+	// Rules are the one that refuses, or those that consent on each side; of
+	// logs and mirrors those that say so.
+	Rules []policy.RuleID
+	// More says that other rules decide some of the region.
+	More bool
 	// Rates are those of rules that limit.
 	Rates []policy.Rate
 }
-
-// equal reports whether the fate is the same, whichever rules decide it.
-func (f Fate) equal(o Fate) bool { return f.Action == o.Action && slices.Equal(f.Rates, o.Rates) }
 
 // Covers reports whether a connection is in the region.
 func (c *Change) Covers(x oracle.Connection) bool {
@@ -50,31 +53,73 @@ func (c *Change) Covers(x oracle.Connection) bool {
 	})
 }
 
-// Diff tells which connections have another verdict, or another rate, under
-// one set of policies than under another, with the same inventory at the same
-// time. Sets of which none has are equivalent. Staged policies have no say.
+// maxNamed is how many rules that say the same are told apart. Of more, all
+// that they decide is one region, and some of them are named.
+const maxNamed = 16
+
+// Diff tells which connections fare otherwise under one set of policies than
+// under another, with the same inventory at the same time: by verdict and rate,
+// and in what comes with it. Sets without any such connection are equivalent.
 func Diff(before, after *policy.Set, inv policy.Inventory, now time.Time) []Change {
+	return diff(before, after, inv, now, maxNamed)
+}
+
+// view is a question, with the rules that it is about.
+type view struct {
+	kinds  []Kind
+	worlds []rules
+}
+
+// views are the questions that rules before and after a change raise.
+func views(old, next rules) []view {
+	now := []rules{old.enforced(), next.enforced()}
+	out := []view{{[]Kind{KindVerdict, KindLog, KindMirror}, now}}
+	some := func(is func(*rule) bool) bool {
+		return slices.ContainsFunc(slices.Concat(slices.Concat(old[:]...), slices.Concat(next[:]...)), func(r rule) bool { return is(&r) })
+	}
+	if some(func(r *rule) bool { return r.keep }) {
+		out = append(out, view{[]Kind{KindEstablished}, append(slices.Clip(now), old.lasting(), next.lasting())})
+	}
+	if some(func(r *rule) bool { return r.staged }) {
+		out = append(out, view{[]Kind{KindStaged}, append(slices.Clip(now), old, next)})
+	}
+	return out
+}
+
+// changed are the rules that came, went or moved, in any of the worlds.
+func (v *view) changed() rules {
+	var out rules
+	for i := 0; i < len(v.worlds); i += 2 {
+		for d := range out {
+			out[d] = append(out[d], changedRules(v.worlds[i][d], v.worlds[i+1][d])...)
+		}
+	}
+	return out
+}
+
+func diff(before, after *policy.Set, inv policy.Inventory, now time.Time, named int) []Change {
 	d := &dimensions{}
 	old, next := newResolver(before, inv, now), newResolver(after, inv, now)
-	oldRules, nextRules := collect(old, d), collect(next, d)
-	var changed rules
-	for direction := range changed {
-		changed[direction] = changedRules(oldRules[direction], nextRules[direction])
-	}
+	all := views(collect(old, d), collect(next, d))
 	words := newVocabulary(old, next, d)
+	changed := make([]rules, len(all))
+	for i := range all {
+		changed[i] = all[i].changed()
+	}
 	var out []Change
 	for family := range families {
 		s := newSpace(family, d)
-		about := s.boxOf(changed)
-		if about.empty() {
-			continue
+		say, known := words.in(s), addressesOf(words.workloads, family)
+		for i := range all {
+			about := s.boxOf(changed[i])
+			if about.empty() {
+				continue
+			}
+			c := newComparison(s, about, all[i].worlds)
+			for _, k := range all[i].kinds {
+				out = append(out, c.changes(k, named, say, known)...)
+			}
 		}
-		before, after := s.relevant(oldRules, about), s.relevant(nextRules, about)
-		l := s.narrow(about, nil, nil, before, after)
-		c := comparison{space: s, lens: l, from: l.within(about.from), to: l.within(about.to), before: newJudged(l.space, before), after: newJudged(l.space, after),
-			fates: map[[4]int]*change{}, known: map[string]*change{}, found: map[string]*verge{}}
-		c.compare()
-		out = append(out, c.changes(words.in(s), inv)...)
 	}
 	return bothFamilies(out)
 }
@@ -87,86 +132,113 @@ type region struct {
 
 // comparison looks for regions in one family, where something may have changed.
 type comparison struct {
-	space         *space
-	lens          *lens
-	from, to      bitset.Set // of the lens
-	before, after *judged
-	fates         map[[4]int]*change
-	known         map[string]*change // one for each key
-	found         map[string]*verge
+	space    *space
+	lens     *lens
+	from, to bitset.Set // of the lens
+	worlds   []*judged  // before, after, and perhaps both again under other rules
+	sides    [policy.Egress + 1]joint
 }
 
-// change is from one fate to another.
-type change struct {
-	before, after Fate
-	same          bool
-	key           string
+func newComparison(s *space, about box, worlds []rules) *comparison {
+	some := make([]rules, len(worlds))
+	for i := range worlds {
+		some[i] = s.relevant(worlds[i], about)
+	}
+	l := s.narrow(about, nil, nil, some...)
+	c := &comparison{space: s, lens: l, from: l.within(about.from), to: l.within(about.to)}
+	for i := range some {
+		c.worlds = append(c.worlds, newJudged(l.space, some[i]))
+	}
+	c.sides[policy.Egress], c.sides[policy.Ingress] = c.join(policy.Egress, c.from), c.join(policy.Ingress, c.to)
+	return c
 }
 
-// verge is a change with the regions that go that way.
-type verge struct {
-	*change
-	regions []region
+// joint is what one side says in all worlds.
+type joint struct {
+	codes    []code
+	profiles []jointProfile
+	of       []int // profile by class; -1 for those that nothing is asked of
 }
 
-// jointRect is what one side said to some services with some others, and what
-// it says.
+type jointProfile struct{ rects []jointRect }
+
 type jointRect struct {
 	services, others bitset.Set
-	before, after    int
-	changed          bool
+	code             int
 }
 
-type jointProfile struct {
-	members bitset.Set
-	rects   []jointRect
-	changed []jointRect // those of them that have
-}
-
-// joint puts both judgements of one side together.
-func (c *comparison) joint(d policy.Direction) (all []jointProfile, of []int) {
-	old, next := c.before.sides[d], c.after.sides[d]
-	index := map[[2]int]int{}
-	own := c.to
-	if d == policy.Egress {
-		own = c.from
+// join puts the judgements of one side together.
+func (c *comparison) join(d policy.Direction, own bitset.Set) joint {
+	first := make([]int, len(c.worlds)) // the first world with the same rules
+	for w := range c.worlds {
+		first[w] = slices.IndexFunc(c.worlds, func(o *judged) bool { return slices.Equal(o.sides[d].rules, c.worlds[w].sides[d].rules) })
+		c.worlds[w].sides[d] = c.worlds[first[w]].sides[d]
 	}
-	of = make([]int, len(c.lens.addresses))
-	for class := range own.All() {
-		key := [2]int{old.of[class], next.of[class]}
+	j := joint{of: make([]int, len(c.lens.addresses))}
+	index, codes := map[[4]int]int{}, map[code]int{}
+	for class := range j.of {
+		j.of[class] = -1
+		if !own.Has(class) {
+			continue
+		}
+		var key [4]int
+		for w, world := range c.worlds {
+			key[w] = world.sides[d].of[class]
+		}
 		n, known := index[key]
 		if !known {
-			n = len(all)
+			n = len(j.profiles)
 			index[key] = n
-			all = append(all, jointProfile{members: bitset.New(len(c.lens.addresses))})
-			all[n].join(old, next, key)
+			j.profiles = append(j.profiles, jointProfile{c.rects(d, key, first, codes)})
 		}
-		all[n].members.Add(class)
-		of[class] = n
+		j.of[class] = n
 	}
-	return all, of
+	j.codes = make([]code, len(codes))
+	for x, n := range codes {
+		j.codes[n] = x
+	}
+	return j
 }
 
-func (p *jointProfile) join(old, next *side, key [2]int) {
-	if slices.EqualFunc(old.rules, next.rules, func(a, b rule) bool { return a.same(&b) }) {
-		for _, r := range old.rects(key[0]) {
-			p.rects = append(p.rects, jointRect{services: r.services, others: r.others, before: r.by, after: r.by})
-		}
-		return
+// rects are what is said to one profile in all worlds.
+func (c *comparison) rects(d policy.Direction, key [4]int, first []int, codes map[code]int) (out []jointRect) {
+	type several struct {
+		services, others bitset.Set
+		code
 	}
-	for _, a := range old.rects(key[0]) {
-		for _, b := range next.rects(key[1]) {
-			if !a.services.Meets(b.services) || !a.others.Meets(b.others) {
-				continue
+	var list []several
+	for w, world := range c.worlds {
+		switch {
+		case w == 0:
+			for _, r := range world.sides[d].rects(key[0]) {
+				list = append(list, several{r.services, r.others, code{r.says}})
 			}
-			r := jointRect{services: a.services.And(b.services), others: a.others.And(b.others), before: a.by, after: b.by}
-			r.changed = old.action(a.by) != next.action(b.by) || old.rate(a.by) != next.rate(b.by)
-			p.rects = append(p.rects, r)
-			if r.changed {
-				p.changed = append(p.changed, r)
+		case first[w] < w:
+			for i := range list {
+				list[i].code[w] = list[i].code[first[w]]
 			}
+		default:
+			var next []several
+			for _, a := range list {
+				for _, b := range world.sides[d].rects(key[w]) {
+					if a.services.Meets(b.services) && a.others.Meets(b.others) {
+						a.code[w] = b.says
+						next = append(next, several{a.services.And(b.services), a.others.And(b.others), a.code})
+					}
+				}
+			}
+			list = next
 		}
 	}
+	for _, x := range list {
+		n, known := codes[x.code]
+		if !known {
+			n = len(codes)
+			codes[x.code] = n
+		}
+		out = append(out, jointRect{x.services, x.others, n})
+	}
+	return out
 }
 
 // rate is that of a rect's rule.
@@ -175,101 +247,6 @@ func (s *side) rate(by int) policy.Rate {
 		return policy.Rate{}
 	}
 	return s.rules[by].rate
-}
-
-func (c *comparison) compare() {
-	egress, _ := c.joint(policy.Egress)
-	ingress, of := c.joint(policy.Ingress)
-	for i := range egress {
-		p := &egress[i]
-		some := map[spot]*region{} // of this profile: joined before they meet the others
-		for n := range p.rects {
-			out := &p.rects[n]
-			if !out.changed && !c.before.sides[policy.Egress].consents(out.before) {
-				continue // whatever the other side says, it is refused as it was
-			}
-			seen := bitset.New(len(ingress))
-			for class := range out.others.And(c.to).All() {
-				if seen.Has(of[class]) {
-					continue
-				}
-				seen.Add(of[class])
-				q := &ingress[of[class]]
-				rects := q.rects
-				if !out.changed {
-					rects = q.changed
-				}
-				for m := range rects {
-					c.pair(some, p, out, q, &rects[m])
-				}
-			}
-		}
-		c.collect(some)
-	}
-	for _, v := range c.found {
-		v.regions = joined(v.regions)
-	}
-}
-
-// spot is where regions of one profile differ in those to whom they go alone.
-type spot struct {
-	change         *change
-	from, services string // "" for all members of the profile
-}
-
-// pair compares one rectangle of each side.
-func (c *comparison) pair(into map[spot]*region, p *jointProfile, out *jointRect, q *jointProfile, in *jointRect) {
-	if !in.others.Meets(p.members) || !in.services.Meets(out.services) {
-		return
-	}
-	x := c.change([4]int{out.before, in.before, out.after, in.after})
-	if x.same {
-		return
-	}
-	from, services := p.members, in.services.And(out.services)
-	at := spot{change: x, services: services.Key()}
-	if !p.members.Within(in.others) {
-		from = p.members.And(in.others)
-		at.from = from.Key()
-	}
-	to := out.others.And(q.members)
-	if r, known := into[at]; known {
-		r.to = r.to.Or(to)
-	} else {
-		into[at] = &region{space: c.lens.space, from: from, to: to, services: services}
-	}
-}
-
-// change returns what becomes of what two pairs of rules decide.
-func (c *comparison) change(by [4]int) *change {
-	x, known := c.fates[by]
-	if !known {
-		x = &change{before: c.before.fate(by[0], by[1]), after: c.after.fate(by[2], by[3])}
-		x.same, x.key = x.before.equal(x.after), x.before.key()+">"+x.after.key()
-		if again, ok := c.known[x.key]; ok && again.same == x.same {
-			x = again
-		}
-		c.known[x.key], c.fates[by] = x, x
-	}
-	return x
-}
-
-// collect takes over the regions of a profile.
-func (c *comparison) collect(some map[spot]*region) {
-	by := map[*change][]region{}
-	for _, at := range slices.SortedFunc(maps.Keys(some), func(a, b spot) int { // the same words every time
-		return cmp.Or(strings.Compare(a.from, b.from), strings.Compare(a.services, b.services), strings.Compare(a.change.key, b.change.key))
-	}) {
-		by[at.change] = append(by[at.change], *some[at])
-	}
-	for x, list := range by {
-		v, known := c.found[x.key]
-		if !known {
-			v = &verge{change: x}
-			c.found[x.key] = v
-		}
-		v.regions = append(v.regions, joined(list)...)
-	}
 }
 
 // itself reports whether a region is of one address alone, to itself.
@@ -282,36 +259,6 @@ func (s *space) itself(r region) bool {
 		return len(one) == 1 && one[0].first == one[0].last
 	}
 	return false
-}
-
-// fate is what two rules make of a connection.
-func (j *judged) fate(egress, ingress int) Fate {
-	f := Fate{Action: policy.ActionAllow}
-	for _, x := range []struct {
-		side *side
-		by   int
-	}{{j.sides[policy.Egress], egress}, {j.sides[policy.Ingress], ingress}} {
-		if x.by == nobody {
-			continue
-		}
-		r := &x.side.rules[x.by]
-		switch {
-		case !r.action.Consents():
-			return Fate{Action: r.action, Rules: []policy.RuleID{r.id}}
-		case r.action == policy.ActionRateLimit:
-			f.Action, f.Rates = r.action, append(f.Rates, r.rate)
-		}
-		f.Rules = append(f.Rules, r.id)
-	}
-	return f
-}
-
-func (f Fate) key() string {
-	key := f.Action.String()
-	for _, id := range f.Rules {
-		key += " " + id.String()
-	}
-	return key
 }
 
 // joined joins regions that differ in one dimension alone, until none do.
@@ -347,37 +294,6 @@ func joined(list []region) []region {
 	}
 }
 
-// changes puts the regions of a family into words.
-func (c *comparison) changes(words *speaker, inv policy.Inventory) []Change {
-	var known []netip.Addr
-	for _, w := range inv.Workloads {
-		for _, a := range w.Addrs {
-			if familyOf(a) == c.space.family {
-				known = append(known, a)
-			}
-		}
-	}
-	slices.SortFunc(known, netip.Addr.Compare)
-	known = slices.Compact(known)
-	classes := c.space.classesOf(known)
-	var out []Change
-	for _, key := range slices.Sorted(maps.Keys(c.found)) {
-		v := c.found[key]
-		for _, coarse := range v.regions {
-			b := c.lens.whole(c.space, coarse.from, coarse.to, coarse.services)
-			r := region{c.space, b.from, b.to, b.services}
-			if c.space.itself(r) {
-				continue
-			}
-			out = append(out, Change{
-				Families: []string{familyName(c.space.family)}, Before: v.before, After: v.after, Pairs: pairs(classes, r), regions: []region{r},
-				From: words.addresses(r.from), To: words.addresses(r.to), Services: words.services(r.services),
-			})
-		}
-	}
-	return out
-}
-
 func familyName(f int) string { return []string{v4: "IPv4", v6: "IPv6"}[f] }
 
 // classesOf counts the known addresses of each class. They are sorted.
@@ -411,7 +327,7 @@ func pairs(classes []int, r region) int {
 
 // text is equal for changes that read alike.
 func (c *Change) text() string {
-	return strings.Join([]string{c.Before.key(), c.After.key(), strings.Join(c.From, ","), strings.Join(c.To, ","), strings.Join(c.Services, ",")}, "|")
+	return strings.Join([]string{string(c.Kind), c.Before.key(), c.After.key(), strings.Join(c.From, ","), strings.Join(c.To, ","), strings.Join(c.Services, ",")}, "|")
 }
 
 // bothFamilies makes one of changes that read alike, and orders them.
@@ -429,6 +345,9 @@ func bothFamilies(list []Change) []Change {
 		o.Families, o.Pairs, o.regions = append(o.Families, c.Families...), o.Pairs+c.Pairs, append(o.regions, c.regions...)
 	}
 	slices.SortStableFunc(out, func(a, b Change) int {
+		if a.Kind != b.Kind {
+			return slices.Index(kinds(), a.Kind) - slices.Index(kinds(), b.Kind)
+		}
 		if a.Pairs != b.Pairs {
 			return b.Pairs - a.Pairs
 		}

@@ -112,13 +112,159 @@ func TestDiffAgreesWithTheOracle(t *testing.T) {
 	}
 }
 
-func covering(changes []prove.Change, c oracle.Connection) (out []*prove.Change) {
+func covering(changes []prove.Change, c oracle.Connection) []*prove.Change {
+	return coveringKind(changes, prove.KindVerdict, c)
+}
+
+func coveringKind(changes []prove.Change, kind prove.Kind, c oracle.Connection) (out []*prove.Change) {
 	for i := range changes {
-		if changes[i].Covers(c) {
+		if changes[i].Kind == kind && changes[i].Covers(c) {
 			out = append(out, &changes[i])
 		}
 	}
 	return out
+}
+
+// tell gives rules logs and mirrors, and policies another word about what is
+// established, in both of two sets or in one.
+func tell(t *rapid.T, before, after *policy.Set) {
+	for _, set := range []*policy.Set{before, after} {
+		for i := range set.Policies {
+			p := &set.Policies[i]
+			p.Ingress, p.Egress = slices.Clone(p.Ingress), slices.Clone(p.Egress)
+			for _, rules := range [][]policy.Rule{p.Ingress, p.Egress} {
+				for j := range rules {
+					rules[j].Log = rapid.IntRange(0, 2).Draw(t, "log") == 0
+					rules[j].Mirror = rapid.SampledFrom([]string{"", "", "m1", "m2"}).Draw(t, "mirror")
+				}
+			}
+			if rapid.IntRange(0, 3).Draw(t, "turn") == 0 {
+				p.Established = 1 - p.Established
+			}
+		}
+	}
+}
+
+// effects says of a connection, by kind, what comes with its verdict: asked of
+// the oracle, rule by rule.
+func effects(set *policy.Set, inv policy.Inventory, c oracle.Connection) map[prove.Kind]string {
+	v := oracle.New(set, inv, policytest.Now()).Verdict(c)
+	met := append(slices.Clone(v.Egress.Passed), v.Egress.ID)
+	if v.Egress.Action.Consents() {
+		met = append(append(met, v.Ingress.Passed...), v.Ingress.ID)
+	}
+	logs := "not logged"
+	var ports []string
+	for _, id := range met {
+		p := set.Policy(id.Policy)
+		if p == nil {
+			continue
+		}
+		rules := p.Rules(id.Direction)
+		r := rules[slices.IndexFunc(rules, func(r policy.Rule) bool { return r.Name == id.Rule })]
+		if r.Log {
+			logs = "logged"
+		}
+		if r.Mirror != "" && !slices.Contains(ports, r.Mirror) {
+			ports = append(ports, r.Mirror)
+		}
+	}
+	slices.Sort(ports)
+	out := map[prove.Kind]string{prove.KindLog: logs, prove.KindMirror: "not mirrored", prove.KindEstablished: "as new ones", prove.KindStaged: "no change"}
+	if len(ports) > 0 {
+		out[prove.KindMirror] = "to " + strings.Join(ports, " and ")
+	}
+	lasting := *set // without the rules that are about new connections alone
+	lasting.Policies = slices.Clone(set.Policies)
+	for i := range lasting.Policies {
+		p := &lasting.Policies[i]
+		ends := func(r policy.Rule) bool {
+			return p.Established == policy.EstablishedKeep && (r.Action == policy.ActionDeny || r.Action == policy.ActionReject)
+		}
+		p.Ingress, p.Egress = slices.DeleteFunc(slices.Clone(p.Ingress), ends), slices.DeleteFunc(slices.Clone(p.Egress), ends)
+	}
+	if !v.Allowed() && oracle.New(&lasting, inv, policytest.Now()).Verdict(c).Allowed() {
+		out[prove.KindEstablished] = "go on"
+	}
+	if s := v.Staged; s != nil && (s.Action != v.Action || rates(set, oracle.Verdict{Outcome: *s}) != rates(set, v)) {
+		out[prove.KindStaged] = s.Action.String() + rates(set, oracle.Verdict{Outcome: *s})
+	}
+	return out
+}
+
+// What comes with a verdict is told of in the same way: each kind once where,
+// and only where, it differs.
+func TestEffectsAgreeWithTheOracle(t *testing.T) {
+	changed := map[prove.Kind]int{}
+	rapid.Check(t, func(t *rapid.T) {
+		w := policytest.Worlds().Draw(t, "world")
+		next := edit(t, w.Set)
+		tell(t, w.Set, next)
+		changes := prove.DiffNaming(w.Set, next, w.Inventory, policytest.Now(), rapid.SampledFrom([]int{0, 1, 16}).Draw(t, "named"))
+		both := policytest.World{Set: &policy.Set{Groups: w.Set.Groups, Policies: slices.Concat(w.Set.Policies, next.Policies)}, Inventory: w.Inventory}
+		for _, c := range rapid.SliceOfN(policytest.Connections(both), 20, 40).Draw(t, "connections") {
+			if c.Src == c.Dst {
+				continue
+			}
+			before, after := effects(w.Set, w.Inventory, c), effects(next, w.Inventory, c)
+			for kind := range before {
+				about := coveringKind(changes, kind, c)
+				if len(about) > 1 || (before[kind] != after[kind]) != (len(about) == 1) {
+					t.Fatalf("%+v: %s %q, then %q: told by %d changes", c, kind, before[kind], after[kind], len(about))
+				}
+				if len(about) == 0 {
+					continue
+				}
+				changed[kind]++
+				if got, want := value(about[0].Before)+", "+value(about[0].After), before[kind]+", "+after[kind]; got != want {
+					t.Fatalf("%+v: %s is told as %q, but is %q", c, kind, got, want)
+				}
+			}
+		}
+	})
+	for _, kind := range []prove.Kind{prove.KindLog, prove.KindMirror, prove.KindEstablished, prove.KindStaged} {
+		if changed[kind] < 20 {
+			t.Errorf("only %d connections changed in %s", changed[kind], kind)
+		}
+	}
+}
+
+func value(f prove.Fate) string {
+	out := f.Value
+	for _, r := range f.Rates {
+		out += fmt.Sprint(r)
+	}
+	return out
+}
+
+// Where many rules say the same, they are one region, and those that are named
+// are among those that decide.
+func TestManyRulesAreOneRegion(t *testing.T) {
+	few, many := 0, 0
+	rapid.Check(t, func(t *rapid.T) {
+		w := policytest.Worlds().Draw(t, "world")
+		next := edit(t, w.Set)
+		apart, together := prove.DiffNaming(w.Set, next, w.Inventory, policytest.Now(), 1000), prove.DiffNaming(w.Set, next, w.Inventory, policytest.Now(), 0)
+		few, many = few+len(together), many+len(apart)
+		both := policytest.World{Set: &policy.Set{Groups: w.Set.Groups, Policies: slices.Concat(w.Set.Policies, next.Policies)}, Inventory: w.Inventory}
+		for _, c := range rapid.SliceOfN(policytest.Connections(both), 20, 40).Draw(t, "connections") {
+			a, b := covering(apart, c), covering(together, c)
+			if len(a) != len(b) {
+				t.Fatalf("%+v: told by %d changes apart, by %d together", c, len(a), len(b))
+			}
+			for i := range a {
+				for _, x := range [][2]prove.Fate{{a[i].Before, b[i].Before}, {a[i].After, b[i].After}} {
+					named := !slices.ContainsFunc(x[0].Rules, func(id policy.RuleID) bool { return !slices.Contains(x[1].Rules, id) })
+					if x[0].Action != x[1].Action || !named && !x[1].More {
+						t.Fatalf("%+v: apart %+v, together %+v", c, x[0], x[1])
+					}
+				}
+			}
+		}
+	})
+	if few >= many {
+		t.Errorf("%d regions together, %d apart", few, many)
+	}
 }
 
 func TestDiffInWords(t *testing.T) {

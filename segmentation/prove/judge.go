@@ -14,12 +14,42 @@ type rule struct {
 	tier                policy.Tier
 	action              policy.Action
 	rate                policy.Rate
+	log, keep, staged   bool
+	mirror              string
 	own, other, service int
 }
 
-// rules are the enforced rules of a set that are in force, in the order in
-// which they decide.
+// same reports whether two rules do the same, whatever they are called.
+func (r *rule) same(o *rule) bool {
+	a, b := *r, *o
+	a.id, b.id = policy.RuleID{}, policy.RuleID{}
+	return a == b
+}
+
+// tells reports whether a rule does more than it decides.
+func (r *rule) tells() bool { return r.log || r.mirror != "" }
+
+// rules are the rules of a set that are in force, in the order in which they
+// decide.
 type rules [policy.Egress + 1][]rule
+
+// without leaves rules out.
+func (all rules) without(some func(*rule) bool) rules {
+	for d, list := range all {
+		all[d] = slices.DeleteFunc(slices.Clone(list), func(r rule) bool { return some(&r) })
+	}
+	return all
+}
+
+// enforced are the rules that decide now.
+func (all rules) enforced() rules { return all.without(func(r *rule) bool { return r.staged }) }
+
+// lasting are the enforced rules that apply to established connections too.
+func (all rules) lasting() rules {
+	return all.without(func(r *rule) bool {
+		return r.staged || r.keep && (r.action == policy.ActionDeny || r.action == policy.ActionReject)
+	})
+}
 
 // collect adds the sets that rules speak of to the dimensions.
 func collect(r *resolver, d *dimensions) rules {
@@ -30,14 +60,15 @@ func collect(r *resolver, d *dimensions) rules {
 	slices.SortStableFunc(policies, func(a, b policy.Policy) int { return a.Compare(&b) })
 	for i := range policies {
 		p := &policies[i]
-		if p.Mode != policy.ModeEnforce || !p.Active(r.now) {
+		if !p.Active(r.now) {
 			continue
 		}
 		own := numbered(owners, peersKey(p.AppliesTo), func() int { return d.addAddresses(r.peers(p.AppliesTo).without(spared)) })
 		for _, direction := range []policy.Direction{policy.Egress, policy.Ingress} {
 			list := p.Rules(direction)
 			for j := range list {
-				x := rule{id: policy.RuleID{Policy: p.Name, Direction: direction, Rule: list[j].Name}, tier: p.Tier, action: list[j].Action, own: own}
+				x := rule{id: policy.RuleID{Policy: p.Name, Direction: direction, Rule: list[j].Name}, tier: p.Tier, action: list[j].Action,
+					log: list[j].Log, mirror: list[j].Mirror, keep: p.Established == policy.EstablishedKeep, staged: p.Mode == policy.ModeStaged, own: own}
 				if list[j].Rate != nil {
 					x.rate = *list[j].Rate
 				}
@@ -98,7 +129,13 @@ func entries(set *policy.Set, refs []policy.ServiceRef) []policy.Service {
 // others.
 type rect struct {
 	services, others bitset.Set
-	by               int // rule, or nobody
+	says
+}
+
+// says is what rules say to a connection.
+type says struct {
+	by  int // the rule that decides, or nobody
+	via int // the rules that left it to a later tier, and did more than that: of side.passed
 }
 
 // nobody stands for the absence of rules, which allows.
@@ -115,8 +152,11 @@ type profile struct {
 type side struct {
 	space    *space
 	rules    []rule
+	owned    map[int][]int // rules by the set that they apply to
 	profiles []profile
-	of       []int // profile by class
+	of       []int   // profile by class
+	passed   [][]int // lists of rules; the first is empty
+	vias     map[[2]int]int
 }
 
 // rects is what rules say to the members of a profile: they are disjoint, and
@@ -124,16 +164,17 @@ type side struct {
 func (s *side) rects(n int) []rect {
 	p := &s.profiles[n]
 	if p.said == nil {
-		p.said = s.space.decide(s.rules, p.owners)
+		p.said = s.decide(p.owners)
 	}
 	return p.said
 }
 
 func (s *space) judge(all []rule) *side {
-	out := &side{space: s, rules: all, of: make([]int, len(s.addresses))}
+	out := &side{space: s, rules: all, of: make([]int, len(s.addresses)), owned: map[int][]int{}, passed: [][]int{nil}, vias: map[[2]int]int{}}
 	owned := bitset.New(len(s.holders))
-	for _, r := range all {
-		owned.Add(r.own)
+	for i := range all {
+		owned.Add(all[i].own)
+		out.owned[all[i].own] = append(out.owned[all[i].own], i)
 	}
 	index := map[string]int{}
 	for c := range s.addresses {
@@ -160,11 +201,35 @@ func (s *side) action(by int) policy.Action {
 
 func (s *side) consents(by int) bool { return s.action(by).Consents() }
 
+// met are the rules that say something, and do more than to leave it to others.
+func (s *side) met(x says) []int {
+	list := s.passed[x.via]
+	if x.by != nobody {
+		list = append(slices.Clip(list), x.by)
+	}
+	return list
+}
+
+// after is via with another rule.
+func (s *side) after(via, rule int) int {
+	if !s.rules[rule].tells() {
+		return via
+	}
+	key := [2]int{via, rule}
+	n, known := s.vias[key]
+	if !known {
+		n = len(s.passed)
+		s.vias[key] = n
+		s.passed = append(s.passed, append(slices.Clip(s.passed[via]), rule))
+	}
+	return n
+}
+
 // decide walks the rules that apply to the members of some sets. What is left
 // is kept as rects with disjoint services, of which each rule takes its part.
-func (s *space) decide(all []rule, mine bitset.Set) []rect {
+func (s *side) decide(mine bitset.Set) []rect {
 	var out []rect
-	left := []rect{{bitset.Full(len(s.services)), bitset.Full(len(s.addresses)), nobody}}
+	left := []rect{{bitset.Full(len(s.space.services)), bitset.Full(len(s.space.addresses)), says{by: nobody}}}
 	var passed []rect
 	var tier policy.Tier
 	next := func() {
@@ -173,19 +238,24 @@ func (s *space) decide(all []rule, mine bitset.Set) []rect {
 		}
 		passed = nil
 	}
-	for i := range all {
-		r := &all[i]
-		if !mine.Has(r.own) {
-			continue
-		}
+	var list []int
+	for own := range mine.All() {
+		list = append(list, s.owned[own]...)
+	}
+	slices.Sort(list)
+	for _, i := range list {
+		r := &s.rules[i]
 		if r.tier != tier {
 			next()
 			tier = r.tier
 		}
 		var taken []rect
-		taken, left = take(left, s.fit(r.service), s.holding(r.other), i)
+		taken, left = take(left, s.space.fit(r.service), s.space.holding(r.other), i)
 		if r.action == policy.ActionPass {
-			passed = append(passed, taken...)
+			for _, t := range taken {
+				t.via = s.after(t.via, i)
+				passed = append(passed, t)
+			}
 		} else {
 			out = append(out, taken...)
 		}
@@ -206,24 +276,30 @@ func take(list []rect, services, others bitset.Set, by int) (taken, left []rect)
 			continue
 		}
 		hit := l.services.And(services)
-		taken = append(taken, rect{hit, l.others.And(others), by})
+		taken = append(taken, rect{hit, l.others.And(others), says{by, l.via}})
 		if rest := l.others.Without(others); !rest.Empty() {
-			left = append(left, rect{hit, rest, nobody})
+			left = append(left, rect{hit, rest, l.says})
 		}
 		if rest := l.services.Without(services); !rest.Empty() {
-			left = append(left, rect{rest, l.others, nobody})
+			left = append(left, rect{rest, l.others, l.says})
 		}
 	}
 	return taken, left
 }
 
-// overlay adds a rect to rects with disjoint services.
+// overlay adds a rect to rects, of which those that were met by the same rules
+// have disjoint services.
 func overlay(list []rect, add rect) []rect {
 	var out []rect
 	rest := add.services
+	said := says{nobody, add.via}
 	for _, l := range list {
+		if l.via != add.via {
+			out = append(out, l)
+			continue
+		}
 		if both := l.services.And(add.services); !both.Empty() {
-			out = append(out, rect{both, l.others.Or(add.others), nobody})
+			out = append(out, rect{both, l.others.Or(add.others), said})
 			rest = rest.Without(both)
 			l.services = l.services.Without(both)
 		}
@@ -232,12 +308,13 @@ func overlay(list []rect, add rect) []rect {
 		}
 	}
 	if !rest.Empty() {
-		out = append(out, rect{rest, add.others, nobody})
+		out = append(out, rect{rest, add.others, said})
 	}
 	return out
 }
 
-// merge joins rects of one rule with the same others, or the same services.
+// merge joins rects that say the same with the same others, or the same
+// services.
 func merge(list []rect) []rect {
 	for _, by := range []struct {
 		key  func(rect) string
@@ -247,13 +324,13 @@ func merge(list []rect) []rect {
 		{func(r rect) string { return r.services.Key() }, func(into *rect, r rect) { into.others = into.others.Or(r.others) }},
 	} {
 		type key struct {
-			by   int
+			says
 			same string
 		}
 		at := map[key]int{}
 		var out []rect
 		for _, r := range list {
-			k := key{r.by, by.key(r)}
+			k := key{r.says, by.key(r)}
 			if i, known := at[k]; known {
 				by.join(&out[i], r)
 				continue

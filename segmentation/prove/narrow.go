@@ -19,7 +19,7 @@ func (b box) empty() bool { return b.from.Empty() || b.to.Empty() || b.services.
 // classes stands for.
 type lens struct {
 	*space
-	addressesOf, servicesOf []bitset.Set
+	addressesOf, servicesOf [][]int
 }
 
 // relevant returns the rules that match anything in a box, in their order.
@@ -64,9 +64,9 @@ func (s *space) narrow(b box, addressSets, serviceSets []int, all ...rules) *len
 		if !known {
 			n = len(l.addresses)
 			index[in.Key()] = n
-			l.addresses, l.addressesOf = append(l.addresses, addressClass{in: in}), append(l.addressesOf, bitset.New(len(s.addresses)))
+			l.addresses, l.addressesOf = append(l.addresses, addressClass{in: in}), append(l.addressesOf, nil)
 		}
-		l.addressesOf[n].Add(c)
+		l.addressesOf[n] = append(l.addressesOf[n], c)
 	}
 	index = map[string]int{}
 	for c := range b.services.All() {
@@ -75,9 +75,9 @@ func (s *space) narrow(b box, addressSets, serviceSets []int, all ...rules) *len
 		if !known {
 			n = len(l.services)
 			index[in.Key()] = n
-			l.services, l.servicesOf = append(l.services, serviceClass{in: in}), append(l.servicesOf, bitset.New(len(s.services)))
+			l.services, l.servicesOf = append(l.services, serviceClass{in: in}), append(l.servicesOf, nil)
 		}
-		l.servicesOf[n].Add(c)
+		l.servicesOf[n] = append(l.servicesOf[n], c)
 	}
 	l.index(len(s.holders), len(s.fitting))
 	return l
@@ -88,42 +88,31 @@ func (s *space) narrow(b box, addressSets, serviceSets []int, all ...rules) *len
 func (l *lens) within(some bitset.Set) bitset.Set {
 	out := bitset.New(len(l.addresses))
 	for n, of := range l.addressesOf {
-		if of.Meets(some) {
+		if some.Has(of[0]) {
 			out.Add(n)
 		}
 	}
 	return out
 }
 
-// wholeAddresses returns the classes of the whole space that some stand for.
-func (l *lens) wholeAddresses(some bitset.Set, size int) bitset.Set {
-	out := bitset.New(size)
-	for n := range some.All() {
-		out = out.Or(l.addressesOf[n])
-	}
-	return out
-}
-
-func (l *lens) wholeServices(some bitset.Set, size int) bitset.Set {
-	out := bitset.New(size)
-	for n := range some.All() {
-		out = out.Or(l.servicesOf[n])
-	}
-	return out
-}
-
 // whole returns a product of classes in the whole space.
 func (l *lens) whole(s *space, from, to, services bitset.Set) box {
-	return box{l.wholeAddresses(from, len(s.addresses)), l.wholeAddresses(to, len(s.addresses)), l.wholeServices(services, len(s.services))}
+	return box{stand(from, l.addressesOf, len(s.addresses)), stand(to, l.addressesOf, len(s.addresses)), stand(services, l.servicesOf, len(s.services))}
+}
+
+// stand returns the classes of the whole space that some stand for.
+func stand(some bitset.Set, of [][]int, size int) bitset.Set {
+	out := bitset.New(size)
+	for n := range some.All() {
+		for _, c := range of[n] {
+			out.Add(c)
+		}
+	}
+	return out
 }
 
 // maxTable bounds the table for the longest common subsequence, about 100 MB.
 const maxTable = 25_000_000
-
-// same reports whether two rules do the same, whatever they are called.
-func (r *rule) same(o *rule) bool {
-	return r.tier == o.tier && r.action == o.action && r.rate == o.rate && r.own == o.own && r.other == o.other && r.service == o.service
-}
 
 // changedRules returns rules of both lists, so that what is left of each is
 // the same in the same order: a connection that none of them matches has the

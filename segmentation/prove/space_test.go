@@ -76,7 +76,7 @@ func TestClassesAreWhatTheOracleTellsApart(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := policytest.Worlds().Draw(t, "world")
 		d := &dimensions{}
-		all := collect(newResolver(w.Set, w.Inventory, policytest.Now()), d)
+		all := collect(newResolver(w.Set, w.Inventory, policytest.Now()), d).enforced()
 		truth := oracle.New(w.Set, w.Inventory, policytest.Now())
 		var spaces [families]*judged
 		for f := range spaces {

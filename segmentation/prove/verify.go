@@ -33,7 +33,7 @@ type Counterexample struct {
 // fault of this package: every counterexample is put to the oracle.
 func Verify(set *policy.Set, inv policy.Inventory, now time.Time) ([]Result, error) {
 	resolve, d := newResolver(set, inv, now), &dimensions{}
-	all := collect(resolve, d)
+	all := collect(resolve, d).enforced()
 	claims := make([]claim, 0, len(set.Invariants))
 	for i := range set.Invariants {
 		claims = append(claims, newClaim(&set.Invariants[i], resolve, d))
@@ -132,26 +132,38 @@ func (j *judged) refused(d policy.Direction, own, others, services bitset.Set, c
 }
 
 // passing looks for a connection that both sides consent to.
-func (j *judged) passing(from, to, services bitset.Set, choose choice) (oracle.Connection, bool) {
-	egress, ingress := j.sides[policy.Egress], j.sides[policy.Ingress]
-	for _, n := range egress.profilesOf(from) {
-		src := egress.profiles[n].members.And(from)
-		for _, out := range egress.rects(n) {
-			if !egress.consents(out.by) || !out.others.Meets(to) || !out.services.Meets(services) {
-				continue
-			}
-			dst, fit := out.others.And(to), out.services.And(services)
-			for _, m := range ingress.profilesOf(dst) {
-				for _, in := range ingress.rects(m) {
-					if !ingress.consents(in.by) || !in.others.Meets(src) || !in.services.Meets(fit) {
-						continue
-					}
-					if x, ok := choose(src.And(in.others), dst.And(ingress.profiles[m].members), fit.And(in.services)); ok {
-						return x, true
-					}
+func (j *judged) passing(from, to, services bitset.Set, choose choice) (best oracle.Connection, found bool) {
+	x := crossing{space: j.space, egress: j.consent(policy.Egress, from, services), ingress: j.consent(policy.Ingress, to, services), ask: [][]int{{0}}}
+	x.regions(func(_ int, r region) bool {
+		best, found = choose(r.from, r.to, r.services)
+		return !found
+	})
+	return best, found
+}
+
+// consent is what one side consents to, of some services.
+func (j *judged) consent(d policy.Direction, own, services bitset.Set) half {
+	s := j.sides[d]
+	out := half{of: make([]int, len(s.of))}
+	blocks := map[int]int{}
+	for class := range out.of {
+		out.of[class] = -1
+		if !own.Has(class) {
+			continue
+		}
+		n, known := blocks[s.of[class]]
+		if !known {
+			n = len(out.blocks)
+			blocks[s.of[class]] = n
+			var parts []part
+			for _, r := range s.rects(s.of[class]) {
+				if s.consents(r.by) && r.services.Meets(services) {
+					parts = append(parts, part{r.services.And(services), r.others, 0})
 				}
 			}
+			out.blocks = append(out.blocks, block{parts})
 		}
+		out.of[class] = n
 	}
-	return oracle.Connection{}, false
+	return out
 }

@@ -21,15 +21,24 @@ func policyDiffCommand() *cobra.Command {
 	var f policyFlags
 	var exit bool
 	cmd := &cobra.Command{
-		Use: "diff OLD NEW", Short: "List the connections whose verdict another version of the policies changes", Args: cobra.ExactArgs(2),
+		Use: "diff OLD NEW", Short: "List the connections that fare otherwise under another version of the policies", Args: cobra.ExactArgs(2),
 		Long: `List the connections that have another verdict, or another rate, under NEW than
 under OLD, with the rules that decide: over all addresses, also those that nobody
 has, and all services. OLD and NEW are files, or directories of them. Nothing is
 printed when none has: both are equivalent, however they are written.
 
+Behind the verdicts stand effects: what comes with connections that fare as they
+did, or with another verdict.
+
+  log          whether a rule that is met reports the connection
+  mirror       where its packets are copied to
+  established  whether connections that exist go on, where new ones are refused
+  staged       what would become of it if staged policies were enforced
+
 Each line is a region: everyone in "from", to everyone in "to". Pairs counts the
-addresses of the inventory in it. With --staged, NEW's staged policies count as
-enforced: "diff FILE FILE --staged" tells what enforcing them will do.
+addresses of the inventory in it. Where many rules say the same, some are named.
+With --staged, NEW's staged policies count as enforced: "diff FILE FILE --staged"
+tells what enforcing them will do.
 
 The exit code is 0 for every answer, 2 for bad input; with --exit-code it is 1
 when there is a difference.`,
@@ -47,7 +56,7 @@ when there is a difference.`,
 				return err
 			}
 			if exit && len(changes) > 0 {
-				return errors.New("verdicts differ") // exit code 1
+				return errors.New("the policies differ") // exit code 1
 			}
 			return nil
 		},
@@ -82,24 +91,58 @@ type changed struct {
 }
 
 type changedFate struct {
-	Verdict policy.Action `json:"verdict"`
-	Rules   []string      `json:"rules"` // "policy/direction/rule"
+	Verdict policy.Action `json:"verdict,omitempty"`
+	Effect  string        `json:"effect,omitempty"` // of what is no verdict
+	Rates   []policy.Rate `json:"rates,omitempty"`
+	Rules   []string      `json:"rules"`          // "policy/direction/rule"
+	More    bool          `json:"more,omitempty"` // rules, that are not named
 }
 
 func newChangedFate(f prove.Fate) changedFate {
-	out := changedFate{Verdict: f.Action, Rules: []string{}}
+	out := changedFate{Effect: f.Value, Rates: f.Rates, Rules: []string{}, More: f.More}
+	if f.Value == "" {
+		out.Verdict = f.Action
+	}
 	for _, id := range f.Rules {
 		out.Rules = append(out.Rules, id.String())
 	}
 	return out
 }
 
+// is says what becomes of it, with the rates.
+func (f *changedFate) is() string {
+	text := f.Effect
+	if text == "" {
+		text = f.Verdict.String()
+	}
+	for _, r := range f.Rates {
+		text += " " + rateText(r)
+	}
+	return text
+}
+
+func rateText(r policy.Rate) string {
+	text := fmt.Sprintf("%d packets/s", r.PacketsPerSecond)
+	if r.KilobitsPerSecond > 0 {
+		text = fmt.Sprintf("%d kbit/s", r.KilobitsPerSecond)
+	}
+	if r.Burst > 0 {
+		text += fmt.Sprintf(" (burst %d)", r.Burst)
+	}
+	return text
+}
+
 func printDiff(out io.Writer, format string, changes []prove.Change, now time.Time) error {
 	pairs := 0
-	list := []changed{}
+	verdicts, effects := []changed{}, []changed{}
 	for _, c := range changes {
-		pairs += c.Pairs
-		list = append(list, changed{c, newChangedFate(c.Before), newChangedFate(c.After)})
+		x := changed{c, newChangedFate(c.Before), newChangedFate(c.After)}
+		if c.Kind == prove.KindVerdict {
+			pairs += c.Pairs
+			verdicts = append(verdicts, x)
+		} else {
+			effects = append(effects, x)
+		}
 	}
 	if format == "json" {
 		enc := json.NewEncoder(out)
@@ -109,26 +152,40 @@ func printDiff(out io.Writer, format string, changes []prove.Change, now time.Ti
 			Regions int       `json:"regions"`
 			Pairs   int       `json:"pairs"`
 			Changes []changed `json:"changes"`
-		}{now, len(list), pairs, list})
+			Effects []changed `json:"effects"`
+		}{now, len(verdicts), pairs, verdicts, effects})
 	}
-	for _, c := range list {
-		if _, err := fmt.Fprintf(out, "%s -> %s: %s -> %s, %s (%s, %d pairs)\n  before: %s\n  after:  %s\n", c.Before.Verdict, c.After.Verdict,
-			some(c.From), some(c.To), some(c.Services), strings.Join(c.Families, " and "), c.Pairs, by(c.Before), by(c.After)); err != nil {
+	for _, c := range slices.Concat(verdicts, effects) {
+		kind := ""
+		if c.Kind != prove.KindVerdict {
+			kind = string(c.Kind) + ": "
+		}
+		if _, err := fmt.Fprintf(out, "%s%s -> %s: %s -> %s, %s (%s, %d pairs)\n  before: %s\n  after:  %s\n", kind, c.Before.is(), c.After.is(),
+			some(c.From), some(c.To), some(c.Services), strings.Join(c.Families, " and "), c.Pairs, by(&c, c.Before), by(&c, c.After)); err != nil {
 			return err
 		}
 	}
-	if len(list) == 0 {
+	if len(changes) == 0 {
 		return nil
 	}
-	_, err := fmt.Fprintf(out, "%d regions, %d pairs of known addresses\n", len(list), pairs)
+	if len(effects) > 0 {
+		_, err := fmt.Fprintf(out, "verdicts: %d regions, %d pairs of known addresses; effects: %d regions\n", len(verdicts), pairs, len(effects))
+		return err
+	}
+	_, err := fmt.Fprintf(out, "%d regions, %d pairs of known addresses\n", len(verdicts), pairs)
 	return err
 }
 
-func by(f changedFate) string {
-	if len(f.Rules) == 0 {
+func by(c *changed, f changedFate) string {
+	switch {
+	case f.More:
+		return some(f.Rules) + ", and others"
+	case len(f.Rules) > 0:
+		return strings.Join(f.Rules, " and ")
+	case c.Kind == prove.KindVerdict:
 		return "no rule matches"
 	}
-	return strings.Join(f.Rules, " and ")
+	return "no rule says so"
 }
 
 // some shows the first terms of a long list. Terms that are taken out belong

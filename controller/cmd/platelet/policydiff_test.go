@@ -39,3 +39,39 @@ func TestPolicyDiff(t *testing.T) {
 		t.Errorf("exit %d, %v:\n%s", code, err, out)
 	}
 }
+
+// What comes with verdicts is told as well, apart from them.
+func TestPolicyDiffEffects(t *testing.T) {
+	old := write(t, "old.yaml", plant)
+	inventory := write(t, "inv.yaml", plcs+"- {name: hmi, addrs: [10.20.0.9]}\n")
+	for _, c := range []struct{ old, new, want string }{
+		{"services: [modbus]", "services: [modbus], log: true", "log: not logged -> logged: corp -> plc, modbus (IPv4, 1 pairs)\n  before: no rule says so\n  after:  plc/ingress/corp-modbus\n" +
+			"verdicts: 0 regions, 0 pairs of known addresses; effects: 1 regions\n"},
+		{"action: deny", "action: deny, mirror: br0/span", "mirror: not mirrored -> to br0/span: any -> plc, any but modbus (IPv4, 1 pairs)\n"},
+		{"mode: enforce", "mode: enforce\n  established: keep", "established: as new ones -> go on: any -> plc, any but modbus (IPv4, 1 pairs)\n  before: plc/ingress/rest\n  after:  plc/ingress/rest\n"},
+		{"mode: enforce", "mode: staged", "deny -> allow: any -> plc, any but modbus (IPv4, 1 pairs)\n  before: plc/ingress/rest\n  after:  no rule matches\n"},
+		{"mode: enforce", "mode: staged", "staged: no change -> deny: any -> plc, any but modbus (IPv4, 1 pairs)\n  before: no rule says so\n  after:  plc/ingress/rest\n"},
+	} {
+		next := write(t, "new.yaml", strings.Replace(plant, c.old, c.new, 1))
+		if out, code, err := call(t, "policy", "diff", old, next, "--inventory", inventory, "--exit-code"); code != 1 || !strings.Contains(out, c.want) {
+			t.Errorf("%s: exit %d, %v:\n%swant\n%s", c.new, code, err, out, c.want)
+		}
+	}
+	next := write(t, "new.yaml", strings.Replace(plant, "services: [modbus]", "services: [modbus], log: true", 1))
+	out, _, _ := call(t, "policy", "diff", old, next, "--inventory", inventory, "-o", "json")
+	var answer struct {
+		Regions int
+		Effects []struct {
+			Kind          string
+			From          []string
+			Before, After struct {
+				Effect string
+				Rules  []string
+			}
+		}
+	}
+	if err := json.Unmarshal([]byte(out), &answer); err != nil || answer.Regions != 0 || len(answer.Effects) != 1 || answer.Effects[0].Kind != "log" ||
+		answer.Effects[0].Before.Effect != "not logged" || answer.Effects[0].After.Rules[0] != "plc/ingress/corp-modbus" {
+		t.Errorf("%v:\n%s", err, out)
+	}
+}

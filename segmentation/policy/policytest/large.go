@@ -43,3 +43,28 @@ func Large(workloads, rules int) (*policy.Set, policy.Inventory) {
 	}
 	return pol, inv
 }
+
+// Identities makes workloads that each have labels, a group and a policy of
+// their own: so nobody's addresses can be treated like another's. Each may
+// open db to the next two, and nothing else is allowed to it or by it.
+func Identities(workloads int) (*policy.Set, policy.Inventory) {
+	inv := policy.Inventory{}
+	pol := &policy.Set{Groups: map[string]policy.Group{}, Services: map[string][]policy.Service{"db": {{Proto: 6, Ports: []policy.PortRange{{First: 5432, Last: 5432}}}}}}
+	name := func(i int) string { return fmt.Sprint("id", (i+workloads)%workloads) }
+	peers := func(list ...int) (out []policy.Peer) {
+		for _, i := range list {
+			out = append(out, policy.Peer{Group: name(i)})
+		}
+		return out
+	}
+	anybody, db := []policy.Peer{{Group: policy.Any}}, []policy.ServiceRef{{Name: "db"}}
+	for i := range workloads {
+		inv.Workloads = append(inv.Workloads, policy.Workload{Name: fmt.Sprint("w", i), Labels: map[string]string{"id": name(i)},
+			Addrs: []netip.Addr{netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})}})
+		pol.Groups[name(i)] = policy.Group{Selector: map[string]string{"id": name(i)}}
+		pol.Policies = append(pol.Policies, policy.Policy{Name: name(i), Tier: policy.TierApplication, Priority: i, Mode: policy.ModeEnforce, AppliesTo: peers(i),
+			Ingress: []policy.Rule{{Name: "db", Action: policy.ActionAllow, From: peers(i-1, i-2), Services: db}, {Name: "rest", Action: policy.ActionDeny, From: anybody}},
+			Egress:  []policy.Rule{{Name: "db", Action: policy.ActionAllow, To: peers(i+1, i+2), Services: db}, {Name: "rest", Action: policy.ActionDeny, To: anybody}}})
+	}
+	return pol, inv
+}
