@@ -2,6 +2,7 @@ package audit
 
 import (
 	"fmt"
+	"math"
 	"net/netip"
 	"strings"
 	"time"
@@ -89,7 +90,7 @@ func (e *Entry) detection(verb string) object {
 		info["title"] = string(a.Kind)
 		info["types"] = []string{string(a.Kind)}
 		info["analytic"] = object{"type_id": 2, "name": string(a.Kind)} // behavioral
-		out["confidence_score"] = int(a.Confidence * 100)
+		out["confidence_score"] = int(math.Round(100 * min(1, max(0, a.Confidence))))
 		out["is_alert"] = activity == 1
 	}
 	if !a.FirstSeen.IsZero() {
@@ -145,7 +146,7 @@ func endpoint(a netip.Addr, port uint16) object {
 	if !a.IsValid() {
 		return nil
 	}
-	o := object{"ip": a.String()}
+	o := object{"ip": a.WithZone("").String()}
 	if port != 0 {
 		o["port"] = port
 	}
@@ -167,16 +168,37 @@ func connection(proto uint8, a netip.Addr) object {
 	return o
 }
 
+// The activities of a Network Remediation Activity that we have; each is a tactic of
+// D3FEND.
+const (
+	ocsfIsolate = 1
+	ocsfRestore = 3
+	ocsfDetect  = 5
+)
+
 // remediation is a decision's step as a Network Remediation Activity, where it
 // is one.
 func (e *Entry) remediation(verb string) (any, bool) {
-	activity, status := 1, 1 // isolate, success
+	if !e.Action.Acts() {
+		return nil, false
+	}
+	activity, status := ocsfIsolate, 1 // success
+	if e.Action == response.ActionMirror {
+		activity = ocsfDetect
+	}
 	switch response.State(verb) {
 	case response.StateApplied, response.StateVerified:
 	case response.StateRefused:
 		status = 2 // failure
 	case response.StateProbation, response.StateReleased, response.StateRolledBack, response.StateExpired:
-		activity = 3 // restore
+		switch {
+		case e.Proof == nil: // nothing was done that could be undone, because nobody approved it, say
+			status = 2
+		case e.Detail["stage"] == string(response.StageLimited):
+			activity, status = ocsfRestore, 4 // partial
+		default:
+			activity = ocsfRestore
+		}
 	default:
 		return nil, false
 	}
@@ -208,9 +230,9 @@ func (e *Entry) remediation(verb string) (any, bool) {
 func countermeasure(activity int, action response.Action) object {
 	tactic, uid, name := "Isolate", "D3-NTF", "Network Traffic Filtering"
 	switch {
-	case activity == 3:
+	case activity == ocsfRestore:
 		tactic, uid, name = "Restore", "D3-RNA", "Restore Network Access"
-	case action == response.ActionMirror:
+	case activity == ocsfDetect:
 		tactic, uid, name = "Detect", "D3-NTA", "Network Traffic Analysis"
 	case action == response.ActionQuarantine:
 		uid, name = "D3-NI", "Network Isolation"
