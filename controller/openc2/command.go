@@ -41,6 +41,16 @@ type slpfArgs struct {
 	InsertRule  *int64 `json:"insert_rule"`
 }
 
+// specifiers say which device is meant (SLPF 1.0, section 2.4). A command that
+// reaches us over HTTPS is meant for us, whatever they call it; they only have to be
+// some.
+type specifiers struct {
+	Hostname string   `json:"hostname"`
+	Group    string   `json:"named_group"`
+	Asset    string   `json:"asset_id"`
+	Tuple    []string `json:"asset_tuple"`
+}
+
 // connection is a five-tuple (section 3.4.1.10); what is left out is any.
 type connection struct {
 	Protocol string `json:"protocol"`
@@ -90,9 +100,12 @@ func parse(raw []byte) (c command, target string, err error) {
 	}
 	for target = range c.Target {
 	}
-	for profile := range c.Actuator {
+	for profile, raw := range c.Actuator {
 		if profile != "slpf" {
 			return c, "", &fault{http.StatusNotFound, fmt.Sprintf("there is no actuator of profile %q here", profile)}
+		}
+		if err := strict(raw, &specifiers{}); err != nil {
+			return c, "", err
 		}
 	}
 	if s := c.Args.SLPF; s != nil {
@@ -101,8 +114,10 @@ func parse(raw []byte) (c command, target string, err error) {
 			return c, "", unsupported("drop_process %q", s.DropProcess)
 		case s.InsertRule != nil:
 			return c, "", unsupported("insert_rule: rules have no order that could be chosen")
-		case s.Direction != "":
+		case s.Direction == "ingress" || s.Direction == "egress":
 			return c, "", unsupported("direction %q alone: what is denied is denied both ways", s.Direction)
+		case s.Direction != "" && s.Direction != "both":
+			return c, "", bad("direction %q", s.Direction)
 		}
 	}
 	switch c.Args.Response {

@@ -306,6 +306,9 @@ func features(raw json.RawMessage) (map[string]any, error) {
 	}
 	results := map[string]any{}
 	for _, name := range asked {
+		if name == "rate_limit" {
+			continue // there is none
+		}
 		value, ok := know[name]
 		if !ok {
 			return nil, unsupported("feature %q", name)
