@@ -39,7 +39,7 @@ type (
 	indicator struct {
 		common
 		Name        string      `json:"name"`
-		Description string      `json:"description"`
+		Description string      `json:"description,omitempty"`
 		Types       []string    `json:"indicator_types"`
 		Pattern     string      `json:"pattern"`
 		PatternType string      `json:"pattern_type"`
@@ -122,7 +122,7 @@ func stix(c run.Call, i playbook.Intel) (*bundle, error) {
 	}
 	tlp := markingOf(i.TLP)
 	now := stixTime{at}
-	us := identity{common: common{Type: "identity", SpecVersion: "2.1", ID: id("identity", "platelet"), Created: tlp.Created, Modified: &tlp.Created, Marking: []string{tlp.ID}},
+	us := identity{common: common{Type: "identity", SpecVersion: "2.1", ID: id("identity", "platelet"), Created: tlp.Created, Modified: &tlp.Created}, // the same in every bundle
 		Name: "Platelet", Class: "system"}
 	sdo := func(kind string) common {
 		return common{Type: kind, SpecVersion: "2.1", ID: id(kind, c.Key), CreatedBy: us.ID, Created: now, Modified: &now, Marking: []string{tlp.ID}}

@@ -25,7 +25,7 @@ type Segmentation struct {
 	Policies []string `yaml:"policies"`
 	// files that name workloads with their labels and addresses, in addition to the switches' ports and their external_ids
 	Inventory []string `yaml:"inventory"`
-	// threat feeds by the name that groups call them by: a file, or a pattern of files, with an address or CIDR a line, or a bundle of STIX 2.1
+	// threat feeds by the name that groups call them by: a file, or a pattern of files, with an address or CIDR a line, or a bundle of STIX 2.1 or 2.0
 	Feeds map[string]string `yaml:"feeds"`
 	// sum up who opens connections to whom, for `platelet policy staged` and `recommend`, even where there are no policies (about 50 MB)
 	Observe bool `yaml:"observe"`

@@ -112,11 +112,23 @@ func prefix(text string) (netip.Prefix, error) {
 	return p.Masked(), nil
 }
 
-// comparison is what of STIX patterning (section 9 of the standard) is
-// understood: one or several addresses, joined by OR.
-var comparison = regexp.MustCompile(`^\s*(?:ipv4-addr|ipv6-addr):value\s*=\s*'([^']+)'\s*$`)
+// addressed is what of STIX patterning (section 9 of the standard) is understood:
+// one or several addresses or networks, of one observation or of several, any of
+// which is enough.
+var addressed = regexp.MustCompile(`^\s*` + anyOf(`\[\s*`+anyOf(
+	`ipv[46]-addr:value\s*(?:(?:=|\bISSUBSET\b)\s*`+quoted+`|\bIN\s*\(\s*`+quoted+`(?:\s*,\s*`+quoted+`)*\s*\))`)+`\s*\]`) + `\s*$`)
 
-// Bundle reads a bundle of STIX 2.1; the name stands in errors. Objects other
+const quoted = `'([^'\\]+)'`
+
+// anyOf matches one or more of an expression, joined by OR.
+func anyOf(expression string) string {
+	return expression + `(?:\s*\bOR\b\s*` + expression + `)*`
+}
+
+// literal is an address in a pattern.
+var literal = regexp.MustCompile(quoted)
+
+// Bundle reads a bundle of STIX 2.1, or 2.0; the name stands in errors. Objects other
 // than indicators, and indicators of other things than addresses, are passed
 // over.
 func Bundle(name string, raw []byte, now time.Time) (out []netip.Prefix, err error) {
@@ -158,19 +170,14 @@ func indicator(raw json.RawMessage, now time.Time) (out []netip.Prefix, err erro
 	if err := json.Unmarshal(raw, &o); err != nil {
 		return nil, err
 	}
-	if o.PatternType != "stix" || o.Revoked || now.Before(o.From) || !o.Until.IsZero() && !now.Before(o.Until) {
+	if o.PatternType != "" && o.PatternType != "stix" || // 2.0 has one language of patterns, and no word for it
+		o.Revoked || now.Before(o.From) || !o.Until.IsZero() && !now.Before(o.Until) {
 		return nil, nil
 	}
-	inner, ok := strings.CutPrefix(strings.TrimSpace(o.Pattern), "[")
-	inner, closed := strings.CutSuffix(inner, "]")
-	if !ok || !closed {
-		return nil, nil // observations that are joined: more than addresses
+	if !addressed.MatchString(o.Pattern) {
+		return nil, nil
 	}
-	for _, term := range strings.Split(inner, " OR ") {
-		m := comparison.FindStringSubmatch(term)
-		if m == nil {
-			return nil, nil
-		}
+	for _, m := range literal.FindAllStringSubmatch(o.Pattern, -1) {
 		p, err := prefix(m[1])
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("pattern %.80q", o.Pattern), err)

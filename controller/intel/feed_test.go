@@ -1,6 +1,7 @@
 package intel_test
 
 import (
+	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -57,6 +58,43 @@ func TestFeedsOfBothForms(t *testing.T) {
 	}
 	if _, err := intel.Read(filepath.Join(dir, "missing"), noon); err == nil {
 		t.Error("a feed that is not there was read")
+	}
+}
+
+// Patterns as the standard and its open implementations write them. Those about
+// something else, or about more than an address, are passed over.
+func TestPatterns(t *testing.T) {
+	for pattern, want := range map[string]string{
+		`[ipv4-addr:value = '198.51.100.1/32' OR ipv4-addr:value = '203.0.113.33/32' OR ipv6-addr:value = '2001:0db8:dead:beef:dead:beef:dead:0001/128']`: "198.51.100.1/32 203.0.113.33/32 2001:db8:dead:beef:dead:beef:dead:1/128",
+		`[ipv4-addr:value='203.0.113.1']`: "203.0.113.1/32",
+		` [ ipv4-addr:value = '203.0.113.1' ] OR
+ [ipv4-addr:value = '203.0.113.2'] `: "203.0.113.1/32 203.0.113.2/32",
+		`[ipv4-addr:value ISSUBSET '198.51.100.0/24']`:                                         "198.51.100.0/24",
+		`[ipv4-addr:value IN ('203.0.113.1', '203.0.113.2') OR ipv6-addr:value IN ('::2')]`:    "203.0.113.1/32 203.0.113.2/32 ::2/128",
+		`[ipv4-addr:value != '203.0.113.1']`:                                                   "",
+		`[ipv4-addr:value NOT = '203.0.113.1']`:                                                "",
+		`[NOT ipv4-addr:value = '203.0.113.1']`:                                                "",
+		`[ipv4-addr:value ISSUPERSET '203.0.113.1']`:                                           "",
+		`[ipv4-addr:value LIKE '203.0.113.%']`:                                                 "",
+		`[ipv4-addr:value = '203.0.113.1' AND domain-name:value = 'x.example']`:                "",
+		`[ipv4-addr:value = '203.0.113.1'] AND [ipv4-addr:value = '203.0.113.2']`:              "",
+		`[ipv4-addr:value = '203.0.113.1'] FOLLOWEDBY [ipv4-addr:value = '203.0.113.2']`:       "",
+		`[ipv4-addr:value = '203.0.113.1'] REPEATS 5 TIMES WITHIN 60 SECONDS`:                  "",
+		`[ipv4-addr:value = '203.0.113.1' OR domain-name:value = 'x.example']`:                 "",
+		`[domain-name:value = 'ipv4-addr:value = 203.0.113.1']`:                                "",
+		`[network-traffic:dst_ref.type = 'ipv4-addr' AND network-traffic:dst_ref.value = 'x']`: "",
+	} {
+		for _, kind := range []string{`"pattern_type":"stix",`, ""} { // 2.1 and 2.0
+			raw := fmt.Sprintf(`{"type":"bundle","id":"bundle--1","objects":[{"type":"indicator",%s"pattern":%q,"valid_from":"2026-11-23T00:00:00Z"}]}`, kind, pattern)
+			list, err := intel.Bundle("b", []byte(raw), noon)
+			var words []string
+			for _, p := range list {
+				words = append(words, p.String())
+			}
+			if got := strings.Join(words, " "); err != nil || got != want {
+				t.Errorf("%s gives %q, %v; want %q", pattern, got, err, want)
+			}
+		}
 	}
 }
 
