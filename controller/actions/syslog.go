@@ -15,9 +15,20 @@ import (
 	"github.com/platelet-sdn/platelet/detector"
 )
 
-// maxText bounds the text, in bytes: receivers should take messages of 2048
-// (RFC 5424, section 6.1).
-const maxText = 1024
+// What the dictionary of CEF allows, in bytes to be safe where it counts characters;
+// receivers of syslog should take messages of 2048 (RFC 5424, section 6.1).
+const (
+	maxText    = 1023 // msg
+	maxVersion = 31   // Device Version
+)
+
+// cut shortens a text, and shows that it did.
+func cut(text string, most int) string {
+	if len(text) <= most {
+		return text
+	}
+	return strings.ToValidUTF8(text[:most-3], "") + "..."
+}
 
 // facility is security/authorization (RFC 5424, table 1).
 const facility = 4
@@ -85,12 +96,9 @@ func cef(version string, c run.Call, text string) string {
 		about = info.About
 	}
 	severity := map[detector.Severity]int{detector.SeverityLow: 3, detector.SeverityMedium: 5, detector.SeverityHigh: 8, detector.SeverityCritical: 10}[f.Severity]
-	head := []string{"CEF:0", "Platelet", "platelet", version, string(f.Kind), about, strconv.Itoa(severity)}
+	head := []string{"CEF:0", "Platelet", "platelet", cut(version, maxVersion), string(f.Kind), about, strconv.Itoa(severity)}
 	for i, h := range head {
 		head[i] = strings.NewReplacer(`\`, `\\`, "|", `\|`, "\n", " ", "\r", " ").Replace(h)
-	}
-	if len(text) > maxText {
-		text = strings.ToValidUTF8(text[:maxText], "") + "..."
 	}
 	var ext []string
 	add := func(key, value string) {
@@ -118,7 +126,7 @@ func cef(version string, c run.Call, text string) string {
 		add("cs2Label", "decision")
 		add("cs2", c.Facts.Decision.ID)
 	}
-	add("msg", text)
+	add("msg", cut(text, maxText))
 	return strings.Join(head, "|") + "|" + strings.Join(ext, " ")
 }
 
