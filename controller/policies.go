@@ -33,13 +33,14 @@ type risk struct {
 }
 
 // finding takes a finding's change of state, and reports whether it changed
-// anybody's risk. A forged source is nobody's.
+// anybody's risk. A forged source is nobody's. What policies deny is no risk: whoever
+// is kept out for another one, and goes on trying, would be kept out for good.
 func (r *risks) finding(f *detector.Finding) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	was, had := r.firing[f.ID]
 	now := risk{f.Host, severityRisk(f.Severity)}
-	if f.State != detector.StateFiring || f.Spoofed || !f.Host.IsValid() || now.risk == 0 {
+	if f.State != detector.StateFiring || f.Spoofed || f.Kind == detector.KindPolicyViolation || !f.Host.IsValid() || now.risk == 0 {
 		delete(r.firing, f.ID)
 		if had {
 			r.version++

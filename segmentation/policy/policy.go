@@ -87,7 +87,7 @@ type Group struct {
 	// Except takes addresses out again.
 	Except []Prefix `yaml:"except,omitempty"`
 	// Risk holds workloads that findings stand against: at least of this
-	// severity.
+	// severity. Findings of what policies deny do not count.
 	Risk Risk `yaml:"risk,omitempty"`
 	// Intel holds the addresses of a threat feed, by the feed's name.
 	Intel string `yaml:"intel,omitempty"`
