@@ -12,6 +12,7 @@ package staged
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"sync"
 	"time"
@@ -41,16 +42,24 @@ type Config struct {
 	// kept because they are or would be denied; DefaultDetails if 0.
 	Connections connection.Config
 	Details     int
+	// Live says that Update is called at least once a minute: Observe then takes
+	// what is in force from there, and compiles nothing itself.
+	Live bool
 }
 
 // Evaluator judges connections. It is safe for concurrent use.
 type Evaluator struct {
-	mu        sync.Mutex
-	table     *connection.Table
-	set       *policy.Set
-	enforced  *policy.Set // the same with staged policies enforced
-	inv       policy.Inventory
-	now, next compiled
+	live bool
+
+	work      sync.Mutex  // held while something is compiled; before mu
+	enforced  *policy.Set // the set with staged policies enforced; guarded by work
+	now, next *compile.Compiler
+
+	mu    sync.Mutex
+	table *connection.Table
+	set   *policy.Set
+	inv   policy.Inventory
+	judge [2]judge // by the policies as they are, and with the staged ones enforced
 	// due is when what is in force is looked at again, Unix nanoseconds.
 	due      int64
 	epoch    uint32
@@ -60,11 +69,10 @@ type Evaluator struct {
 	err      error
 }
 
-// compiled is one program, with those before it of the same compiler.
-type compiled struct {
-	compiler *compile.Compiler
-	program  *compile.Program
-	eval     *compile.Evaluator
+// judge is one program, and what says what it means.
+type judge struct {
+	program *compile.Program
+	eval    *compile.Evaluator
 }
 
 // verdicts is what both programs say of a connection, the egress side first.
@@ -111,62 +119,101 @@ func New(cfg Config, now time.Time) (*Evaluator, error) {
 	if cfg.Details <= 0 {
 		cfg.Details = DefaultDetails
 	}
-	e := &Evaluator{table: connection.New(cfg.Connections), index: map[verdicts]uint32{}, outcomes: []*outcome{{}},
-		details: bounded.New[detailKey](cfg.Details, (*detail).worth)}
-	e.now.compiler, e.next.compiler = compile.New(), compile.New()
-	e.adopt(cfg.Set, cfg.Inventory)
-	if err := e.compile(now); err != nil {
+	e := &Evaluator{live: cfg.Live, table: connection.New(cfg.Connections), index: map[verdicts]uint32{}, outcomes: []*outcome{{}},
+		details: bounded.New[detailKey](cfg.Details, (*detail).worth), now: compile.New(), next: compile.New()}
+	if err := e.Update(cfg.Set, cfg.Inventory, now); err != nil {
 		return nil, err
 	}
 	return e, nil
 }
 
-func (e *Evaluator) adopt(set *policy.Set, inv policy.Inventory) {
+// enforceAll is the set with the staged policies enforced.
+func enforceAll(set *policy.Set) *policy.Set {
 	with := *set
 	with.Policies = slices.Clone(set.Policies)
 	for i := range with.Policies {
 		with.Policies[i].Mode = policy.ModeEnforce
 	}
-	e.set, e.enforced, e.inv = set, &with, inv
+	return &with
 }
 
-// Update takes other policies, or another inventory, from now on. What was
-// counted stays; an error leaves the evaluator as it was.
+// Update takes other policies, or another inventory, or what is in force at
+// another time, from now on. What was counted stays; an error leaves the
+// evaluator as it was. While it compiles, Observe goes on by what was before.
 func (e *Evaluator) Update(set *policy.Set, inv policy.Inventory, now time.Time) error {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	before, with, had := e.set, e.enforced, e.inv
-	if set == before {
-		e.inv = inv
-	} else {
-		e.adopt(set, inv)
+	e.work.Lock()
+	defer e.work.Unlock()
+	with := e.enforced
+	if set != e.set { // which nobody else writes
+		with = enforceAll(set)
 	}
-	if err := e.compile(now); err != nil {
-		e.set, e.enforced, e.inv = before, with, had
+	programs, err := e.compile(set, with, inv, now)
+	if err != nil {
 		return err
 	}
+	e.enforced = with
+	e.adopt(set, inv, programs, now)
 	return nil
 }
 
-// compile makes both programs for a time. Connections are judged anew if one
-// is another.
-func (e *Evaluator) compile(now time.Time) error {
-	e.due = now.Truncate(time.Minute).Add(time.Minute).UnixNano()
-	plain, err := e.now.compiler.Compile(e.set, e.inv, now)
+// advance compiles for another time, with mu held, which it lets go meanwhile.
+func (e *Evaluator) advance(now time.Time) {
+	e.mu.Unlock()
+	e.work.Lock()
+	defer e.work.Unlock()
+	programs, err := e.compile(e.set, e.enforced, e.inv, now)
+	if err == nil {
+		e.adopt(e.set, e.inv, programs, now)
+	}
+	e.mu.Lock()
+	if err != nil { // what compiled before compiles again: only the time is another
+		e.due = nextMinute(now)
+	}
+	e.err = err
+}
+
+func nextMinute(now time.Time) int64 {
+	return now.Truncate(time.Minute).Add(time.Minute).UnixNano()
+}
+
+// compile makes both programs for a time, with work held.
+func (e *Evaluator) compile(set, with *policy.Set, inv policy.Inventory, now time.Time) (out [2]*compile.Program, err error) {
+	if out[0], err = e.now.Compile(set, inv, now); err == nil {
+		out[1], err = e.next.Compile(with, inv, now)
+	}
 	if err != nil {
-		return fmt.Errorf("staged policies: %w", err)
+		return out, fmt.Errorf("staged policies: %w", err)
 	}
-	staged, err := e.next.compiler.Compile(e.enforced, e.inv, now)
-	if err != nil {
-		return fmt.Errorf("staged policies: %w", err)
+	return out, nil
+}
+
+// adopt judges by programs from now on, with work held. Connections are judged
+// anew if one is another.
+func (e *Evaluator) adopt(set *policy.Set, inv policy.Inventory, programs [2]*compile.Program, now time.Time) {
+	next := e.judge // which only who holds work changes
+	for i, p := range programs {
+		if p != next[i].program {
+			next[i] = judge{p, compile.NewEvaluator(p)}
+		}
 	}
-	if plain == e.now.program && staged == e.next.program {
-		return nil
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.due = nextMinute(now)
+	if e.live {
+		e.due = math.MaxInt64
 	}
-	e.now.program, e.now.eval = plain, compile.NewEvaluator(plain)
-	e.next.program, e.next.eval = staged, compile.NewEvaluator(staged)
-	e.epoch++
-	return nil
+	e.set, e.inv = set, inv
+	if next != e.judge {
+		e.judge = next
+		e.epoch++
+	}
+}
+
+// Program is what would be enforced if everything that is staged were.
+func (e *Evaluator) Program() *compile.Program {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.judge[1].program
 }
 
 // Observe judges the connections of a batch.
@@ -176,8 +223,7 @@ func (e *Evaluator) Observe(batch []flow.Record) {
 	for i := range batch {
 		r := &batch[i]
 		if r.Time >= e.due {
-			// What compiled before compiles again: only the time is another.
-			e.err = e.compile(time.Unix(0, r.Time))
+			e.advance(time.Unix(0, r.Time))
 		}
 		if ev, ok := e.table.Observe(r); ok {
 			e.count(r, &ev)
@@ -189,7 +235,7 @@ func (e *Evaluator) Observe(batch []flow.Record) {
 func (e *Evaluator) count(r *flow.Record, ev *connection.Event) {
 	c := ev.Connection
 	if uint32(c.Mark>>32) != e.epoch {
-		c.Mark = uint64(e.epoch)<<32 | uint64(e.judge(ev.ID.Key()))
+		c.Mark = uint64(e.epoch)<<32 | uint64(e.verdict(ev.ID.Key()))
 	}
 	n := uint32(c.Mark)
 	o := e.outcomes[n]
@@ -225,12 +271,12 @@ func (s *sum) add(r *flow.Record, ev *connection.Event) {
 	}
 }
 
-// judge asks both programs, and returns the number of the outcome.
-func (e *Evaluator) judge(k connection.Key) uint32 {
+// verdict asks both programs, and returns the number of the outcome.
+func (e *Evaluator) verdict(k connection.Key) uint32 {
 	c := compile.Connection{Src: k.Opener, Dst: k.Responder, Proto: policy.Proto(k.Proto), DstPort: k.Port, Type: k.Type, Code: k.Code}
 	var v verdicts
-	v.now[0], v.now[1] = e.now.eval.Verdict(c)
-	v.staged[0], v.staged[1] = e.next.eval.Verdict(c)
+	v.now[0], v.now[1] = e.judge[0].eval.Verdict(c)
+	v.staged[0], v.staged[1] = e.judge[1].eval.Verdict(c)
 	n, ok := e.index[v]
 	if !ok {
 		if len(e.outcomes) >= maxOutcomes {

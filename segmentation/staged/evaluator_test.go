@@ -3,9 +3,11 @@ package staged_test
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -184,6 +186,100 @@ func TestUpdate(t *testing.T) {
 	e.Observe(converse(noon().Add(2*time.Second), "10.0.0.8", "10.0.0.2", 40002, 5432, true))
 	if x := rule(t, e.Report(), "db/ingress/pg"); x.Hits != 2 {
 		t.Errorf("%+v", x)
+	}
+}
+
+// A live evaluator is told the time: what comes in compiles nothing.
+func TestLive(t *testing.T) {
+	set, err := policy.Read(policy.Source{Name: "p.yaml", Data: []byte(file)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, live := range []bool{false, true} {
+		e, err := staged.New(staged.Config{Set: set, Inventory: inventory(), Live: live}, noon())
+		if err != nil {
+			t.Fatal(err)
+		}
+		night := noon().Add(11 * time.Hour)
+		e.Observe(converse(night, "10.0.0.8", "10.0.0.2", 40000, 5432, true))
+		if x := rule(t, e.Report(), "db/ingress/at-night"); x.Hit == live {
+			t.Errorf("live %v: by the time of the record: %v", live, x.Hit)
+		}
+		if err := e.Update(set, inventory(), night); err != nil {
+			t.Fatal(err)
+		}
+		e.Observe(converse(night, "10.0.0.7", "10.0.0.2", 40000, 5432, true))
+		if x := rule(t, e.Report(), "db/ingress/at-night"); !x.Hit {
+			t.Errorf("live %v: it was told that it is night", live)
+		}
+	}
+}
+
+// Records go on being judged while policies change.
+func TestUpdateBesideRecords(t *testing.T) {
+	e := start(t)
+	set, err := policy.Read(policy.Source{Name: "p.yaml", Data: []byte(file)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all sync.WaitGroup
+	for i := range 2 {
+		all.Go(func() {
+			for n := range 200 { // each a minute after the other, so that both compile
+				e.Observe(converse(noon().Add(time.Duration(n)*time.Minute), fmt.Sprintf("10.0.1.%d", n), "10.0.0.2", 40000+uint16(i), 5432, true))
+			}
+		})
+	}
+	all.Go(func() {
+		for n := range 200 {
+			other := *set
+			if err := e.Update(&other, inventory(), noon().Add(time.Duration(n)*time.Minute)); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	all.Wait()
+	if r := e.Report(); r.WouldDeny.Answered != 200 || r.Coverage.Fault != "" {
+		t.Errorf("%+v, %s", r.WouldDeny, r.Coverage.Fault)
+	}
+}
+
+// What rules would have met is counted as a switch would.
+func TestHits(t *testing.T) {
+	set, err := policy.Read(policy.Source{Name: "p.yaml", Data: []byte(file + `
+- name: no-web
+  priority: 2
+  tier: admin
+  mode: staged
+  appliesTo: [web]
+  egress:
+  - {name: pg, action: deny, to: [any], services: [pg]}
+`)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := staged.New(staged.Config{Set: set, Inventory: inventory()}, noon())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range uint16(3) {
+		e.Observe(converse(noon(), "10.0.0.8", "10.0.0.2", 40000+i, 5432, true))
+	}
+	e.Observe(converse(noon(), "10.0.0.1", "10.0.0.2", 40000, 5432, true)) // refused where it leaves: it never comes to the database
+	got := map[string]string{}
+	var order []string
+	for _, h := range e.Hits() {
+		name := h.Rule.Direction.String() + " " + h.Rule.Policy + " " + h.Rule.Rule
+		order = append(order, name)
+		got[name] = fmt.Sprintf("%s %.0f %.0f %.0f", h.Action, h.Connections, h.Packets, h.Bytes)
+	}
+	want := map[string]string{"egress no-web pg": "deny 1 2 200", "ingress db rest": "deny 3 6 600", "ingress db pg": "allow 0 0 0",
+		"ingress no-telnet telnet": "deny 0 0 0", "ingress let-telnet anyway": "allow 0 0 0", "egress  ": "allow 3 6 600", "ingress  ": "allow 0 0 0"}
+	if !maps.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
+	}
+	if slices.Index(order, "ingress db pg") > slices.Index(order, "ingress db rest") || order[len(order)-1] != "ingress  " {
+		t.Errorf("order: %v", order)
 	}
 }
 
