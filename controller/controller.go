@@ -281,6 +281,7 @@ func (c *Controller) parts() []func(context.Context) error {
 		c.takeCommands,
 		c.serveMetrics,
 		c.experience.run,
+		c.keeper.Run,
 	}
 	if c.learning != nil {
 		parts = append(parts, c.learning.Run)
@@ -288,11 +289,13 @@ func (c *Controller) parts() []func(context.Context) error {
 	if c.choices != nil {
 		parts = append(parts, c.choices.Run)
 	}
-	if !c.opts.ReadOnly {
+	if c.opts.ReadOnly {
+		parts = append(parts, c.tellTemplates)
+	} else {
 		if c.handover != nil {
 			parts = append(parts, c.handover.run)
 		}
-		parts = append(parts, c.telemetry.Run, c.fleet.run, c.steer, c.refreshTemplates, c.keeper.Run)
+		parts = append(parts, c.telemetry.Run, c.fleet.run, c.steer, c.refreshTemplates)
 	}
 	return parts
 }

@@ -7,11 +7,14 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"os"
 	"time"
 
+	"github.com/platelet-sdn/platelet/controller/files"
 	"github.com/platelet-sdn/platelet/controller/openc2"
 )
+
+// maxTokens bounds the file of tokens, in bytes.
+const maxTokens = 1 << 20
 
 // takeCommands serves OpenC2 until ctx ends, where the configuration says so.
 func (c *Controller) takeCommands(ctx context.Context) error {
@@ -19,7 +22,7 @@ func (c *Controller) takeCommands(ctx context.Context) error {
 	if o.Listen == "" {
 		return nil
 	}
-	raw, err := os.ReadFile(o.Tokens)
+	raw, err := files.Read(o.Tokens, maxTokens)
 	if err != nil {
 		return fmt.Errorf("read tokens of OpenC2: %w", err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net/netip"
 	"sync"
 	"time"
@@ -78,11 +79,15 @@ func (c *Controller) newKeeper() (*segment.Keeper, error) {
 	for _, p := range c.cfg.Protected {
 		protected = append(protected, p.Prefix)
 	}
-	return segment.New(segment.Config{
-		Read: c.cfg.LoadPolicies, Files: c.cfg.PolicyFiles, World: c.world, Protected: protected, Switches: enforcing{c.fleet},
+	cfg := segment.Config{
+		Source: &c.cfg, World: c.world, Protected: protected,
 		Compiled: func(p *compile.Program) { c.judge.Store(compile.NewEvaluator(p)) },
 		Changed:  c.segmented, Resolved: c.stage, Log: c.log,
-	})
+	}
+	if !c.opts.ReadOnly { // else it has none to change
+		cfg.Switches = enforcing{c.fleet}
+	}
+	return segment.New(cfg)
 }
 
 // world is what groups are resolved against.
@@ -123,7 +128,7 @@ func (c *Controller) stage(set *policy.Set, inv policy.Inventory, now time.Time)
 		}
 		return
 	}
-	e, err := staged.New(staged.Config{Set: set, Inventory: inv}, now)
+	e, err := staged.New(staged.Config{Set: set, Inventory: inv, Live: true}, now)
 	if err != nil {
 		c.log.WithError(err).Warn("staged policies could not be compiled")
 		return
@@ -196,7 +201,11 @@ func (f *fleet) adoptPolicy(b *pipeline.Bridge, name string) {
 
 // Policies implements api.Controller.
 func (c *Controller) Policies() any {
-	return c.keeper.Listing(c.manager.Decisions(), time.Now())
+	var program *compile.Program
+	if e := c.staged.Load(); e != nil {
+		program = e.Program()
+	}
+	return c.keeper.Listing(c.manager.Decisions(), program, time.Now())
 }
 
 // Workloads implements api.Controller.
@@ -206,16 +215,21 @@ func (c *Controller) Workloads() any {
 }
 
 // ReloadPolicies implements api.Controller.
-func (c *Controller) ReloadPolicies(who string) error {
-	err := c.keeper.Reload()
+func (c *Controller) ReloadPolicies(ctx context.Context, who string) error {
+	ctx, cancel := context.WithTimeout(ctx, reloadTimeout)
+	defer cancel()
+	err := c.keeper.Reload(ctx)
 	c.log.WithFields(logrus.Fields{"who": who}).WithError(err).Info("policies read again")
 	return err
 }
 
-// hitLine is what a rule of a policy met on a switch; one without a policy is
-// what no rule of a direction decided.
+// hitLine is what a rule of a policy met; one without a policy is what no rule of
+// a direction decided.
 type hitLine struct {
-	Switch    string           `json:"switch"`
+	// Source is "switch", which counts what it enforces, or "records": what
+	// telemetry tells of it, an estimate, where nothing is enforced.
+	Source    string           `json:"source"`
+	Switch    string           `json:"switch,omitempty"`
 	Policy    string           `json:"policy,omitempty"`
 	Direction policy.Direction `json:"direction"`
 	Rule      string           `json:"rule,omitempty"`
@@ -226,6 +240,30 @@ type hitLine struct {
 // PolicyHits implements api.Controller. Rules stand in the order in which they
 // decide.
 func (c *Controller) PolicyHits(ctx context.Context) (any, error) {
+	if c.opts.ReadOnly {
+		return c.recordedHits(), nil
+	}
+	return c.countedHits(ctx)
+}
+
+// recordedHits are those that records tell of.
+func (c *Controller) recordedHits() []hitLine {
+	out := []hitLine{}
+	e := c.staged.Load()
+	if e == nil {
+		return out
+	}
+	for _, h := range e.Hits() {
+		out = append(out, hitLine{Source: "records", Policy: h.Rule.Policy, Direction: h.Rule.Direction, Rule: h.Rule.Rule, Action: h.Action,
+			Hits: pipeline.Hits{Connections: round(h.Connections), Packets: round(h.Packets), Bytes: round(h.Bytes)}})
+	}
+	return out
+}
+
+func round(x float64) uint64 { return uint64(math.Round(x)) }
+
+// countedHits are those that the switches count.
+func (c *Controller) countedHits(ctx context.Context) ([]hitLine, error) {
 	out := []hitLine{}
 	program := c.keeper.Program()
 	if program == nil {
@@ -246,12 +284,12 @@ func (c *Controller) PolicyHits(ctx context.Context) (any, error) {
 	for i, name := range names {
 		for _, id := range order {
 			if h, ok := found[i].Rules[id]; ok {
-				out = append(out, hitLine{name, id.Policy, id.Direction, id.Rule, program.Rules[id].Action, h})
+				out = append(out, hitLine{"switch", name, id.Policy, id.Direction, id.Rule, program.Rules[id].Action, h})
 			}
 		}
 		for _, d := range []policy.Direction{policy.Egress, policy.Ingress} {
 			if h, ok := found[i].Undecided[d]; ok {
-				out = append(out, hitLine{Switch: name, Direction: d, Action: policy.ActionAllow, Hits: h})
+				out = append(out, hitLine{Source: "switch", Switch: name, Direction: d, Action: policy.ActionAllow, Hits: h})
 			}
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -398,4 +399,58 @@ policies:
 	}
 	write("# nobody any more\n")
 	r.await("the end of it", func() bool { return r.opens("h5", web, 8080) })
+}
+
+// A disk that does not answer delays no label, and no file of another disk. What
+// it brings at last does not take the place of what is newer.
+func TestASlowDiskDelaysNothing(t *testing.T) {
+	r := newRig(t, "plt-slow")
+	feed := filepath.Join(r.dir, "bad.txt")
+	r.write("bad.txt", "# nobody yet\n")
+	text := strings.Replace(threeTier, "groups:\n", "groups:\n  bad: {intel: blocklist}\n", 1) + `- name: blocklist
+  tier: admin
+  mode: enforce
+  appliesTo: [web]
+  ingress:
+  - {name: bad, action: reject, from: [bad]}
+`
+	r.serve("h1", 8080)
+	r.serve("h1", 9090)
+	web := r.addr("h1")
+	r.start(quick + strings.Replace(r.withPolicies(text), "{policies", "{feeds: {blocklist: bad.txt}, policies", 1))
+	r.await("the policy in force", func() bool { return r.opens("h3", web, 8080) && !r.opens("h5", web, 8080) })
+
+	if err := syscall.Mkfifo(feed+".pipe", 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(feed+".pipe", feed); err != nil { // who reads it waits for somebody who writes
+		t.Fatal(err)
+	}
+	r.await("the reader held up, and said to be", func() bool {
+		out, err := r.run("policy", "ls", "--socket", r.socket)
+		return err == nil && strings.Contains(out, "feed blocklist: being read since")
+	})
+	r.ctl("set", "interface", r.portOf("h5"), "external_ids:role=client")
+	r.await("the label heeded", func() bool { return r.opens("h5", web, 8080) })
+	r.policies(strings.Replace(text, "ports: [8080]", "ports: [8080, 9090]", 1))
+	r.await("the changed file in force", func() bool { return r.opens("h5", web, 9090) })
+
+	pipe, err := os.OpenFile(feed, os.O_WRONLY, 0) // of which the reader has the other end
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pipe.Close()
+	r.write("bad.new", r.addr("h5").String()+"\n")
+	if err := os.Rename(filepath.Join(r.dir, "bad.new"), feed); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := pipe.WriteString(r.addr("h3").String() + "\n"); err != nil {
+		t.Fatal(err)
+	}
+	pipe.Close()
+	r.await("the newer feed in force", func() bool { return !r.opens("h5", web, 8080) })
+	raw, err := os.ReadFile(r.log.Name())
+	if n := strings.Count(string(raw), `what="feed blocklist"`); err != nil || n != 1 || !r.opens("h3", web, 8080) {
+		t.Errorf("the feed was in force %d times (%v): what was read late was", n, err)
+	}
 }

@@ -52,6 +52,32 @@ func (c *Controller) listenToExports(ctx context.Context, fc *flowcollector.Conf
 	}
 }
 
+// tellTemplates says why nothing is seen while IPFIX comes that nobody can read
+// yet: to ask for its templates would change the switch.
+func (c *Controller) tellTemplates(ctx context.Context) error {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	var told time.Time
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		n := c.collector.Stats().IPFIX.UnknownTemplate
+		if n == c.unknownTemplates.Swap(n) || time.Since(told) < templateInterval {
+			continue
+		}
+		told = time.Now()
+		c.log.WithField("records", n).Warn("IPFIX records cannot be read before their exporter repeats its templates, which Open vSwitch does every ten minutes unless template_interval says otherwise; " +
+			"read-only, it is not asked to; templates that were seen are kept")
+	}
+}
+
+// templateInterval is how often Open vSwitch sends templates if nobody says
+// otherwise.
+const templateInterval = 10 * time.Minute
+
 // addLocal adds those targets that are addresses of this machine.
 func addLocal(list []netip.AddrPort, own []netip.Addr, targets []string) []netip.AddrPort {
 	for _, t := range targets {

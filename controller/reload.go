@@ -4,76 +4,34 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"slices"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/sirupsen/logrus"
 
 	"github.com/platelet-sdn/platelet/controller/api"
 	"github.com/platelet-sdn/platelet/controller/audit"
+	"github.com/platelet-sdn/platelet/controller/files"
 	"github.com/platelet-sdn/platelet/controller/probe"
 	"github.com/platelet-sdn/platelet/controller/response/playbook"
 	"github.com/platelet-sdn/platelet/segmentation/strictyaml"
 )
 
-// lookAtPlaybooks is how often the files of playbooks are looked at. They are read
-// when they have changed and then stayed as they are from one look to the next:
-// whoever writes one is done.
-const lookAtPlaybooks = time.Second
+// reloadTimeout is how long who asks for files to be read waits for the disk.
+const reloadTimeout = 10 * time.Second
 
 // reloads is what became of the files of playbooks.
 type reloads struct {
-	turn sync.Mutex // one at a time
+	watch *files.Watch
 
 	mu     sync.Mutex
 	status api.PlaybookStatus
-	seen   []fileState // when they were read last
-}
-
-// fileState tells versions of a file apart.
-type fileState struct {
-	name  string
-	size  int64
-	time  int64
-	inode uint64
-	fault string // why it cannot be looked at
-}
-
-// files looks at the files of playbooks.
-func (c *Controller) files() []fileState {
-	names, err := c.cfg.PlaybookFiles()
-	if err != nil {
-		return []fileState{{fault: err.Error()}}
-	}
-	out := make([]fileState, len(names))
-	for i, name := range names {
-		out[i].name = name
-		info, err := os.Stat(name)
-		if err != nil {
-			out[i].fault = err.Error()
-			continue
-		}
-		out[i].size, out[i].time, out[i].inode = info.Size(), info.ModTime().UnixNano(), inode(info)
-	}
-	return out
-}
-
-// inode is the number of a file on its file system: one that was put in the place
-// of another has another.
-func inode(info os.FileInfo) uint64 {
-	if s, ok := info.Sys().(*syscall.Stat_t); ok {
-		return s.Ino
-	}
-	return 0
 }
 
 // loadPlaybooks reads what is in force from the beginning.
 func (c *Controller) loadPlaybooks() error {
-	c.reloads.seen = c.files()
-	set, err := c.cfg.LoadPlaybooks()
+	c.reloads.watch = files.NewWatch(c.cfg.PlaybookFiles)
+	set, err := files.Take(c.reloads.watch, c.cfg.LoadPlaybooks)
 	if err != nil {
 		return err
 	}
@@ -83,9 +41,7 @@ func (c *Controller) loadPlaybooks() error {
 
 func (c *Controller) playbookStatus(set *playbook.Set) api.PlaybookStatus {
 	s := api.PlaybookStatus{Version: set.Version(), Playbooks: len(set.Playbooks()), Loaded: time.Now().UTC()}
-	for _, f := range c.reloads.seen {
-		s.Files = append(s.Files, f.name)
-	}
+	s.Files, _ = c.cfg.PlaybookFiles() // they were read a moment ago
 	return s
 }
 
@@ -99,77 +55,85 @@ func (c *Controller) Playbooks() api.PlaybookStatus {
 // ReloadPlaybooks implements api.Controller: it reads the files of playbooks and
 // puts them in force, all or none. What has begun goes on by those that it began
 // with.
-func (c *Controller) ReloadPlaybooks(_ context.Context, who string) (api.PlaybookStatus, error) {
-	c.reloads.turn.Lock()
-	defer c.reloads.turn.Unlock()
-	seen := c.files() // before they are read: what comes later is another change
-	set, err := c.cfg.LoadPlaybooks()
+func (c *Controller) ReloadPlaybooks(ctx context.Context, who string) (status api.PlaybookStatus, err error) {
+	ctx, cancel := context.WithTimeout(ctx, reloadTimeout)
+	defer cancel()
+	err = c.reloads.watch.Ask(ctx, func() error { return c.takePlaybooks(who) })
+	return c.Playbooks(), err
+}
+
+// takePlaybooks does so, in the goroutine that watches them.
+func (c *Controller) takePlaybooks(who string) error {
+	set, err := files.Take(c.reloads.watch, func() (*playbook.Set, error) {
+		set, err := c.cfg.LoadPlaybooks()
+		if err == nil {
+			err = probe.Check(probesOf(set.Playbooks()))
+		}
+		return set, err
+	})
 	if err == nil {
-		err = probe.Check(probesOf(set.Playbooks()))
+		err = c.probes.Replace(probesOf(set.Playbooks()))
+	}
+	if err != nil {
+		return c.keepPlaybooks(who, err)
 	}
 	before := c.playbooks.Current().Version()
-	c.reloads.mu.Lock()
-	c.reloads.seen = seen
-	c.reloads.mu.Unlock()
-	if err != nil {
-		return c.Playbooks(), c.keepPlaybooks(who, err)
-	}
-	if err := c.probes.Replace(probesOf(set.Playbooks())); err != nil {
-		return c.Playbooks(), c.keepPlaybooks(who, err)
-	}
 	c.playbooks.Replace(set)
+	status := c.playbookStatus(set)
 	c.reloads.mu.Lock()
-	c.reloads.status = c.playbookStatus(set)
-	status := c.reloads.status
+	c.reloads.status = status
 	c.reloads.mu.Unlock()
 	c.log.WithFields(logrus.Fields{"who": who, "version": set.Version(), "before": before, "playbooks": status.Playbooks}).Warn("playbooks read again")
 	c.audit.record(audit.Event{What: "playbooks.reloaded", Who: who, Detail: map[string]string{"version": set.Version(), "before": before, "playbooks": fmt.Sprint(status.Playbooks)}})
-	return status, nil
+	return nil
 }
 
 // keepPlaybooks says why those in force stay.
 func (c *Controller) keepPlaybooks(who string, err error) error {
 	c.reloads.mu.Lock()
+	again := who == byWatch && c.reloads.status.Error == err.Error() // a disk is tried again and again
 	c.reloads.status.Error, c.reloads.status.Failed = err.Error(), time.Now().UTC()
 	version := c.reloads.status.Version
 	c.reloads.mu.Unlock()
+	why := err.Error()
+	err = fmt.Errorf("playbooks of version %s stay in force: %w", version, err)
+	if again || who == byWatch && errors.Is(err, files.ErrChanging) {
+		return err
+	}
 	var faults strictyaml.Errors
 	log := c.log.WithFields(logrus.Fields{"who": who, "version": version})
 	if !errors.As(err, &faults) {
-		log.WithError(err).Error("playbooks cannot be read; those in force stay")
+		log.Error(err)
 	}
 	for _, f := range faults { // one line each, as editors take them
 		log.Errorf("playbooks have faults; those in force stay: %s", f)
 	}
-	c.audit.record(audit.Event{What: "playbooks.refused", Who: who, Why: err.Error(), Detail: map[string]string{"version": version}})
-	return fmt.Errorf("playbooks of version %s stay in force: %w", version, err)
+	c.audit.record(audit.Event{What: "playbooks.refused", Who: who, Why: why, Detail: map[string]string{"version": version}})
+	return err
 }
 
+// byWatch is who reads playbooks when their files have changed.
+const byWatch = "change of files"
+
 // watchPlaybooks reads the files again when they have changed, and when it is told
-// to.
+// to. It does not wait at its end for a disk that does not answer.
 func (c *Controller) watchPlaybooks(ctx context.Context) error {
-	tick := time.NewTicker(lookAtPlaybooks)
-	defer tick.Stop()
-	var last []fileState
+	var changed func()
+	if c.cfg.PlaybookWatch {
+		changed = func() { _ = c.takePlaybooks(byWatch) } // which says what is wrong
+	}
+	go c.reloads.watch.Follow(ctx, changed, func() {
+		c.log.Warn("files of playbooks change all the time and are not read: those in force stay")
+	})
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-c.opts.Reload:
-			_, _ = c.ReloadPlaybooks(ctx, "signal") // which says what is wrong
-			last = nil
-		case <-tick.C:
-			if !c.cfg.PlaybookWatch {
-				continue
+			// It says itself what is wrong, but that the disk does not answer.
+			if _, err := c.ReloadPlaybooks(ctx, "signal"); errors.Is(err, context.DeadlineExceeded) {
+				c.log.WithError(err).Error("playbooks could not be read again")
 			}
-			now := c.files()
-			c.reloads.mu.Lock()
-			changed := !slices.Equal(now, c.reloads.seen)
-			c.reloads.mu.Unlock()
-			if changed && slices.Equal(now, last) {
-				_, _ = c.ReloadPlaybooks(ctx, "change of files")
-			}
-			last = now
 		}
 	}
 }

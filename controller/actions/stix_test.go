@@ -111,10 +111,10 @@ func TestBundlesConform(t *testing.T) {
 				if a, err := netip.ParseAddr(host.Address); err == nil {
 					want = []netip.Prefix{netip.PrefixFrom(a.WithZone(""), a.BitLen())}
 				}
-				if got, err := feed.Bundle(c.Key, raw, begin.Add(time.Minute)); err != nil || !slices.Equal(got, want) {
+				if got, err := feed.Bundle(c.Key, raw, begin.Add(time.Minute)); err != nil || !slices.Equal(got.Prefixes, want) {
 					t.Errorf("a feed of it holds %v, %v; want %v", got, err, want)
 				}
-				if got, err := feed.Bundle(c.Key, raw, begin.Add(time.Hour)); err != nil || len(got) > 0 {
+				if got, err := feed.Bundle(c.Key, raw, begin.Add(time.Hour)); err != nil || len(got.Prefixes) > 0 {
 					t.Errorf("an hour later a feed of it holds %v, %v", got, err)
 				}
 			}

@@ -171,7 +171,7 @@ func (s *Server) routes() http.Handler {
 	get("/v1/policies/staged", func(*http.Request) (any, error) { return s.ctl.Staged(), nil })
 	get("/v1/workloads", func(*http.Request) (any, error) { return s.ctl.Workloads(), nil })
 	post("/v1/policies/recommend", s.recommend)
-	post("/v1/policies/reload", func(r *http.Request) (any, error) { return nil, s.ctl.ReloadPolicies(who(r)) })
+	post("/v1/policies/reload", func(r *http.Request) (any, error) { return nil, s.ctl.ReloadPolicies(r.Context(), who(r)) })
 	mux.HandleFunc("GET /v1/events", s.events)
 	act := func(name string, f func(ctx context.Context, id, who, why string) error) {
 		post("/v1/decisions/{id}/"+name, func(r *http.Request) (any, error) {

@@ -100,8 +100,10 @@ func (d *desk) Staged() any                             { return struct{}{} }
 func (d *desk) Recommend(o recommend.Options) ([]byte, error) {
 	return []byte("policy"), d.note("recommend within %v", o.Internal)
 }
-func (d *desk) Workloads() any                  { return []string{"w"} }
-func (d *desk) ReloadPolicies(who string) error { return d.note("policies read again") }
+func (d *desk) Workloads() any { return []string{"w"} }
+func (d *desk) ReloadPolicies(_ context.Context, who string) error {
+	return d.note("policies read again")
+}
 
 func (d *desk) Feedback(id string, actual bool, who, why string) (int, error) {
 	if id != "f-1" {

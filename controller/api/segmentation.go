@@ -12,7 +12,8 @@ import (
 type Segmentation interface {
 	// Policies is one JSON object; its shape is the controller's.
 	Policies() any
-	// PolicyHits reads from the switches what each rule met.
+	// PolicyHits says what each rule met: by the switches, or by records where
+	// nothing is enforced.
 	PolicyHits(ctx context.Context) (any, error)
 	// Staged is what policies would do to what is seen, and what they do; its
 	// shape is the controller's.
@@ -22,7 +23,7 @@ type Segmentation interface {
 	// Workloads lists those that groups are resolved against.
 	Workloads() any
 	// ReloadPolicies reads the files again; a fault in them changes nothing.
-	ReloadPolicies(who string) error
+	ReloadPolicies(ctx context.Context, who string) error
 }
 
 type recommendRequest struct {

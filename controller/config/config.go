@@ -6,11 +6,11 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
-	"os"
 	"regexp"
 	"slices"
 	"time"
 
+	"github.com/platelet-sdn/platelet/controller/files"
 	"github.com/platelet-sdn/platelet/controller/response"
 	"github.com/platelet-sdn/platelet/detector"
 	"github.com/platelet-sdn/platelet/detector/model"
@@ -233,9 +233,12 @@ func Default() File {
 	}
 }
 
+// maxFile bounds the configuration, in bytes.
+const maxFile = 4 << 20
+
 // Load reads and validates a file; what it leaves out has its default.
 func Load(path string) (File, error) {
-	raw, err := os.ReadFile(path)
+	raw, err := files.Read(path, maxFile)
 	if err != nil {
 		return File{}, fmt.Errorf("read configuration: %w", err)
 	}

@@ -4,10 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
 
+	"github.com/platelet-sdn/platelet/controller/files"
 	"github.com/platelet-sdn/platelet/controller/response"
 	"github.com/platelet-sdn/platelet/controller/response/playbook"
 	"github.com/platelet-sdn/platelet/detector"
@@ -61,7 +61,7 @@ func (f *File) LoadPlaybooks() (*playbook.Set, error) {
 	var books []playbook.Playbook
 	var faults strictyaml.Errors
 	for _, name := range names {
-		list, err := ReadPlaybooks(name)
+		list, err := readPlaybooks(name)
 		var bad strictyaml.Errors
 		switch {
 		case errors.As(err, &bad):
@@ -120,25 +120,18 @@ func (f *File) checkStations(books []playbook.Playbook) error {
 // PlaybookFiles lists the files, each once. A pattern may match nothing, a file
 // that is named must be there.
 func (f *File) PlaybookFiles() ([]string, error) {
-	names, err := glob(f.Playbooks)
+	names, err := files.Glob(f.Playbooks...)
 	if err != nil {
 		return nil, fmt.Errorf("playbooks: %w", err)
 	}
 	return names, nil
 }
 
-// ReadPlaybooks reads one file of playbooks.
-func ReadPlaybooks(name string) ([]playbook.Playbook, error) {
-	info, err := os.Stat(name)
-	if err == nil && info.Size() > maxPlaybookFile {
-		err = fmt.Errorf("has more than %d bytes", maxPlaybookFile)
-	}
+// readPlaybooks reads one file of playbooks.
+func readPlaybooks(name string) ([]playbook.Playbook, error) {
+	raw, err := files.Read(name, maxPlaybookFile)
 	if err != nil {
-		return nil, fmt.Errorf("read playbooks: %w", err)
-	}
-	raw, err := os.ReadFile(name)
-	if err != nil {
-		return nil, fmt.Errorf("read playbooks: %w", err)
+		return nil, fmt.Errorf("playbooks: %w", err)
 	}
 	return playbook.Parse(name, raw)
 }

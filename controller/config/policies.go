@@ -4,13 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net/netip"
-	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
+	"github.com/platelet-sdn/platelet/controller/files"
 	"github.com/platelet-sdn/platelet/controller/intel"
 	"github.com/platelet-sdn/platelet/controller/segment"
 	"github.com/platelet-sdn/platelet/segmentation/kubernetes"
@@ -78,15 +76,11 @@ func (s Segmentation) beside(dir string) Segmentation {
 const maxPolicyFile = 16 << 20
 
 // LoadPolicies reads the files of policies, those of Kubernetes among them, and
-// of workloads and feeds. Faults of the files are strictyaml.Errors; a rule that
-// would restrict what is protected is one.
+// of workloads, but no feeds. Faults of the files are strictyaml.Errors; a rule
+// that would restrict what is protected is one.
 func (f *File) LoadPolicies() (*segment.Policies, error) {
 	s := &f.Segmentation
-	names, err := glob(s.Policies)
-	if err != nil {
-		return nil, fmt.Errorf("policies: %w", err)
-	}
-	sources, err := readAll(names)
+	names, sources, err := readAll(s.Policies)
 	if err != nil {
 		return nil, err
 	}
@@ -97,19 +91,35 @@ func (f *File) LoadPolicies() (*segment.Policies, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := f.checkFeeds(set); err != nil {
+		return nil, err
+	}
 	if err := lint.Refused(set, prefixes(f.Protected), time.Now()); err != nil {
 		return nil, err
 	}
-	out := &segment.Policies{Set: set, Files: names, Feeds: map[string][]netip.Prefix{}}
-	if out.Known, err = s.known(); err != nil {
+	known, err := s.known()
+	if err != nil {
 		return nil, err
 	}
-	for _, name := range slices.Sorted(maps.Keys(s.Feeds)) {
-		if out.Feeds[name], err = intel.Read(s.Feeds[name], time.Now()); err != nil {
-			return nil, err
-		}
-	}
-	return out, f.checkFeeds(set)
+	return &segment.Policies{Set: set, Files: names, Known: known}, nil
+}
+
+// PolicyFiles lists the files that LoadPolicies reads.
+func (f *File) PolicyFiles() ([]string, error) {
+	return files.Glob(slices.Concat(f.Segmentation.Policies, f.Segmentation.Inventory)...)
+}
+
+// FeedNames lists the threat feeds.
+func (f *File) FeedNames() []string { return slices.Sorted(maps.Keys(f.Segmentation.Feeds)) }
+
+// LoadFeed reads what a feed holds at a time.
+func (f *File) LoadFeed(name string, now time.Time) (intel.Feed, error) {
+	return intel.Read(f.Segmentation.Feeds[name], now)
+}
+
+// FeedFiles lists the files that LoadFeed reads.
+func (f *File) FeedFiles(name string) ([]string, error) {
+	return files.Glob(f.Segmentation.Feeds[name])
 }
 
 // checkFeeds refuses groups of a feed that nobody names.
@@ -136,11 +146,7 @@ func near(word string, valid []string) string {
 
 // known are the workloads of the inventory files.
 func (s *Segmentation) known() (out []policy.Workload, err error) {
-	names, err := glob(s.Inventory)
-	if err != nil {
-		return nil, fmt.Errorf("inventory: %w", err)
-	}
-	sources, err := readAll(names)
+	_, sources, err := readAll(s.Inventory)
 	if err != nil {
 		return nil, err
 	}
@@ -159,52 +165,17 @@ func (s *Segmentation) known() (out []policy.Workload, err error) {
 	return out, faults.Err()
 }
 
-// glob lists the files of patterns, each once. A pattern may match nothing, a
-// file that is named must be there.
-func glob(patterns []string) (names []string, err error) {
-	for _, pattern := range patterns {
-		found, err := filepath.Glob(pattern)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", pattern, err)
-		}
-		if len(found) == 0 && !strings.ContainsAny(pattern, "*?[") {
-			return nil, fmt.Errorf("%s: %w", pattern, os.ErrNotExist)
-		}
-		for _, name := range found {
-			if !slices.Contains(names, name) {
-				names = append(names, name)
-			}
-		}
+// readAll reads the files of patterns.
+func readAll(patterns []string) (names []string, sources []policy.Source, err error) {
+	if names, err = files.Glob(patterns...); err != nil {
+		return nil, nil, err
 	}
-	return names, nil
-}
-
-func readAll(names []string) (out []policy.Source, err error) {
 	for _, name := range names {
-		info, err := os.Stat(name)
-		if err == nil && info.Size() > maxPolicyFile {
-			err = fmt.Errorf("%s: has more than %d bytes", name, maxPolicyFile)
-		}
+		raw, err := files.Read(name, maxPolicyFile)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		raw, err := os.ReadFile(name)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, policy.Source{Name: name, Data: raw})
+		sources = append(sources, policy.Source{Name: name, Data: raw})
 	}
-	return out, nil
-}
-
-// PolicyFiles lists everything that LoadPolicies reads, for whoever watches
-// for changes.
-func (f *File) PolicyFiles() []string {
-	patterns := slices.Concat(f.Segmentation.Policies, f.Segmentation.Inventory, slices.Sorted(maps.Values(f.Segmentation.Feeds)))
-	var out []string
-	for _, p := range patterns {
-		found, _ := filepath.Glob(p) // a pattern that cannot be read was refused before
-		out = append(out, found...)
-	}
-	return out
+	return names, sources, nil
 }

@@ -9,12 +9,12 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/platelet-sdn/platelet/controller/files"
 )
 
 const (
@@ -24,55 +24,68 @@ const (
 	maxEntries = 1_000_000
 )
 
+// Feed is what a feed says at a time.
+type Feed struct {
+	// Prefixes are sorted, each there once.
+	Prefixes []netip.Prefix
+	// Until is when the same files say something else, because an indicator
+	// becomes valid or ends; zero if they never do.
+	Until time.Time
+}
+
+// add takes what a file says besides.
+func (f *Feed) add(other Feed) {
+	f.Prefixes = append(f.Prefixes, other.Prefixes...)
+	f.change(other.Until)
+}
+
+// change notes when something changes.
+func (f *Feed) change(at time.Time) {
+	if !at.IsZero() && (f.Until.IsZero() || at.Before(f.Until)) {
+		f.Until = at
+	}
+}
+
 // Read reads the files that match a pattern, all of them one feed. In a text
 // there is an address or a CIDR a line, and "#" begins a comment. A bundle
 // counts with the indicators that are valid at a time, not revoked, and match
-// addresses alone. The prefixes are sorted, each there once. A pattern may
-// match nothing; a file that is named must be there. Errors say file and line,
-// or the indicator.
-func Read(pattern string, now time.Time) ([]netip.Prefix, error) {
-	names, err := filepath.Glob(pattern)
+// addresses alone. A pattern may match nothing; a file that is named must be
+// there. Errors say file and line, or the indicator.
+func Read(pattern string, now time.Time) (Feed, error) {
+	var out Feed
+	names, err := files.Glob(pattern)
 	if err != nil {
-		return nil, fmt.Errorf("feed %s: %w", pattern, err)
+		return out, fmt.Errorf("feed: %w", err)
 	}
-	if len(names) == 0 && !strings.ContainsAny(pattern, "*?[") {
-		return nil, fmt.Errorf("feed %s: %w", pattern, os.ErrNotExist)
-	}
-	var out []netip.Prefix
 	for _, name := range names {
 		some, err := readFile(name, now)
 		if err != nil {
-			return nil, fmt.Errorf("feed: %w", err)
+			return Feed{}, fmt.Errorf("feed: %w", err)
 		}
-		if out = append(out, some...); len(out) > maxEntries {
-			return nil, fmt.Errorf("feed %s: more than %d entries", pattern, maxEntries)
+		if out.add(some); len(out.Prefixes) > maxEntries {
+			return Feed{}, fmt.Errorf("feed %s: more than %d entries", pattern, maxEntries)
 		}
 	}
-	slices.SortFunc(out, func(a, b netip.Prefix) int {
+	slices.SortFunc(out.Prefixes, func(a, b netip.Prefix) int {
 		if c := a.Addr().Compare(b.Addr()); c != 0 {
 			return c
 		}
 		return a.Bits() - b.Bits()
 	})
-	return slices.Compact(out), nil
+	out.Prefixes = slices.Compact(out.Prefixes)
+	return out, nil
 }
 
-func readFile(name string, now time.Time) ([]netip.Prefix, error) {
-	info, err := os.Stat(name)
+func readFile(name string, now time.Time) (Feed, error) {
+	raw, err := files.Read(name, maxFile)
 	if err != nil {
-		return nil, err
-	}
-	if info.Size() > maxFile {
-		return nil, fmt.Errorf("%s: has more than %d bytes", name, maxFile)
-	}
-	raw, err := os.ReadFile(name)
-	if err != nil {
-		return nil, err
+		return Feed{}, err
 	}
 	if strings.HasPrefix(strings.TrimSpace(string(raw[:min(len(raw), 64)])), "{") {
 		return Bundle(name, raw, now)
 	}
-	return List(name, raw)
+	list, err := List(name, raw)
+	return Feed{Prefixes: list}, err
 }
 
 // List reads a plain text; the name stands in errors.
@@ -131,28 +144,28 @@ var literal = regexp.MustCompile(quoted)
 // Bundle reads a bundle of STIX 2.1, or 2.0; the name stands in errors. Objects other
 // than indicators, and indicators of other things than addresses, are passed
 // over.
-func Bundle(name string, raw []byte, now time.Time) (out []netip.Prefix, err error) {
+func Bundle(name string, raw []byte, now time.Time) (out Feed, err error) {
 	var b struct {
 		Type    string            `json:"type"`
 		Objects []json.RawMessage `json:"objects"`
 	}
 	if err := json.Unmarshal(raw, &b); err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
+		return out, fmt.Errorf("%s: %w", name, err)
 	}
 	if b.Type != "bundle" {
-		return nil, fmt.Errorf("%s: is a %q, not a bundle", name, b.Type)
+		return out, fmt.Errorf("%s: is a %q, not a bundle", name, b.Type)
 	}
 	for i, o := range b.Objects {
 		some, err := indicator(o, now)
 		if err != nil {
-			return nil, fmt.Errorf("%s: objects[%d]: %w", name, i, err)
+			return Feed{}, fmt.Errorf("%s: objects[%d]: %w", name, i, err)
 		}
-		out = append(out, some...)
+		out.add(some)
 	}
 	return out, nil
 }
 
-func indicator(raw json.RawMessage, now time.Time) (out []netip.Prefix, err error) {
+func indicator(raw json.RawMessage, now time.Time) (out Feed, err error) {
 	var o struct {
 		Type        string    `json:"type"`
 		Pattern     string    `json:"pattern"`
@@ -165,24 +178,27 @@ func indicator(raw json.RawMessage, now time.Time) (out []netip.Prefix, err erro
 		Type string `json:"type"`
 	}
 	if err := json.Unmarshal(raw, &kind); err != nil || kind.Type != "indicator" {
-		return nil, err
+		return out, err
 	}
 	if err := json.Unmarshal(raw, &o); err != nil {
-		return nil, err
+		return out, err
 	}
-	if o.PatternType != "" && o.PatternType != "stix" || // 2.0 has one language of patterns, and no word for it
-		o.Revoked || now.Before(o.From) || !o.Until.IsZero() && !now.Before(o.Until) {
-		return nil, nil
+	stix := o.PatternType == "" || o.PatternType == "stix" // 2.0 has one language of patterns, and no word for it
+	ended := !o.Until.IsZero() && !now.Before(o.Until)
+	if !stix || o.Revoked || ended || !addressed.MatchString(o.Pattern) {
+		return out, nil
 	}
-	if !addressed.MatchString(o.Pattern) {
-		return nil, nil
+	if now.Before(o.From) {
+		out.change(o.From)
+		return out, nil
 	}
 	for _, m := range literal.FindAllStringSubmatch(o.Pattern, -1) {
 		p, err := prefix(m[1])
 		if err != nil {
-			return nil, errors.Join(fmt.Errorf("pattern %.80q", o.Pattern), err)
+			return Feed{}, errors.Join(fmt.Errorf("pattern %.80q", o.Pattern), err)
 		}
-		out = append(out, p)
+		out.Prefixes = append(out.Prefixes, p)
 	}
+	out.change(o.Until)
 	return out, nil
 }

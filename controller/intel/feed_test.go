@@ -41,8 +41,14 @@ func TestFeedsOfBothForms(t *testing.T) {
 	for _, p := range []string{"10.9.0.0/16", "192.0.2.7/32", "198.51.100.0/24", "2001:db8::1/128"} {
 		want = append(want, netip.MustParsePrefix(p))
 	}
-	if !slices.Equal(got, want) {
+	if !slices.Equal(got.Prefixes, want) {
 		t.Errorf("got %v, want %v", got, want)
+	}
+	if want := noon.Add(12 * time.Hour); !got.Until.Equal(want) {
+		t.Errorf("it says something else at %v, want %v", got.Until, want)
+	}
+	if got, err := intel.Read(filepath.Join(dir, "b.json"), noon.Add(-24*time.Hour)); err != nil || len(got.Prefixes) != 0 || !got.Until.Equal(noon.Add(-12*time.Hour)) {
+		t.Errorf("before anything is valid: %v, %v", got, err)
 	}
 	for name, c := range map[string]struct{ text, want string }{
 		"a word":        {"192.0.2.1\nnonsense\n", ":2:1: \"nonsense\" is neither"},
@@ -88,7 +94,7 @@ func TestPatterns(t *testing.T) {
 			raw := fmt.Sprintf(`{"type":"bundle","id":"bundle--1","objects":[{"type":"indicator",%s"pattern":%q,"valid_from":"2026-11-23T00:00:00Z"}]}`, kind, pattern)
 			list, err := intel.Bundle("b", []byte(raw), noon)
 			var words []string
-			for _, p := range list {
+			for _, p := range list.Prefixes {
 				words = append(words, p.String())
 			}
 			if got := strings.Join(words, " "); err != nil || got != want {
@@ -102,10 +108,12 @@ func FuzzFeed(f *testing.F) {
 	f.Add([]byte(bundle))
 	f.Add([]byte("192.0.2.0/24 # x\n::1\n"))
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		lists := [2][]netip.Prefix{}
-		lists[0], _ = intel.List("f", raw)
-		lists[1], _ = intel.Bundle("f", raw, noon)
-		for _, l := range lists {
+		list, _ := intel.List("f", raw)
+		bundle, _ := intel.Bundle("f", raw, noon)
+		if !bundle.Until.IsZero() && !bundle.Until.After(noon) {
+			t.Fatalf("it changed before it was read: %v", bundle.Until)
+		}
+		for _, l := range [][]netip.Prefix{list, bundle.Prefixes} {
 			for _, p := range l {
 				if !p.IsValid() || p.Bits() == 0 || p != p.Masked() {
 					t.Fatalf("%v came out", p)

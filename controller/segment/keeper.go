@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
-	"os"
 	"slices"
 	"sync"
 	"time"
@@ -18,7 +17,6 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/platelet-sdn/platelet/segmentation/compile"
-	"github.com/platelet-sdn/platelet/segmentation/lint"
 	"github.com/platelet-sdn/platelet/segmentation/policy"
 )
 
@@ -33,19 +31,18 @@ type Switches interface {
 
 // Config says what a keeper works with.
 type Config struct {
-	// Read reads the policies, and what people told of workloads.
-	Read func() (*Policies, error)
-	// Files lists the files that Read reads: when one of them changes, it is
-	// called again. May be nil.
-	Files func() []string
+	Source Source
 	// World is what groups are resolved against at the moment, but for the
 	// hosts, which the keeper remembers.
 	World func() World
 	// Protected prefixes are never restricted, whatever policies say.
 	Protected []netip.Prefix
-	Switches  Switches
+	// Switches is nil where nothing may be changed: policies are judged then, as if
+	// all of them were staged.
+	Switches Switches
 	// Resolved is told of the policies and of whom their groups hold, at most
-	// about once a second while that changes; may be nil.
+	// about once a second while that changes, and with each minute; may be nil, and
+	// take its time.
 	Resolved func(*policy.Set, policy.Inventory, time.Time)
 	// Compiled is told of each new program, before switches get it; may be nil.
 	Compiled func(*compile.Program)
@@ -61,14 +58,6 @@ type Store interface {
 	Save(ctx context.Context, value []byte) error
 }
 
-// Policies is what files say.
-type Policies struct {
-	Set   *policy.Set
-	Known []policy.Workload
-	Feeds map[string][]netip.Prefix
-	Files []string
-}
-
 // Change tells of a change of what is enforced.
 type Change struct {
 	Why   string // "rules" or "groups"
@@ -82,45 +71,22 @@ type Change struct {
 // were learned, schedules, expiry.
 const lookEvery = 25 * time.Millisecond
 
-// Files are looked at so often, and read when they have changed and then
-// stayed as they are for a while.
-const (
-	filesEvery = 50 * time.Millisecond
-	filesQuiet = 200 * time.Millisecond
-)
-
-// feedsEvery is how often feeds are read anew: what they hold may expire.
-const feedsEvery = time.Minute
-
-// saveEvery is how soon after another save what was learned is written down. What
-// comes later than that is written at once: a controller that is killed before does
-// not know it when it comes back, and what the switch enforces is undone.
-const saveEvery = time.Second
-
-// resolveEvery is how often Resolved is told, if there is something to tell.
-const resolveEvery = time.Second
-
-// lastSave bounds the save at the end.
-const lastSave = 2 * time.Second
-
 // setTimeout bounds what a switch may take to accept a program.
 const setTimeout = 10 * time.Second
 
 // Keeper keeps policies enforced.
 type Keeper struct {
-	cfg  Config
-	wake chan struct{}
+	cfg     Config
+	wake    chan struct{}
+	learned chan struct{} // something that is not written down
+	parts   []*part       // what is read
 
 	mu      sync.Mutex
-	read    *Policies
-	readErr error
+	read    *Policies // replaced, never changed
 	inv     policy.Inventory
 	program *compile.Program
 	at      time.Time // when the program was last changed
 	failed  map[string]string
-
-	reading sync.Mutex      // held while files are read; guards what is below
-	warned  map[string]bool // what was said of the files in force
 
 	work     sync.Mutex // held while something is compiled; before mu; guards what is below
 	store    Store      // nil if nothing is kept
@@ -130,11 +96,16 @@ type Keeper struct {
 	of       *Policies
 	builds   uint64 // of inv
 
+	warned map[string]bool // of the goroutine that reads policies: what was said of them
+
+	// of the goroutine that tells whom groups hold
+	told   uint64 // the build that Resolved was told of
+	minute int64  // and when
+
 	// of Run alone
-	told  uint64 // the build that Resolved was told of
-	has   map[string]given
-	retry map[string]time.Time
-	fault string
+	has     map[string]given
+	retry   map[string]time.Time
+	trouble string
 }
 
 // given is what a switch was given, and what that was made of.
@@ -147,9 +118,15 @@ type given struct {
 // New returns a keeper that has read the policies. A fault in them is an
 // error, of type strictyaml.Errors where a file is at fault.
 func New(cfg Config) (*Keeper, error) {
-	k := &Keeper{cfg: cfg, memory: &memory{Hosts: map[netip.Addr]remembered{}}, wake: make(chan struct{}, 1), compiler: compile.New(), failed: map[string]string{},
-		has: map[string]given{}, retry: map[string]time.Time{}}
-	return k, k.Reload()
+	k := &Keeper{cfg: cfg, memory: &memory{Hosts: map[netip.Addr]remembered{}}, wake: make(chan struct{}, 1), learned: make(chan struct{}, 1), compiler: compile.New(), failed: map[string]string{},
+		has: map[string]given{}, retry: map[string]time.Time{}, read: &Policies{Feeds: map[string][]netip.Prefix{}}}
+	k.parts = k.newParts()
+	for _, p := range k.parts {
+		if err := k.take(p); err != nil {
+			return nil, err
+		}
+	}
+	return k, nil
 }
 
 // Load remembers what an earlier run knew of addresses. Call it before
@@ -170,29 +147,6 @@ func (k *Keeper) Load(ctx context.Context, store Store) error {
 	return nil
 }
 
-// save writes down who has which address, and reports whether that had changed.
-// Nothing waits for the disk.
-func (k *Keeper) save(ctx context.Context) bool {
-	k.work.Lock()
-	if k.store == nil || !k.memory.changed {
-		k.work.Unlock()
-		return false
-	}
-	raw, err := k.memory.encode()
-	k.memory.changed = false
-	k.work.Unlock()
-	if err == nil {
-		err = k.store.Save(ctx, raw)
-	}
-	if err != nil {
-		k.work.Lock()
-		k.memory.changed = true
-		k.work.Unlock()
-		k.cfg.Log.WithError(err).Warn("who has which address could not be written down")
-	}
-	return true
-}
-
 // Part is what a switch is to enforce now, before it is reached for the first
 // time: a switch that still enforces what an earlier run gave it must not be
 // without it for a moment.
@@ -204,51 +158,6 @@ func (k *Keeper) Part(sw string) (*compile.Program, error) {
 	return local(next.program, place(&next.inv), sw), nil
 }
 
-// Reload reads the policies again. Where they are at fault, those that were
-// read before stay in force.
-func (k *Keeper) Reload() error {
-	k.reading.Lock()
-	defer k.reading.Unlock()
-	read, err := k.cfg.Read()
-	if err == nil {
-		read.Set = k.guarded(read.Set)
-		k.warn(read.Set)
-	}
-	k.mu.Lock()
-	k.readErr = err
-	if err == nil {
-		k.read = read
-	}
-	k.mu.Unlock()
-	if err != nil {
-		return fmt.Errorf("read policies: %w", err)
-	}
-	k.Look()
-	return nil
-}
-
-// warn tells, once, of what is valid in policies and can hardly be meant.
-func (k *Keeper) warn(set *policy.Set) {
-	told := map[string]bool{}
-	for _, f := range lint.Check(set, lint.Options{Now: time.Now()}) {
-		line := fmt.Sprintf("%s:%d:%d: %s", f.File, f.Line, f.Column, f.Message)
-		if told[line] = true; f.Severity == lint.SeverityWarning && !k.warned[line] {
-			k.cfg.Log.WithField("policy", f.Policy).Warn(line)
-		}
-	}
-	k.warned = told
-}
-
-// guarded is the set with what the controller protects.
-func (k *Keeper) guarded(set *policy.Set) *policy.Set {
-	out := *set
-	out.Protected = slices.Clone(set.Protected)
-	for _, p := range k.cfg.Protected {
-		out.Protected = append(out.Protected, policy.Peer{Prefix: p.Masked()})
-	}
-	return &out
-}
-
 // Look has the keeper look at once whether anything has changed.
 func (k *Keeper) Look() {
 	select {
@@ -257,101 +166,40 @@ func (k *Keeper) Look() {
 	}
 }
 
-// Run keeps policies enforced until ctx ends.
+// Run keeps policies enforced until ctx ends. What may have to wait for a disk,
+// or takes long, happens beside it: no label and no address waits for that. It
+// does not wait for a disk at the end either, but to save what was learned.
 func (k *Keeper) Run(ctx context.Context) error {
+	for i, p := range k.parts {
+		go func() {
+			if i == 0 {
+				k.warn()
+			}
+			k.follow(ctx, p)
+		}()
+	}
+	go k.telling(ctx)
+	stop, saved := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(saved)
+		k.saving(ctx, stop)
+	}()
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
-	defer func() { // what was learned last as well
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastSave)
-		defer cancel()
-		k.save(ctx)
-	}()
-	files := watched{seen: k.stamp()}
-	var looked, saved, resolved time.Time
-	read := time.Now()
-	for {
-		now := time.Now()
-		if now.Sub(saved) >= saveEvery && k.save(ctx) {
-			saved = now
-		}
-		if now.Sub(resolved) >= resolveEvery {
-			resolved = now
-			k.resolved(now)
-		}
-		if now.Sub(looked) >= filesEvery {
-			looked = now
-			if files.settled(k.stamp(), now) || k.feeding() && now.Sub(read) >= feedsEvery {
-				read = now
-				k.reread()
-			}
-		}
+	for ctx.Err() == nil {
 		k.step(ctx, time.Now())
 		select {
 		case <-ctx.Done():
-			return nil
 		case <-k.wake:
 		case <-tick.C:
 		}
 	}
-}
-
-// resolved tells whom groups hold, if that has changed since it did.
-func (k *Keeper) resolved(now time.Time) {
-	k.work.Lock()
-	build, of, inv := k.builds, k.of, k.inv
-	k.work.Unlock()
-	if k.cfg.Resolved == nil || of == nil || build == k.told {
-		return
+	close(stop) // what was learned last is known now
+	select {
+	case <-saved:
+	case <-time.After(2*saveTimeout + time.Second): // one that goes on, and the last; else the disk is gone
 	}
-	k.told = build
-	k.cfg.Resolved(of.Set, inv, now)
-}
-
-// feeding reports whether there are feeds.
-func (k *Keeper) feeding() bool { return len(k.Policies().Feeds) > 0 }
-
-// watched are files whose changes are waited for.
-type watched struct {
-	seen, now string
-	since     time.Time // when they became as they are now
-}
-
-// settled reports whether files have changed, and stayed so for a while:
-// whoever writes one is done. Half a file of policies can be a valid one.
-func (w *watched) settled(stamp string, now time.Time) bool {
-	if stamp != w.now {
-		w.now, w.since = stamp, now
-	}
-	if stamp == w.seen || now.Sub(w.since) < filesQuiet {
-		return false
-	}
-	w.seen = stamp
-	return true
-}
-
-// stamp is another one when a file has changed, come or gone.
-func (k *Keeper) stamp() string {
-	if k.cfg.Files == nil {
-		return ""
-	}
-	var out []byte
-	for _, name := range k.cfg.Files() {
-		info, err := os.Stat(name)
-		if err != nil {
-			continue
-		}
-		out = fmt.Appendf(out, "%s %d %d\n", name, info.Size(), info.ModTime().UnixNano())
-	}
-	return string(out)
-}
-
-// reread reads files that have changed.
-func (k *Keeper) reread() {
-	if err := k.Reload(); err != nil {
-		k.cfg.Log.WithError(err).Error("policies that changed cannot be used; those before stay in force")
-		return
-	}
-	k.cfg.Log.Debug("policies read again")
+	return nil
 }
 
 // step compiles what there is now and gives it to the switches that have
@@ -360,17 +208,19 @@ func (k *Keeper) step(ctx context.Context, now time.Time) {
 	was := k.Program()
 	next, err := k.now(now)
 	if err != nil { // Read would have found it: it is ours
-		if k.fault != err.Error() {
-			k.fault = err.Error()
+		if k.trouble != err.Error() {
+			k.trouble = err.Error()
 			k.cfg.Log.WithError(err).Error("policies could not be compiled; what was enforced stays")
 		}
 		return
 	}
-	k.fault = ""
+	k.trouble = ""
 	if len(next.program.Rules) == 0 && len(k.has) == 0 { // nothing is wanted, and never was
 		return
 	}
-	k.distribute(ctx, next, now)
+	if k.cfg.Switches != nil {
+		k.distribute(ctx, next, now)
+	}
 	if next.program != was && was != nil && ctx.Err() == nil {
 		k.tell(was, next.program, time.Since(now))
 	}
@@ -391,7 +241,7 @@ func (k *Keeper) now(now time.Time) (current, error) {
 	read := k.read
 	k.mu.Unlock()
 	k.look(read, now)
-	program, err := k.compiler.Compile(read.Set, k.inv, now)
+	program, err := k.compiler.Compile(read.inForce, k.inv, now)
 	if err != nil {
 		return current{}, err
 	}
@@ -414,7 +264,9 @@ func (k *Keeper) look(read *Policies, now time.Time) {
 		return
 	}
 	k.world, k.of = world, read
-	k.memory.learn(world.Snapshot, now)
+	if k.memory.learn(world.Snapshot, now); k.memory.changed {
+		k.knows()
+	}
 	world.Hosts = k.memory.at(world.Snapshot)
 	world.Known, world.Feeds = read.Known, read.Feeds
 	inv := world.Inventory()

@@ -11,6 +11,7 @@ import (
 
 	"github.com/sirupsen/logrus"
 
+	"github.com/platelet-sdn/platelet/controller/intel"
 	"github.com/platelet-sdn/platelet/controller/segment"
 	"github.com/platelet-sdn/platelet/segmentation/compile"
 	"github.com/platelet-sdn/platelet/segmentation/policy"
@@ -46,6 +47,17 @@ func (noSwitches) Names() []string { return nil }
 
 func (noSwitches) SetPolicy(context.Context, string, *compile.Program) error { return nil }
 
+// noFiles says nothing.
+type noFiles struct{}
+
+func (noFiles) LoadPolicies() (*segment.Policies, error) {
+	return &segment.Policies{Set: &policy.Set{}}, nil
+}
+func (noFiles) PolicyFiles() ([]string, error)                     { return nil, nil }
+func (noFiles) FeedNames() []string                                { return nil }
+func (noFiles) FeedFiles(string) ([]string, error)                 { return nil, nil }
+func (noFiles) LoadFeed(string, time.Time) (f intel.Feed, _ error) { return f, nil }
+
 // What is learned after a time of quiet is written down at once, as the controller
 // may be killed the moment after; what is learned again and again, once a second.
 func TestLearnedAddressesAreWrittenAtOnce(t *testing.T) {
@@ -65,7 +77,7 @@ func TestLearnedAddressesAreWrittenAtOnce(t *testing.T) {
 		log := logrus.New()
 		log.SetOutput(t.Output())
 		k, err := segment.New(segment.Config{
-			Read:     func() (*segment.Policies, error) { return &segment.Policies{Set: &policy.Set{}}, nil },
+			Source:   noFiles{},
 			World:    func() segment.World { mu.Lock(); defer mu.Unlock(); return world },
 			Switches: noSwitches{}, Log: log,
 		})

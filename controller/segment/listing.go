@@ -17,7 +17,8 @@ type Row struct {
 	Tier     policy.Tier `json:"tier"`
 	Priority int         `json:"priority"`
 	Mode     policy.Mode `json:"mode"`
-	// State is active, staged, scheduled (outside its times) or expired.
+	// State is active, staged, scheduled (outside its times), expired, or
+	// not-enforced: what would be active, in read-only mode.
 	State     string   `json:"state"`
 	AppliesTo []string `json:"applies_to"`
 	// Rules of the policy, and those of them that can match anything now.
@@ -38,8 +39,13 @@ type Listing struct {
 	Workloads int       `json:"workloads"`
 	Endpoints int       `json:"endpoints"`
 	Changed   time.Time `json:"changed,omitzero"`
+	// ReadOnly: nothing is enforced, everything is judged as if it were staged.
+	ReadOnly bool `json:"read_only,omitempty"`
 	// Error says why the files are not what is enforced.
 	Error string `json:"error,omitempty"`
+	// Waiting says which files are being read, since when, where that takes long:
+	// what was read before is in force.
+	Waiting map[string]time.Time `json:"waiting,omitempty"`
 	// Failed says which switches do not enforce it, and why.
 	Failed map[string]string `json:"failed,omitempty"`
 }
@@ -54,17 +60,16 @@ func implied() (out []string) {
 }
 
 // Listing shows policies and what became of them; those of decisions that hold
-// come first, as their tier says.
-func (k *Keeper) Listing(decisions []response.Decision, now time.Time) Listing {
+// come first, as their tier says. The program of what is staged, nil if there is
+// none, says which of its rules can match anything.
+func (k *Keeper) Listing(decisions []response.Decision, staged *compile.Program, now time.Time) Listing {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	out := Listing{Files: k.read.Files, Policies: []Row{}, Implied: implied(), Workloads: len(k.inv.Workloads), Changed: k.at.UTC()}
-	effective := map[string]int{}
+	out := Listing{Files: k.read.Files, Policies: []Row{}, Implied: implied(), Workloads: len(k.inv.Workloads), Changed: k.at.UTC(),
+		ReadOnly: k.cfg.Switches == nil, Waiting: k.waiting(now)}
+	effective := effective(k.program, staged)
 	if k.program != nil {
 		out.Endpoints = len(k.program.Endpoints)
-		for id := range k.program.Rules {
-			effective[id.Policy]++
-		}
 	}
 	for i := range decisions {
 		if p, ok := OfDecision(&decisions[i]); ok {
@@ -73,15 +78,41 @@ func (k *Keeper) Listing(decisions []response.Decision, now time.Time) Listing {
 	}
 	for i := range k.read.Set.Policies {
 		p := &k.read.Set.Policies[i]
-		out.Policies = append(out.Policies, row(p, state(p, now), effective[p.Name]))
+		state := state(p, now)
+		if state == "active" && out.ReadOnly {
+			state = NotEnforced
+		}
+		out.Policies = append(out.Policies, row(p, state, effective[p.Name]))
 	}
-	if k.readErr != nil {
-		out.Error = k.readErr.Error()
+	if err := k.fault(); err != nil {
+		out.Error = err.Error()
 	}
 	if len(k.failed) > 0 {
 		out.Failed = map[string]string{}
 		for sw, why := range k.failed {
 			out.Failed[sw] = why
+		}
+	}
+	return out
+}
+
+// NotEnforced is the state of a policy that is enforced but in read-only mode.
+const NotEnforced = "not-enforced"
+
+// effective counts the rules of each policy that can match anything: of what is
+// enforced, and else of what is staged.
+func effective(enforced, staged *compile.Program) map[string]int {
+	out := map[string]int{}
+	seen := map[policy.RuleID]bool{}
+	for _, p := range []*compile.Program{enforced, staged} {
+		if p == nil {
+			continue
+		}
+		for id := range p.Rules {
+			if !seen[id] {
+				seen[id] = true
+				out[id.Policy]++
+			}
 		}
 	}
 	return out

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -87,6 +88,9 @@ func boolRank(bound bool) int {
 	}
 	return 1
 }
+
+// copy is what the memory knows now.
+func (m *memory) copy() *memory { return &memory{Hosts: maps.Clone(m.Hosts)} }
 
 // encode writes the memory down.
 func (m *memory) encode() ([]byte, error) { return json.Marshal(m.Hosts) }

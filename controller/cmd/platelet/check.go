@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"gopkg.in/yaml.v3"
@@ -153,8 +154,8 @@ func (r *checkReport) adopt(err error) error {
 	return nil
 }
 
-// configuration also looks into the files of playbooks and of policies that it
-// names.
+// configuration also looks into the files of playbooks, of policies and of feeds
+// that it names.
 func (r *checkReport) configuration(raw []byte) error {
 	f, err := config.Parse(r.File, raw)
 	if err != nil {
@@ -164,8 +165,15 @@ func (r *checkReport) configuration(raw []byte) error {
 	if _, err = all.LoadPlaybooks(); err != nil {
 		return err
 	}
-	_, err = all.LoadPolicies()
-	return err
+	if _, err = all.LoadPolicies(); err != nil {
+		return err
+	}
+	for _, name := range all.FeedNames() {
+		if _, err := all.LoadFeed(name, time.Now()); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // playbooks are held against each other here, against the commands that they

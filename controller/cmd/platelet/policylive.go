@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -68,8 +69,14 @@ func policiesText(out io.Writer, raw []byte) error {
 		return err
 	}
 	fmt.Fprintf(out, "always allowed: %s\n", strings.Join(l.Implied, "; "))
+	if l.ReadOnly {
+		fmt.Fprintln(out, "read-only: nothing is enforced, everything is judged as if it were staged: see platelet policy staged")
+	}
 	if l.Error != "" {
 		fmt.Fprintf(out, "the files are not in force: %s\n", l.Error)
+	}
+	for _, what := range slices.Sorted(maps.Keys(l.Waiting)) {
+		fmt.Fprintf(out, "%s: being read since %s; what was read before is in force\n", what, l.Waiting[what].Format(time.RFC3339))
 	}
 	for sw, why := range l.Failed {
 		fmt.Fprintf(out, "not enforced on %s: %s\n", sw, why)
@@ -78,7 +85,18 @@ func policiesText(out io.Writer, raw []byte) error {
 }
 
 func hitsText(out io.Writer, raw []byte) error {
-	return table(out, raw, "switch", "direction", "policy", "rule", "action", "connections", "packets", "bytes")
+	var rows []struct{ Source string }
+	if err := json.Unmarshal(raw, &rows); err != nil {
+		return err
+	}
+	if len(rows) == 0 || rows[0].Source != "records" {
+		return table(out, raw, "switch", "direction", "policy", "rule", "action", "connections", "packets", "bytes")
+	}
+	if err := table(out, raw, "direction", "policy", "rule", "action", "connections", "packets", "bytes"); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintln(out, "read-only: estimated from telemetry since the controller was started, as if everything were enforced; no switch counts")
+	return err
 }
 
 func stagedText(out io.Writer, raw []byte) error {
