@@ -58,7 +58,7 @@ func (c *Controller) Feedback(id string, actual bool, who, why string) (windows 
 		if c.learning != nil {
 			windows, err = c.learning.Feedback(id, actual, who, why)
 		}
-		known := c.choices != nil && c.choices.Verdict(id, actual)
+		known := c.choices != nil && c.choices.Verdict(id, actual, who, time.Now())
 		if known && errors.Is(err, response.ErrNotFound) {
 			return nil // about forged sources, say: no window of a host's stands behind it
 		}

@@ -29,6 +29,10 @@
 // advantage over the rule is not above zero; it falls back to the rule by itself
 // when it earns less than (1 - alpha) of the rule.
 //
+// What operators object to counts against a rung, but only so often a day, of one
+// and of all: who floods it with verdicts, or with a stolen login, promotes nothing.
+// Somebody who does so for weeks still can; the log of choices names him.
+//
 // What the method leaves open: linear models are wrong in detail; bounds hold
 // for rewards that do not depend on earlier choices; a rung that was never tried
 // in a kind of context has no estimate there, and the Report says so.

@@ -48,6 +48,10 @@ type Outcome struct {
 	Reward   float64 `json:"reward"`
 	Parts    Parts   `json:"parts"`
 	Censored string  `json:"censored,omitempty"`
+	// Objector is the operator who overruled it, or said that it was wrong, and
+	// Objected when; both only where that counts.
+	Objector string    `json:"objector,omitempty"`
+	Objected time.Time `json:"objected,omitzero"`
 }
 
 const (

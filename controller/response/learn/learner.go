@@ -58,6 +58,7 @@ type Learner struct {
 	done     map[string]*pending
 	order    []string // of done, oldest first
 	recent   []gain   // of decisions by the live policy, since its promotion
+	voices   voices
 	queue    []byte
 	demoted  string // why, until it is written down
 	counts   Counts
@@ -73,7 +74,9 @@ type pending struct {
 	// relapsed is set by another decision about the target, wrong by an
 	// operator's verdict, overruled by what became of the decision itself.
 	relapsed, wrong, overruled bool
-	reward                     float64 // as learned
+	objector                   string    // who said that it was wrong, or overruled it
+	objected                   time.Time // when
+	reward                     float64   // as learned
 	learned                    bool
 }
 
@@ -90,6 +93,8 @@ type Counts struct {
 	// lines of the log.
 	Lost       int `json:"lost"`
 	Unreadable int `json:"unreadable"`
+	// Unheard are objections beyond what is learned from in a day.
+	Unheard int `json:"unheard"`
 }
 
 // New returns a learner that knows nothing; Load reads what there is.
@@ -97,7 +102,7 @@ func New(cfg Config) *Learner {
 	for cfg.Seed == 0 {
 		cfg.Seed = rand.Uint64() >> 11 // as JSON's numbers can say it
 	}
-	return &Learner{cfg: cfg, wake: make(chan struct{}, 1), policy: NewPolicy(cfg.Alpha), open: map[string]*pending{}, done: map[string]*pending{}}
+	return &Learner{cfg: cfg, wake: make(chan struct{}, 1), policy: NewPolicy(cfg.Alpha), open: map[string]*pending{}, done: map[string]*pending{}, voices: voices{}}
 }
 
 // OnChange has f called, before Run, with each promotion and demotion from then
@@ -149,6 +154,9 @@ func (l *Learner) restore(c *Played, outcomes map[string]Outcome) {
 		return
 	}
 	p.ended, p.parts, p.censored, p.overruled = o.Time, o.Parts, o.Censored, o.Parts.Overruled > 0
+	if p.objector, p.objected = o.Objector, o.Objected; p.objector != "" {
+		l.voices.heard(p.objector, p.objected)
+	}
 	l.counts.Outcomes++
 	if p.censored != "" {
 		l.counts.Censored++
@@ -254,7 +262,23 @@ func (l *Learner) Decision(d response.Decision) {
 	}
 	p.ended = d.Ended
 	p.parts, p.censored = PartsOf(&d, p.choice.Action, l.cfg.Verify)
-	p.overruled = d.Overruled != ""
+	if d.Overruled == "" {
+		return
+	}
+	if p.overruled = l.hear(p, d.Overruled, d.Ended); !p.overruled && d.Applied.IsZero() {
+		p.censored = "rejected by somebody who has rejected much that day"
+	}
+}
+
+// hear reports whether an objection to a choice is learned from, and notes whose it
+// is.
+func (l *Learner) hear(p *pending, who string, at time.Time) bool {
+	if !l.voices.heard(who, at) {
+		l.counts.Unheard++
+		return false
+	}
+	p.objector, p.objected = who, at.UTC()
+	return true
 }
 
 // over reports whether a state is a decision's last.
@@ -267,13 +291,15 @@ func over(d *response.Decision) bool {
 }
 
 // Verdict takes an operator's verdict on a finding: whether it was right. It
-// reports whether a choice was about it.
-func (l *Learner) Verdict(finding string, real bool) (known bool) {
+// reports whether a choice was about it. Of one operator, and of all, only so many
+// verdicts a day change anything.
+func (l *Learner) Verdict(finding string, real bool, who string, at time.Time) (known bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, p := range l.open {
 		if p.choice.Finding == finding {
-			known, p.wrong = true, !real
+			known = true
+			l.judge(p, real, who, at)
 		}
 	}
 	for _, id := range l.order {
@@ -281,12 +307,29 @@ func (l *Learner) Verdict(finding string, real bool) (known bool) {
 		if p.choice.Finding != finding || p.censored != "" {
 			continue
 		}
-		if known = true; p.wrong != !real {
-			p.wrong = !real
+		known = true
+		if l.judge(p, real, who, at) {
 			l.settle(p)
 		}
 	}
 	return known
+}
+
+// judge takes a verdict on a choice, and reports whether it changes anything. To
+// take back what one has said oneself is always heard.
+func (l *Learner) judge(p *pending, real bool, who string, at time.Time) (changed bool) {
+	switch {
+	case p.wrong == !real:
+		return false
+	case real && p.objector == who:
+		p.objector, p.objected = "", time.Time{}
+	case !l.hear(p, who, at):
+		return false
+	case real:
+		p.objector, p.objected = "", time.Time{}
+	}
+	p.wrong = !real
+	return true
 }
 
 // tick settles what is over for long enough that an attack would have come back.
@@ -322,7 +365,7 @@ func (l *Learner) settle(p *pending) {
 		p.parts.Relapsed = 1
 	}
 	p.parts.Overruled = flag(p.overruled || p.wrong)
-	o := Outcome{Type: typeOutcome, Time: p.ended.UTC(), Decision: p.choice.Decision, Parts: p.parts, Censored: p.censored}
+	o := Outcome{Type: typeOutcome, Time: p.ended.UTC(), Decision: p.choice.Decision, Parts: p.parts, Censored: p.censored, Objector: p.objector, Objected: p.objected}
 	if p.censored == "" {
 		o.Reward = p.parts.Reward()
 	}

@@ -192,14 +192,14 @@ func TestVerdicts(t *testing.T) {
 	l.happen(1, asIs)
 	x := ContextOf(question(1, 2))
 	before := l.policy.Mean(x, response.ActionQuarantine)
-	l.Verdict("f-1", false)
+	l.Verdict("f-1", false, "alice", start)
 	if o := logOf(t, l).Outcomes["d-1"]; o.Parts.Overruled != 1 || o.Reward > 0.45 {
 		t.Errorf("after the verdict: %+v", o)
 	}
 	if after := l.policy.Mean(x, response.ActionQuarantine); after > before/2+0.01 {
 		t.Errorf("expected %.3f before the verdict, %.3f after it", before, after)
 	}
-	l.Verdict("f-1", true)
+	l.Verdict("f-1", true, "alice", start)
 	if o := logOf(t, l).Outcomes["d-1"]; o.Parts.Overruled != 0 || o.Reward < 0.85 {
 		t.Errorf("taken back: %+v", o)
 	}
