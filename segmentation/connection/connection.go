@@ -125,6 +125,11 @@ type Connection struct {
 	port           uint16 // the opener's, of the latest conversation
 	asked          bool   // the opener sent something
 	said           bool   // the responder sent something that is no refusal
+
+	// Everybody is set when frames of it were sent to a whole link, or to a
+	// group on it: to a multicast address, or to the broadcast address of a
+	// network, whose length nobody needs to know.
+	Everybody bool
 }
 
 // Answered reports whether the responder was seen to take part: it accepted, or
@@ -155,6 +160,7 @@ func (c *Connection) merge(wrong *Connection) {
 	c.Dropped += wrong.Dropped
 	c.Minutes, c.Days = max(c.Minutes, wrong.Minutes), max(c.Days, wrong.Days)
 	c.asked, c.said = c.asked || wrong.said, c.said || wrong.asked
+	c.Everybody = c.Everybody || wrong.Everybody
 }
 
 func (v *Volume) add(w Volume) {

@@ -31,6 +31,7 @@ func wellKnown() []Named {
 		{"mssql", 1433, tcp}, {"mssql-browser", 1434, udp}, {"oracle", 1521, tcp}, {"radius", 1812, udp}, {"radius-acct", 1813, udp},
 		{"mqtt", 1883, tcp}, {"ssdp", 1900, udp}, {"nfs", 2049, both}, {"etcd", 2379, tcp}, {"etcd-peer", 2380, tcp},
 		{"zookeeper", 2181, tcp}, {"docker", 2375, tcp}, {"iscsi", 3260, tcp}, {"global-catalog", 3268, tcp}, {"mysql", 3306, tcp},
+		{"rip", 520, udp}, {"ripng", 521, udp}, {"ptp-event", 319, udp}, {"ptp", 320, udp}, {"hsrp", 1985, udp}, {"hsrp-ipv6", 2029, udp}, {"glbp", 3222, udp}, {"ws-discovery", 3702, udp},
 		{"rdp", 3389, both}, {"stun", 3478, both}, {"ipsec-nat", 4500, udp}, {"opc-ua", 4840, tcp}, {"sip", 5060, both},
 		{"sips", 5061, tcp}, {"xmpp", 5222, tcp}, {"mdns", 5353, udp}, {"llmnr", 5355, udp}, {"postgresql", 5432, tcp},
 		{"amqp", 5672, tcp}, {"vnc", 5900, tcp}, {"winrm", 5985, tcp}, {"winrm-tls", 5986, tcp}, {"sflow", 6343, udp}, {"redis", 6379, tcp},
@@ -68,6 +69,16 @@ func NewNames() *Names {
 	return n
 }
 
+// Protocols by which routers find each other, and hosts tell them of groups
+// (IANA's registry of protocol numbers).
+const (
+	protoIGMP  = 2
+	protoEIGRP = 88
+	protoOSPF  = 89
+	protoPIM   = 103
+	protoVRRP  = 112
+)
+
 // Of returns the name of a service, or false. Only echo requests have one among
 // ICMP's.
 func (n *Names) Of(s Service) (string, bool) {
@@ -81,6 +92,16 @@ func (n *Names) Of(s Service) (string, bool) {
 		if s.Type == 8 && s.Code == 0 {
 			name = "ping"
 		}
+	case protoIGMP:
+		name = "igmp"
+	case protoEIGRP:
+		name = "eigrp"
+	case protoOSPF:
+		name = "ospf"
+	case protoPIM:
+		name = "pim"
+	case protoVRRP:
+		name = "vrrp"
 	case flow.ProtoICMPv6:
 		if s.Type == 128 && s.Code == 0 {
 			name = "ping"

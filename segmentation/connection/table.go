@@ -127,10 +127,15 @@ func (t *Table) Observe(r *flow.Record) (Event, bool) {
 	if !ok {
 		return Event{}, false
 	}
-	if !unicast(r.Dst) {
+	everybody := !unicast(r.Dst) || r.DstMAC[0]&1 != 0
+	if everybody {
 		s.up, s.opening = true, Seen // nobody answers from there
 	}
-	return t.place(r, s)
+	e, ok := t.place(r, s)
+	if ok && everybody {
+		e.Connection.Everybody = true
+	}
+	return e, ok
 }
 
 // count keeps the statistics.

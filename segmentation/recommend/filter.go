@@ -13,12 +13,11 @@ import (
 
 // Reasons to leave connections out.
 const (
-	unanswered   = "nobody answered"
-	announcement = "sent to a group or to everybody, where nobody answers: denied with the rest"
-	guessed      = "who opened it is a guess"
-	scanning     = "opened by a host that tries what is there"
-	transit      = "between two hosts outside the internal networks"
-	tooRare      = "too rare"
+	unanswered = "nobody answered"
+	guessed    = "who opened it is a guess"
+	scanning   = "opened by a host that tries what is there"
+	transit    = "between two hosts outside the internal networks"
+	tooRare    = "too rare"
 )
 
 // read takes the connections that rules may be learned from.
@@ -30,18 +29,18 @@ func (n *network) read(in Input) {
 	var taken []*connection.Entry
 	for i := range list {
 		e := &list[i]
-		why := reject(e, sweeps[e.Opener])
+		why := n.reject(e, sweeps[e.Opener])
 		if why == "" {
 			why = tainted.why(e)
 		}
 		from, to := n.node(e.Opener), outside
 		if e.Answered() || why == "" { // the addresses that a scan tries need not be hosts
-			to = n.node(e.Responder)
+			to = n.responder(e)
 		}
 		if from != outside {
 			n.nodes[from].opened = true
 		}
-		if why == "" && from == outside && to == outside {
+		if why == "" && !isHost(from) && !isHost(to) {
 			why = transit
 		}
 		if why == "" && from == to {
@@ -56,16 +55,18 @@ func (n *network) read(in Input) {
 	dynamic := n.dynamic(taken)
 	both := n.overBoth(taken)
 	for _, e := range taken {
-		from, to := n.node(e.Opener), n.node(e.Responder)
+		from, to := n.node(e.Opener), n.responder(e)
 		n.edges = append(n.edges, edge{from, to, n.service(e.Service, dynamic[dynamicKey{to, e.Proto}], both), e})
 	}
 }
 
 // reject says why a connection teaches nothing; "" when it does.
-func reject(e *connection.Entry, s connection.Sweep) string {
+func (n *network) reject(e *connection.Entry, s connection.Sweep) string {
 	switch {
-	case e.Responder.IsMulticast() || e.Responder == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
-		return announcement
+	case n.toEverybody(e) && s.Scanning():
+		return scanning
+	case n.toEverybody(e):
+		return ""
 	case !e.Answered():
 		return unanswered
 	case e.Opening == connection.Guessed:
@@ -74,6 +75,21 @@ func reject(e *connection.Entry, s connection.Sweep) string {
 		return scanning
 	}
 	return ""
+}
+
+// toEverybody reports whether nobody in particular is meant. That a frame went
+// to everybody proves nothing of an address that a workload has.
+func (n *network) toEverybody(e *connection.Entry) bool {
+	_, known := n.byAddr[e.Responder]
+	return e.Everybody && !e.Answered() && !known || e.Responder.IsMulticast() || e.Responder == netip.AddrFrom4([4]byte{255, 255, 255, 255})
+}
+
+// responder finds or makes the node of who answers.
+func (n *network) responder(e *connection.Entry) int {
+	if n.toEverybody(e) {
+		return everybody
+	}
+	return n.node(e.Responder)
 }
 
 // taints say whose connections are not to be learned from.
@@ -166,8 +182,8 @@ const (
 func (n *network) dynamic(taken []*connection.Entry) map[dynamicKey]uint16 {
 	ports := map[dynamicKey]map[uint16]bool{}
 	for _, e := range taken {
-		to := n.node(e.Responder)
-		if _, named := n.names.Of(e.Service); named || to == outside || !policy.Proto(e.Proto).HasPorts() || e.Port < firstDynamic {
+		to := n.responder(e)
+		if _, named := n.names.Of(e.Service); named || !isHost(to) || !policy.Proto(e.Proto).HasPorts() || e.Port < firstDynamic {
 			continue
 		}
 		k := dynamicKey{to, e.Proto}
@@ -229,7 +245,9 @@ func (n *network) service(s connection.Service, dynamic uint16, both map[string]
 			name = fmt.Sprintf("%s-%d-%d", proto, s.Type, s.Code)
 		}
 	default:
-		name = "protocol-" + proto
+		if !named {
+			name = "protocol-" + proto
+		}
 	}
 	if !slices.ContainsFunc(n.services[name], func(have policy.Service) bool { return have.Proto == def.Proto }) {
 		n.services[name] = append(n.services[name], def)

@@ -28,7 +28,7 @@ func (n *network) name() {
 	var parties []*party
 	for _, b := range n.rules {
 		for _, p := range []*party{b.from, b.to} {
-			if p.group != outside && !slices.Contains(parties, p) {
+			if isHost(p.group) && !slices.Contains(parties, p) {
 				parties = append(parties, p)
 			}
 		}
@@ -90,10 +90,10 @@ func (n *network) nameOfRole(p *party) string {
 		to[service][node] = true
 	}
 	for _, e := range n.edges {
-		if e.to != outside {
+		if isHost(e.to) {
 			note(offers, e.service, e.to)
 		}
-		if e.from != outside {
+		if isHost(e.from) {
 			note(uses, e.service, e.from)
 		}
 	}

@@ -29,7 +29,15 @@
 // there by the same service, is left out as well: a worm need not have been found
 // out on each host.
 //
+// What is sent to a multicast group, or to everybody on a link, needs no answer:
+// routers find each other so (VRRP, HSRP, OSPF), and hosts find services (mDNS,
+// LLMNR, SSDP). Those who were seen to send it may go on, to this group, by this
+// service; the rule is one of egress, for no policy applies to who listens.
+//
 // # Limits
+//
+// Who answers a question to a group from an address of his own opens a
+// connection, of any port of the one who asked: no rule is made of that.
 //
 // What was not seen is not allowed. In planted networks, a quarter of an hour
 // allows 98.7 % of the connections of the next one; of a real PC's day, whose
@@ -37,7 +45,7 @@
 // (TestSplitHalf, TestSplitHalfOfARealDay). Whoever attacks slowly, is answered
 // and is not found by the detectors, is learned: that is what the review is for.
 //
-// What was left out, and why, is in the Recommendation: what nobody answered,
+// What was left out, and why, is in the Recommendation: what no host answered,
 // whose opener is not known, what scanners and hosts with findings opened, what is
 // too rare.
 package recommend
@@ -122,10 +130,12 @@ type Group struct {
 // Evidence is what a rule was seen to be needed for.
 type Evidence struct {
 	// Openers and Responders were seen, of so many in the groups; 0 of the
-	// outside.
+	// outside and of everybody.
 	Openers, OpenersOf       int
 	Responders, RespondersOf int
-	Conversations            float64
+	// Announced is set for what is sent to everybody, where nobody answers.
+	Announced     bool
+	Conversations float64
 	// Minutes counts pairs of hosts by the minutes in which they talked, Days
 	// is the most days of any pair.
 	Minutes, Days uint32
@@ -212,8 +222,16 @@ func private() []netip.Prefix {
 	return out
 }
 
-// outside is the node, and the group, of everybody else.
-const outside = -1
+// Nodes, and groups, that are no hosts.
+const (
+	// outside is everybody else.
+	outside = -1
+	// everybody is who listens to a multicast group or a broadcast address.
+	everybody = -2
+)
+
+// isHost reports whether a node is a host, or a group is one of hosts.
+func isHost(node int) bool { return node >= 0 }
 
 // network is what is known of hosts and who uses what of whom.
 type network struct {

@@ -430,3 +430,84 @@ func BenchmarkRecommend(b *testing.B) {
 	}
 	b.ReportMetric(float64(len(in.Connections)), "connections")
 }
+
+// announce sends to everybody on a link, as the frame's destination says.
+func (p *planted) announce(from netip.Addr, to string, proto uint8, port uint16) {
+	r := flow.Record{Time: p.now, Source: flow.SourceSFlow, Rate: 1, Packets: 1, Bytes: 60, Src: from, Dst: netip.MustParseAddr(to), Proto: proto, SrcPort: port, DstPort: port,
+		DstMAC: flow.MAC{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}}
+	p.table.Observe(&r)
+	p.now += int64(time.Second)
+}
+
+// What routers and hosts say to groups, and to everybody on their network,
+// they may go on saying; others may not say it.
+func TestAnnouncementsAreLearned(t *testing.T) {
+	p := plant(1)
+	p.add("router", 2)
+	routers := p.hosts["router"]
+	var clients []netip.Addr // known by their addresses alone, which are most of a network
+	for i := range byte(8) {
+		clients = append(clients, netip.AddrFrom4([4]byte{10, 0, 7, i + 1}))
+	}
+	for range 5 {
+		for _, r := range routers {
+			p.announce(r, "224.0.0.18", 112, 0)
+			p.announce(r, "224.0.0.5", 89, 0)
+			p.announce(r, "224.0.0.2", flow.ProtoUDP, 1985)
+		}
+		for i, c := range clients {
+			p.announce(c, "224.0.0.251", flow.ProtoUDP, 5353)
+			p.announce(c, "224.0.0.22", 2, 0)
+			p.announce(c, "10.0.7.255", flow.ProtoUDP, 138)
+			p.announce(c, "255.255.255.255", flow.ProtoUDP, 1900)
+			p.talk(c, clients[(i+1)%len(clients)], flow.ProtoTCP, 445, true)
+		}
+		p.now += int64(time.Minute)
+	}
+	p.announce(clients[0], "239.9.9.9", flow.ProtoUDP, 9999) // once
+	r, set := recommendOf(t, p)
+	enforce(set)
+	o := oracle.New(set, p.inv, time.Unix(0, p.now))
+	ask := func(from netip.Addr, to string, proto policy.Proto, port uint16) bool {
+		return o.Verdict(oracle.Connection{Src: from, Dst: netip.MustParseAddr(to), Proto: proto, SrcPort: port, DstPort: port}).Allowed()
+	}
+	const net = "10.0.7.255"
+	for _, c := range []struct {
+		from  netip.Addr
+		to    string
+		proto policy.Proto
+		port  uint16
+		want  bool
+	}{
+		{routers[0], "224.0.0.18", 112, 0, true}, {routers[1], "224.0.0.5", 89, 0, true}, {routers[1], "224.0.0.2", 17, 1985, true},
+		{clients[0], "224.0.0.251", 17, 5353, true}, {clients[0], "224.0.0.22", 2, 0, true}, {clients[0], net, 17, 138, true}, {clients[0], "255.255.255.255", 17, 1900, true},
+		{clients[0], "224.0.0.18", 112, 0, false}, {routers[0], "224.0.0.251", 17, 5353, false}, {routers[0], "224.0.0.19", 112, 0, false},
+		{clients[0], "239.9.9.9", 17, 9999, false}, {clients[0], net, 17, 137, false}, {routers[0], net, 17, 138, false},
+	} {
+		if got := ask(c.from, c.to, c.proto, c.port); got != c.want {
+			raw, _ := r.YAML()
+			t.Fatalf("%s to %s, protocol %d, port %d: allowed %v\n%s", c.from, c.to, c.proto, c.port, got, raw)
+		}
+	}
+	raw, _ := r.YAML()
+	for _, want := range []string{"# 2 of 2 hosts to all who listen: ", "to: [224.0.0.18], services: [vrrp]", "to: [224.0.0.5], services: [ospf]", "services: [hsrp]", "{cidrs: [10.0.7.0/24], except: [10.0.7.255]}"} {
+		if !strings.Contains(string(raw), want) {
+			t.Errorf("%q is not in\n%s", want, raw)
+		}
+	}
+}
+
+// That a frame went to everybody makes no rule about a host that does not
+// answer.
+func TestHostsAreNoAnnouncement(t *testing.T) {
+	p := plant(2)
+	p.add("client", 4)
+	hosts := p.hosts["client"]
+	for range 5 {
+		p.announce(hosts[0], hosts[1].String(), flow.ProtoUDP, 9)
+		p.now += int64(time.Minute)
+	}
+	if r, _ := recommendOf(t, p); len(r.Evidence) > 0 {
+		t.Errorf("learned %v", r.Evidence)
+	}
+}

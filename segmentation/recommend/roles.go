@@ -68,6 +68,7 @@ func (n *network) active() []int {
 		has[e.from], has[e.to] = true, true
 	}
 	delete(has, outside)
+	delete(has, everybody)
 	return slices.SortedFunc(maps.Keys(has), func(a, b int) int { return n.compareNodes(a, b) })
 }
 
@@ -136,13 +137,13 @@ func (n *network) behaviour(active []int, role []int) []map[string]bool {
 		index[node], sets[i] = i, map[string]bool{}
 	}
 	roleOf := func(node int) int {
-		if node == outside {
-			return outside
+		if !isHost(node) {
+			return node
 		}
 		return role[node]
 	}
 	note := func(node, peer int, does string) {
-		if node != outside && n.regular(node, does) {
+		if isHost(node) && n.regular(node, does) {
 			set := sets[index[node]]
 			set[does] = true
 			set[fmt.Sprintf("%s, %d", does, roleOf(peer))] = true
@@ -171,7 +172,7 @@ func (n *network) regular(node int, does string) bool {
 	if n.habits == nil {
 		n.habits, n.regulars, n.doers = map[habit]uint32{}, map[int]bool{}, map[string]int{}
 		note := func(node int, does string, e *edge) {
-			if node == outside {
+			if !isHost(node) {
 				return
 			}
 			k := habit{node, does}
@@ -304,7 +305,7 @@ func (n *network) split() {
 	}
 	edges := map[between][]edge{}
 	for _, e := range n.edges {
-		if e.from != outside && e.to != outside {
+		if isHost(e.from) && isHost(e.to) {
 			k := between{n.group[e.from], n.group[e.to], e.service}
 			edges[k] = append(edges[k], e)
 		}

@@ -12,10 +12,11 @@ import (
 // party is one side of rules: a group, a part of one, or addresses outside.
 type party struct {
 	name    string
-	group   int // outside for those outside
+	group   int // outside for those outside, everybody for who listens
 	members []int
 	part    bool
-	// prefixes are those outside, where they are few.
+	// prefixes are those outside, where they are few, and those to which is
+	// sent what is for everybody.
 	prefixes []netip.Prefix
 }
 
@@ -39,8 +40,8 @@ type blockKey struct {
 // blocks makes what rules are written of.
 func (n *network) blocks() {
 	group := func(node int) int {
-		if node == outside {
-			return outside
+		if !isHost(node) {
+			return node
 		}
 		return n.group[node]
 	}
@@ -59,7 +60,8 @@ func (n *network) blocks() {
 		b.evidence.fromOf, b.evidence.intoOf = map[*party]bool{b.from: true}, map[*party]bool{b.to: true}
 		b.evidence.count()
 		share := 1.0
-		if b.from.group != outside {
+		b.evidence.Announced = k.to == everybody
+		if isHost(b.from.group) {
 			share = float64(b.evidence.Openers) / float64(len(b.from.members))
 		}
 		many := float64(b.evidence.Minutes)
@@ -93,6 +95,8 @@ func (n *network) party(all map[string]*party, g int, list []edge, side func(edg
 		if p.prefixes = summarise(slices.SortedFunc(maps.Keys(addrs), netip.Addr.Compare)); len(p.prefixes) > maxOutside {
 			p.prefixes = nil
 		}
+	case g == everybody:
+		p.prefixes = listeners(slices.SortedFunc(maps.Keys(addrs), netip.Addr.Compare))
 	case float64(len(nodes)) < partShare*float64(len(n.members[g])):
 		p.part = true
 		p.members = slices.SortedFunc(maps.Keys(nodes), n.compareNodes)
@@ -121,6 +125,7 @@ func evidence(list []edge) Evidence {
 	}
 	delete(from, outside)
 	delete(to, outside)
+	delete(to, everybody)
 	e.from, e.to = from, to
 	e.First, e.Last = time.Unix(0, first).UTC(), time.Unix(0, last).UTC()
 	return e
@@ -156,6 +161,26 @@ func summarise(addrs []netip.Addr) []netip.Prefix {
 			p = netip.PrefixFrom(a, a.BitLen())
 		}
 		if len(out) == 0 || out[len(out)-1] != p {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// maxListeners is how many groups, each by its address, stand in a rule. Who
+// sends to more takes another one tomorrow: that is all of them.
+const maxListeners = 16
+
+// listeners are the multicast groups and broadcast addresses of a rule.
+func listeners(addrs []netip.Addr) []netip.Prefix {
+	var out []netip.Prefix
+	for _, a := range addrs {
+		p := netip.PrefixFrom(a, a.BitLen())
+		if len(addrs) > maxListeners && a.IsMulticast() {
+			bits := map[bool]int{true: 4, false: 8}[a.Is4()] // 224.0.0.0/4, ff00::/8
+			p = netip.PrefixFrom(a, bits).Masked()
+		}
+		if !slices.Contains(out, p) {
 			out = append(out, p)
 		}
 	}

@@ -106,6 +106,13 @@ func (n *network) definition(p *party) policy.Group {
 		}
 	}
 	g.CIDRs = out
+	for _, e := range n.edges { // to the broadcast address of a network go packets for others than the group
+		a := policy.Prefix{Prefix: netip.PrefixFrom(e.conn.Responder, e.conn.Responder.BitLen())}
+		within := func(p policy.Prefix) bool { return p.Contains(e.conn.Responder) }
+		if e.to == everybody && slices.ContainsFunc(out, within) && !slices.Contains(g.Except, a) {
+			g.Except = append(g.Except, a)
+		}
+	}
 	return g
 }
 
@@ -129,9 +136,9 @@ func (n *network) outsideGroup(o Options) policy.Group {
 // peers are how a party stands in a rule.
 func (p *party) peers() []policy.Peer {
 	switch {
-	case p.group != outside:
+	case isHost(p.group):
 		return []policy.Peer{{Group: p.name}}
-	case p.prefixes == nil:
+	case p.group == outside && p.prefixes == nil:
 		return []policy.Peer{{Group: outsideName}}
 	}
 	var out []policy.Peer

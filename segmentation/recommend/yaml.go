@@ -152,6 +152,10 @@ func (e Evidence) String() string {
 		}
 		return fmt.Sprintf("%d of %s", n, count(of, "host", "hosts"))
 	}
-	return fmt.Sprintf("%s to %s: %.0f conversations, %s with some on %s; confidence %.2f", side(e.Openers, e.OpenersOf), side(e.Responders, e.RespondersOf),
+	to := side(e.Responders, e.RespondersOf)
+	if e.Announced {
+		to = "all who listen"
+	}
+	return fmt.Sprintf("%s to %s: %.0f conversations, %s with some on %s; confidence %.2f", side(e.Openers, e.OpenersOf), to,
 		e.Conversations, count(int(e.Minutes), "minute", "minutes"), count(int(e.Days), "day", "days"), e.Confidence)
 }

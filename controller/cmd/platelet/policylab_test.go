@@ -103,31 +103,7 @@ func TestRecommendedPolicyInTheLab(t *testing.T) {
 // moves from host to host is let in nowhere.
 func enforced(ctx context.Context, t *testing.T, env labtest.Env, lab *runner.Lab, set *policy.Set, r *exportRecorder) {
 	t.Helper()
-	program, err := compile.New().Compile(set, labInventory(env.Topology), time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, name := range lab.Bridges() {
-		b, err := pipeline.New(pipeline.Config{Name: name, Target: "unix:" + env.OVS.Mgmt(name)})
-		if err != nil {
-			t.Fatal(err)
-		}
-		running, stop := context.WithCancel(ctx)
-		done := make(chan struct{})
-		go func() { defer close(done); _ = b.Run(running) }()
-		t.Cleanup(func() { stop(); <-done })
-		for {
-			receipt, err := b.SetPolicy(ctx, program)
-			if err == nil && receipt.ReadBack {
-				break
-			}
-			select {
-			case <-ctx.Done():
-				t.Fatalf("%s: %+v, %v", name, receipt, err)
-			case <-time.After(50 * time.Millisecond):
-			}
-		}
-	}
+	program(ctx, t, env, lab, set)
 	began := time.Now()
 	flows := honest(ctx, t, lab, 3)
 	harmed := 0
@@ -151,6 +127,36 @@ func enforced(ctx context.Context, t *testing.T, env labtest.Env, lab *runner.La
 		t.Logf("enforced: %s: %d connections, none of them answered", name, len(tried))
 		if len(tried) == 0 {
 			t.Errorf("%s tried nothing", name)
+		}
+	}
+}
+
+// program puts a policy on the lab's switches.
+func program(ctx context.Context, t *testing.T, env labtest.Env, lab *runner.Lab, set *policy.Set) {
+	t.Helper()
+	compiled, err := compile.New().Compile(set, labInventory(env.Topology), time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range lab.Bridges() {
+		b, err := pipeline.New(pipeline.Config{Name: name, Target: "unix:" + env.OVS.Mgmt(name)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		running, stop := context.WithCancel(ctx)
+		done := make(chan struct{})
+		go func() { defer close(done); _ = b.Run(running) }()
+		t.Cleanup(func() { stop(); <-done })
+		for {
+			receipt, err := b.SetPolicy(ctx, compiled)
+			if err == nil && receipt.ReadBack {
+				break
+			}
+			select {
+			case <-ctx.Done():
+				t.Fatalf("%s: %+v, %v", name, receipt, err)
+			case <-time.After(50 * time.Millisecond):
+			}
 		}
 	}
 }
