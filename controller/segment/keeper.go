@@ -72,7 +72,7 @@ type Change struct {
 const lookEvery = 25 * time.Millisecond
 
 // setTimeout bounds what a switch may take to accept a program.
-const setTimeout = 10 * time.Second
+const setTimeout = 30 * time.Second
 
 // Keeper keeps policies enforced.
 type Keeper struct {

@@ -61,10 +61,11 @@ func (b *Bridge) Apply(ctx context.Context, owner string, intents []segmentation
 	start := time.Now()
 	ctx, cancel := withTimeout(ctx)
 	defer cancel()
-	if err := b.lock(ctx); err != nil {
+	done, err := b.turn(ctx)
+	if err != nil {
 		return Receipt{}, err
 	}
-	defer b.unlock()
+	defer done()
 	b.mu.Lock()
 	next, err := b.rules.build(b.cfg.Name, owner, intents, b.now())
 	b.mu.Unlock()
@@ -88,10 +89,11 @@ func (b *Bridge) Renew(ctx context.Context, owner string, ttl time.Duration) (Re
 	start := time.Now()
 	ctx, cancel := withTimeout(ctx)
 	defer cancel()
-	if err := b.lock(ctx); err != nil {
+	done, err := b.turn(ctx)
+	if err != nil {
 		return Receipt{}, err
 	}
-	defer b.unlock()
+	defer done()
 	b.mu.Lock()
 	var intents []segmentation.Intent
 	for _, r := range b.rules.owners[owner] {
@@ -123,6 +125,9 @@ type plan struct {
 	gone    []openflow.Flow
 	waiting []string
 	void    []openflow.CTFlush // connections that mean nothing any more
+	frame   []openflow.Flow    // among them, of the way that tracked packets take
+	staged  bool               // policies go to the bank out of force
+	swapped bool               // and are in force there
 }
 
 // installed counts the rules that will be in force.
@@ -455,10 +460,15 @@ func (b *Bridge) flowsByCookie(ctx context.Context, conn *openflow.Conn, cookies
 
 // withTimeout gives a context a deadline if it has none.
 func withTimeout(ctx context.Context) (context.Context, context.CancelFunc) {
+	return within(ctx, opTimeout)
+}
+
+// within gives a context a deadline if it has none.
+func within(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
 	if _, ok := ctx.Deadline(); ok {
 		return context.WithCancel(ctx)
 	}
-	return context.WithTimeout(ctx, opTimeout)
+	return context.WithTimeout(ctx, d)
 }
 
 // keptWhileHeld turns the refusal of a bridge that another Platelet holds into

@@ -81,23 +81,32 @@ type Bridge struct {
 	log  logrus.FieldLogger
 	now  func() time.Time
 	kick chan struct{} // asks for a heal
-	// op is held by who talks to the switch, so that one conversation (read,
-	// compare, change, read back) is over before the next begins. mu guards
+	// Who talks to the switch holds op, so that one conversation (read, compare,
+	// change, read back) about rules and the frame is over before the next
+	// begins. Who deals with policies holds work, for as long as that takes, and
+	// op only for the moments in which the switch is busy with them: containment
+	// never waits for more than one of those. Work is taken first. mu guards
 	// everything below it and is never held while waiting for the switch.
 	op      chan struct{}
+	work    chan struct{}
 	drifted atomic.Bool // the whole switch is to be compared
+	// stageAbove is how many changes of policies go into one transaction.
+	stageAbove int
 
-	mu        sync.Mutex
-	conn      *openflow.Conn // nil while not connected
-	ports     *ports
-	meters    meterRange
-	meterIDs  map[uint32]bool // on the switch, as last seen
-	rules     *ruleSet
-	policy    *policySet
-	lingers   time.Time                       // until when the way of tracked packets stays that nobody takes any more
-	undecided map[policy.Direction]*ruleCount // what no rule of a policy decides
-	tap       TapConfig
-	overrides map[tapKey]TapOverride
+	mu         sync.Mutex
+	conn       *openflow.Conn // nil while not connected
+	ports      *ports
+	meters     meterRange
+	meterIDs   map[uint32]bool // on the switch, as last seen
+	rules      *ruleSet
+	policy     *policySet                      // who holds work may read it without mu
+	bank       bank                            // where its flows stand, on a switch that has them
+	bankUnsure bool                            // the hook on the switch says which
+	spare      spare                           // the other one
+	lingers    time.Time                       // until when the way of tracked packets stays that nobody takes any more
+	undecided  map[policy.Direction]*ruleCount // what no rule of a policy decides
+	tap        TapConfig
+	overrides  map[tapKey]TapOverride
 	// copyMeters limit the copies of each class; an ID of 0 means none.
 	copyMeters [copyClasses]openflow.Meter
 	attached   bool // false after RemoveAll
@@ -148,7 +157,7 @@ func New(cfg Config) (*Bridge, error) {
 	}
 	return &Bridge{
 		cfg: cfg, log: cfg.Log.WithField("bridge", cfg.Name), now: time.Now,
-		kick: make(chan struct{}, 1), op: make(chan struct{}, 1),
+		kick: make(chan struct{}, 1), op: make(chan struct{}, 1), work: make(chan struct{}, 1), meterIDs: map[uint32]bool{}, bankUnsure: true, stageAbove: stageAbove,
 		ports: newPorts(nil), rules: newRuleSet(), policy: newPolicySet(), overrides: map[tapKey]TapOverride{}, attached: true, takeOver: cfg.TakeOver,
 		undecided: map[policy.Direction]*ruleCount{policy.Egress: newRuleCount(), policy.Ingress: newRuleCount()},
 		status:    Status{Name: cfg.Name, Target: cfg.Target, State: StateConnecting, Since: time.Now(), Instance: cfg.Instance.ID},
@@ -162,17 +171,56 @@ type tapKey struct {
 	dst    string
 }
 
-// lock takes the operation lock.
+// lock takes the operation locks for what concerns rules and policies.
 func (b *Bridge) lock(ctx context.Context) error {
+	if err := b.lockPolicy(ctx); err != nil {
+		return err
+	}
+	if err := b.lockRules(ctx); err != nil {
+		b.unlockPolicy()
+		return err
+	}
+	return nil
+}
+
+func (b *Bridge) unlock() {
+	b.unlockRules()
+	b.unlockPolicy()
+}
+
+// lockRules takes the operation lock for rules about packets, in turn.
+func (b *Bridge) lockRules(ctx context.Context) error { return take(ctx, b.op) }
+
+func (b *Bridge) unlockRules() { <-b.op }
+
+// lockPolicy takes the operation lock for policies.
+func (b *Bridge) lockPolicy(ctx context.Context) error { return take(ctx, b.work) }
+
+func (b *Bridge) unlockPolicy() { <-b.work }
+
+// turn takes what a change of rules needs, and returns what gives it back:
+// policies as well only where RemoveAll took everything away, which brings all
+// of it back.
+func (b *Bridge) turn(ctx context.Context) (func(), error) {
+	if err := b.lockRules(ctx); err != nil {
+		return nil, err
+	}
+	if conn, ready := b.current(); ready || conn == nil {
+		return b.unlockRules, nil
+	}
+	b.unlockRules()
+	return b.unlock, b.lock(ctx)
+}
+
+// take takes a lock; who waits first gets it first.
+func take(ctx context.Context, lock chan<- struct{}) error {
 	select {
-	case b.op <- struct{}{}:
+	case lock <- struct{}{}:
 		return nil
 	case <-ctx.Done():
 		return fmt.Errorf("wait for another operation on the switch: %w", ctx.Err())
 	}
 }
-
-func (b *Bridge) unlock() { <-b.op }
 
 // heedDrift asks Run for a heal soon.
 func (b *Bridge) heedDrift() {
@@ -307,7 +355,11 @@ func (b *Bridge) connect(ctx context.Context, conn *openflow.Conn) error {
 	if err := b.learn(ctx, conn); err != nil {
 		return err
 	}
-	p, err := look(ctx, conn, b.cfg.Layout)
+	apart, err := b.apart(ctx, conn)
+	if err != nil {
+		return err
+	}
+	p, err := look(ctx, conn, b.cfg.Layout, apart)
 	if err != nil {
 		return err
 	}
@@ -320,12 +372,17 @@ func (b *Bridge) connect(ctx context.Context, conn *openflow.Conn) error {
 	b.mu.Lock()
 	b.claim, b.lost, b.lossOf = nil, nil, loss{}
 	b.messages, b.settled = 0, 0
+	b.bankUnsure = true
 	b.mu.Unlock()
-	_, err = b.heal(ctx, conn)
-	if err != nil && !errors.Is(err, errShed) {
+	if _, err = b.heal(ctx, conn); err != nil && !errors.Is(err, errShed) {
+		b.disconnect()
 		return fmt.Errorf("bring the switch up to date: %w", err)
 	}
-	b.connected(conn, err)
+	if !b.Connected() {
+		b.connected(conn, err)
+	} else if err != nil {
+		b.setState(StateConnected, err)
+	}
 	return nil
 }
 

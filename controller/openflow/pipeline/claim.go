@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -366,11 +367,14 @@ func (b *Bridge) inherit(p *picture) {
 	}
 }
 
-// setAside takes inherited rules out of the picture, and returns how many
-// there still are.
+// setAside takes inherited rules out of the picture, and returns how many there
+// still are; and policies out of force that packets may still meet.
 func (b *Bridge) setAside(p *picture) int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.spare.lingers(b.now()) {
+		p.own = slices.DeleteFunc(p.own, func(f openflow.FlowStats) bool { at, in := bankOf(&f.Flow); return in && at != b.bank })
+	}
 	if len(b.inherited) == 0 {
 		return 0
 	}
@@ -448,7 +452,7 @@ func (b *Bridge) lostBridge() error {
 // hold makes sure that the bridge is ours before anything is written to it.
 // Idle means that there is nothing to write: we have left, or want nothing
 // there and find nothing of ours.
-func (b *Bridge) hold(ctx context.Context, conn *openflow.Conn, p *picture) (idle bool, err error) {
+func (b *Bridge) hold(ctx context.Context, conn *openflow.Conn, p *picture, apart bool) (idle bool, err error) {
 	b.mu.Lock()
 	held, wanted, gone := b.claim != nil, b.attached && !b.leaving, b.leaving && b.left
 	b.mu.Unlock()
@@ -462,7 +466,7 @@ func (b *Bridge) hold(ctx context.Context, conn *openflow.Conn, p *picture) (idl
 		return false, err
 	}
 	// Until now somebody else may have written.
-	*p, err = look(ctx, conn, b.cfg.Layout)
+	*p, err = look(ctx, conn, b.cfg.Layout, apart)
 	return false, err
 }
 

@@ -31,10 +31,10 @@ type RuleCounter struct {
 func (b *Bridge) Counters(ctx context.Context, owner string) ([]RuleCounter, error) {
 	ctx, cancel := withTimeout(ctx)
 	defer cancel()
-	if err := b.lock(ctx); err != nil {
+	if err := b.lockRules(ctx); err != nil {
 		return nil, err
 	}
-	defer b.unlock()
+	defer b.unlockRules()
 	conn, cookies, meters, err := b.countersOf(owner)
 	if err != nil {
 		return nil, err

@@ -52,10 +52,10 @@ type Drift struct {
 func (b *Bridge) Drift(ctx context.Context) ([]Drift, error) {
 	ctx, cancel := withTimeout(ctx)
 	defer cancel()
-	if err := b.lock(ctx); err != nil {
+	if err := b.lockPolicy(ctx); err != nil {
 		return nil, err
 	}
-	defer b.unlock()
+	defer b.unlockPolicy()
 	conn, _ := b.current()
 	if conn == nil {
 		var err error
@@ -74,23 +74,66 @@ func (b *Bridge) Drift(ctx context.Context) ([]Drift, error) {
 	if found := holder(claims); found != nil && found.instance != b.cfg.Instance.name() {
 		return nil, fmt.Errorf("%w: %s", ErrHeld, *found)
 	}
-	p, err := look(ctx, conn, b.cfg.Layout)
+	apart, err := b.apart(ctx, conn)
 	if err != nil {
 		return nil, err
 	}
-	b.setAside(&p)
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	want, _, err := b.desiredFlows(b.now())
+	out, err := b.driftOfRules(ctx, conn, apart)
 	if err != nil {
 		return nil, err
 	}
-	out := slices.Concat(b.flowDrift(&p, want), b.meterDrift(&p, want))
+	if apart {
+		more, err := b.driftOfPolicies(ctx, conn)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, more...)
+	}
 	slices.SortFunc(out, func(x, y Drift) int {
 		return cmp.Or(cmp.Compare(x.What, y.What), cmp.Compare(x.order.Table, y.order.Table),
 			cmp.Compare(y.order.Priority, x.order.Priority), cmp.Compare(x.order.Match, y.order.Match))
 	})
 	return out, nil
+}
+
+// driftOfRules compares all that belongs on the switch; apart all but the flows
+// of policies.
+func (b *Bridge) driftOfRules(ctx context.Context, conn *openflow.Conn, apart bool) ([]Drift, error) {
+	if err := b.lockRules(ctx); err != nil {
+		return nil, err
+	}
+	defer b.unlockRules()
+	p, err := look(ctx, conn, b.cfg.Layout, apart)
+	if err != nil {
+		return nil, err
+	}
+	b.adoptBank(&p)
+	b.setAside(&p)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	want, _, err := b.desiredFlows(b.now(), apart)
+	if err != nil {
+		return nil, err
+	}
+	return slices.Concat(b.flowDrift(&p, want), b.meterDrift(&p, want)), nil
+}
+
+// driftOfPolicies compares the flows of policies. The caller holds their lock.
+func (b *Bridge) driftOfPolicies(ctx context.Context, conn *openflow.Conn) ([]Drift, error) {
+	h, err := b.lookPolicies(ctx, conn)
+	if err != nil {
+		return nil, err
+	}
+	b.mu.Lock()
+	place, lingers := b.policyPlace(), b.spare.lingers(b.now())
+	b.mu.Unlock()
+	if !lingers {
+		h.mine = append(h.mine, h.other...)
+	}
+	want := place.desired(b.policy)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.flowDrift(&picture{own: h.mine}, want), nil
 }
 
 // flowDrift compares flows. The caller holds mu.

@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"math"
 	"time"
 
 	"github.com/platelet-sdn/platelet/controller/openflow"
@@ -48,7 +49,7 @@ func FlowsFor(intents []segmentation.Intent, program *compile.Program, tap TapCo
 	if b.policy.rejects() {
 		b.copyMeters[copyRefusals-1] = meter(meterOf(copyLimit(copyRefusals)))
 	}
-	want, _, err := b.desiredFlows(now)
+	want, _, err := b.desiredFlows(now, false)
 	sources := map[uint64]string{}
 	for _, d := range want {
 		tx.Flows = append(tx.Flows, openflow.FlowMod{Flow: d.flow})
@@ -94,9 +95,13 @@ func (p *Planner) Step(program *compile.Program) (openflow.Tx, int, error) {
 
 // Want is what should be on the switch now.
 func (p *Planner) Want() (out []openflow.Flow, err error) {
-	want, _, err := p.b.desiredFlows(time.Now())
+	want, _, err := p.b.desiredFlows(time.Now(), false)
 	for _, d := range want {
 		out = append(out, d.flow)
 	}
 	return out, err
 }
+
+// InOneTransaction has a bridge change policies of whatever size as it does
+// small ones.
+func InOneTransaction(b *Bridge) { b.stageAbove = math.MaxInt }

@@ -22,12 +22,29 @@ type picture struct {
 	own     []openflow.FlowStats
 	foreign []openflow.FlowStats // in our tables, or exactly at our hook
 	meters  []openflow.Meter
+	limits  []openflow.FlowStats // of policies, where those are not among own
 }
 
-func look(ctx context.Context, conn *openflow.Conn, l Layout) (p picture, err error) {
-	flows, err := conn.Flows(ctx, l.filters()...)
+// look reads what the switch holds, apart without the flows of policies.
+func look(ctx context.Context, conn *openflow.Conn, l Layout, apart bool) (p picture, err error) {
+	filters := l.filters()
+	if apart {
+		filters = l.rulesFilters()
+	}
+	flows, err := conn.Flows(ctx, filters...)
 	if err != nil {
 		return p, err
+	}
+	if apart {
+		others, err := strangers(ctx, conn, l)
+		if err != nil {
+			return p, err
+		}
+		for _, f := range others {
+			if !isOurs(f.Cookie) {
+				flows = append(flows, f)
+			}
+		}
 	}
 	hook := openflow.Flow{Table: 0, Priority: HookPriority, Match: hookMatch()}
 	for _, f := range flows {
@@ -74,8 +91,9 @@ func sourceOf(r *rule, p *policyRule) (owner, intent, why string) {
 }
 
 // desiredFlows returns everything that belongs on the switch now and the IDs
-// of intents that wait for their port. Meters must have been chosen before.
-func (b *Bridge) desiredFlows(now time.Time) (map[openflow.FlowKey]desired, []string, error) {
+// of intents that wait for their port; apart without the flows of policies.
+// Meters must have been chosen before.
+func (b *Bridge) desiredFlows(now time.Time, apart bool) (map[openflow.FlowKey]desired, []string, error) {
 	out := map[openflow.FlowKey]desired{}
 	if !b.attached {
 		return out, nil, nil
@@ -83,7 +101,12 @@ func (b *Bridge) desiredFlows(now time.Time) (map[openflow.FlowKey]desired, []st
 	for key, f := range b.frame() {
 		out[key] = desired{flow: f}
 	}
-	waiting := b.policyFlows(func(f openflow.Flow, r *policyRule) { out[f.Key()] = desired{flow: f, policy: r} })
+	var waiting []string
+	if apart {
+		waiting = b.policyPlace().waiting(b.policy)
+	} else {
+		waiting = b.policyFlows(func(f openflow.Flow, r *policyRule) { out[f.Key()] = desired{flow: f, policy: r} })
+	}
 	for _, r := range b.rules.all() {
 		if !r.expiry.IsZero() && !r.expiry.After(now) {
 			continue // expireLoop is about to report it
@@ -120,7 +143,7 @@ func (b *Bridge) frame() map[openflow.FlowKey]openflow.Flow {
 	base := b.cfg.Layout.baseFlows()
 	for i := range base {
 		if cookieCategory(base[i].Cookie) == CategoryHook {
-			base[i].Cookie = cookie(CategoryHook, b.cfg.Instance.object())
+			base[i] = b.hook(b.bank)
 		}
 	}
 	add(base)
@@ -179,24 +202,30 @@ func remove(f *openflow.Flow) openflow.FlowMod {
 	}}
 }
 
-// heal makes the switch hold what we want: meters, flows, barrier, read back.
-// It returns the number of changes. The caller holds the operation lock.
-func (b *Bridge) heal(ctx context.Context, conn *openflow.Conn) (int, error) {
-	p, err := look(ctx, conn, b.cfg.Layout)
+// healRules heals all that belongs on the switch; apart all but the flows of
+// policies. The caller holds both operation locks.
+func (b *Bridge) healRules(ctx context.Context, conn *openflow.Conn, apart bool) (int, error) {
+	p, err := look(ctx, conn, b.cfg.Layout, apart)
 	if err != nil {
 		return 0, err
 	}
-	if idle, err := b.hold(ctx, conn, &p); idle || err != nil {
+	if idle, err := b.hold(ctx, conn, &p, apart); idle || err != nil {
 		return 0, err
 	}
+	if apart {
+		if p.limits, err = b.limits(ctx, conn); err != nil {
+			return 0, err
+		}
+	}
+	b.adoptBank(&p)
 	others := b.setAside(&p)
-	b.observe(&p)
+	b.observe(&p, !apart)
 	b.mu.Lock()
 	b.status.Compared++
 	b.sawMeters(p.meters)
 	b.mu.Unlock()
 	meters, add := b.chooseMeters(&p)
-	want, waiting, err := b.healPlan(meters)
+	want, waiting, err := b.healPlan(meters, apart)
 	if err != nil {
 		return 0, err
 	}
@@ -205,7 +234,7 @@ func (b *Bridge) heal(ctx context.Context, conn *openflow.Conn) (int, error) {
 		return 0, err
 	}
 	if size(&tx) == 0 {
-		b.healed(want, waiting, others, 0)
+		b.healed(want, waiting, others, 0, apart)
 		return 0, errors.Join(b.let(ctx, conn), p.conflict(b.cfg.Layout))
 	}
 	void := b.voidZone(&p, want)
@@ -215,9 +244,9 @@ func (b *Bridge) heal(ctx context.Context, conn *openflow.Conn) (int, error) {
 	}
 	b.flush(ctx, conn, void)
 	changes := size(&tx)
-	b.healed(want, waiting, others, changes)
+	b.healed(want, waiting, others, changes, apart)
 	b.settle(conn)
-	if p, err = look(ctx, conn, b.cfg.Layout); err != nil {
+	if p, err = look(ctx, conn, b.cfg.Layout, apart); err != nil {
 		return changes, err
 	}
 	b.setAside(&p)
@@ -299,18 +328,18 @@ func shedRule(want map[openflow.FlowKey]desired, key openflow.FlowKey) int {
 var errShed = errors.New("rule refused by the switch and left out")
 
 // healPlan takes over the chosen meters and compiles everything.
-func (b *Bridge) healPlan(meters map[*rule]openflow.Meter) (map[openflow.FlowKey]desired, []string, error) {
+func (b *Bridge) healPlan(meters map[*rule]openflow.Meter, apart bool) (map[openflow.FlowKey]desired, []string, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for r, m := range meters {
 		r.meter = m
 	}
-	return b.desiredFlows(b.now())
+	return b.desiredFlows(b.now(), apart)
 }
 
 // observe takes the counters of the rules that are there, and notes the ones
-// that are not.
-func (b *Bridge) observe(p *picture) {
+// that are not; all says that flows of policies are in the picture.
+func (b *Bridge) observe(p *picture, all bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	there := map[openflow.FlowKey]bool{}
@@ -321,7 +350,7 @@ func (b *Bridge) observe(p *picture) {
 			r.flow.observe(f.Packets, f.Bytes)
 		}
 	}
-	b.observePolicy(p.own, true)
+	b.observePolicy(p.own, all)
 	for _, r := range b.rules.objects {
 		if r.placed != nil && !there[r.placed.Key()] {
 			r.put(nil)
@@ -333,8 +362,9 @@ func (b *Bridge) observe(p *picture) {
 // whose object is an intent.
 func ruleCategory(c Category) bool { return c == CategoryGuard || c == CategoryEmergency }
 
-// healed records a successful transaction.
-func (b *Bridge) healed(want map[openflow.FlowKey]desired, waiting []string, others, changes int) {
+// healed records a successful transaction; apart, flows of policies are counted
+// later.
+func (b *Bridge) healed(want map[openflow.FlowKey]desired, waiting []string, others, changes int, apart bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.waiting = waiting
@@ -347,6 +377,13 @@ func (b *Bridge) healed(want map[openflow.FlowKey]desired, waiting []string, oth
 		w.rule.put(&w.flow)
 	}
 	b.flowCount, b.status.Inherited = len(want)+others, others
+	switch {
+	case apart:
+	case b.spare.lingers(b.now()):
+		b.flowCount += b.spare.flows
+	default:
+		b.spare = spare{}
+	}
 	b.log.WithField("changes", changes).WithField("rules", installed).Debug("switch holds what we want")
 }
 
@@ -396,9 +433,11 @@ func (b *Bridge) chooseMeters(p *picture) (map[*rule]openflow.Meter, []openflow.
 // holds mu.
 func (b *Bridge) choosePolicyMeters(p *picture, have map[uint32]openflow.Meter, taken map[uint32]bool) (add []openflow.Meter) {
 	named := map[*policyRule]uint32{}
-	for i := range p.own {
-		if r := b.policy.ruleOf(p.own[i].Cookie); r != nil && p.own[i].Meter != 0 {
-			named[r] = p.own[i].Meter
+	for _, list := range [][]openflow.FlowStats{p.own, p.limits} {
+		for i := range list {
+			if r := b.policy.ruleOf(list[i].Cookie); r != nil && list[i].Meter != 0 {
+				named[r] = list[i].Meter
+			}
 		}
 	}
 	for _, r := range b.policy.all() {

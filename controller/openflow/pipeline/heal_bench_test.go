@@ -129,6 +129,9 @@ func (l *lab) restarts(b *testing.B, r *running) {
 			b.Fatal(err)
 		}
 		l.eventually("the bridge to be back, healed", func() bool { return r.Connected() && r.Status().Connects > connects })
+		if drift, err := r.Drift(l.ctx); err != nil || len(drift) > 0 { // behind policies, which come last
+			b.Fatalf("%d differences, %v", len(drift), err)
+		}
 		done := time.Now()
 		back, outage = append(back, done.Sub(<-answered)), append(outage, done.Sub(killed))
 		if n := l.ours(); n != want {

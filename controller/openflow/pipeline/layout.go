@@ -156,8 +156,8 @@ func ObjectID(intentID string) uint32 {
 
 // Our marks on a packet: that it has been through our tables, and, while it
 // is there, that a guard rule exempts it from policy, that it answers what the
-// other end sent, that it opens a connection, and that a rule allows it, not
-// just the absence of one.
+// other end sent, that it opens a connection, that a rule allows it, not just
+// the absence of one, and which of two banks of policies' flows it meets.
 const (
 	markReg    = 15
 	markBit    = 31
@@ -170,7 +170,9 @@ const (
 	firstMask  = uint32(1) << firstBit
 	allowBit   = 27
 	allowMask  = uint32(1) << allowBit
-	markBits   = markBit - allowBit + 1
+	bankBit    = 26 // whose flows of policies it meets (bank.go)
+	bankMask   = uint32(1) << bankBit
+	markBits   = markBit - bankBit + 1
 )
 
 // The registers that hold, while a packet is under policy, the classes of who
@@ -215,7 +217,7 @@ func (l Layout) baseFlows() []openflow.Flow {
 		{
 			Table: l.table(tableReturn), Priority: returnPriority, Cookie: cookie(CategoryReturn, 0),
 			Instructions: openflow.Instructions{Actions: []openflow.Action{
-				mark(allowBit, markBits, 1<<(markBit-allowBit)), // the first mark alone
+				mark(bankBit, markBits, 1<<(markBit-bankBit)), // the first mark alone
 				openflow.Resubmit{Table: 0},
 			}},
 		},
@@ -223,10 +225,15 @@ func (l Layout) baseFlows() []openflow.Flow {
 		l.miss(tableAdmit, tableReturn),
 		l.miss(tableEmergency, tableTap),
 		l.miss(tableGuard, tableEmergency),
-		{
-			Table: 0, Priority: HookPriority, Cookie: cookie(CategoryHook, 0), Match: hookMatch(),
-			Instructions: openflow.Instructions{Actions: []openflow.Action{openflow.Resubmit{Table: l.table(tableGuard)}}},
-		},
+		l.hook(),
+	}
+}
+
+// hook is what leads into our tables.
+func (l Layout) hook() openflow.Flow {
+	return openflow.Flow{
+		Table: 0, Priority: HookPriority, Cookie: cookie(CategoryHook, 0), Match: hookMatch(),
+		Instructions: openflow.Instructions{Actions: []openflow.Action{openflow.Resubmit{Table: l.table(tableGuard)}}},
 	}
 }
 

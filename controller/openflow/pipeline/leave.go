@@ -21,7 +21,7 @@ const leaveMargin = 2 * time.Second
 func (b *Bridge) Leave(ctx context.Context, keep bool) error {
 	return b.reframe(ctx, func() {
 		b.tap, b.overrides, b.leaving = TapConfig{}, map[tapKey]TapOverride{}, true
-		b.staying = keep
+		b.staying, b.spare = keep, spare{}
 	})
 }
 

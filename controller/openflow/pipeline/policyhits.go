@@ -140,10 +140,10 @@ func (b *Bridge) countLeaving(ctx context.Context, conn *openflow.Conn, p *plan)
 func (b *Bridge) PolicyHits(ctx context.Context) (PolicyHits, error) {
 	ctx, cancel := withTimeout(ctx)
 	defer cancel()
-	if err := b.lock(ctx); err != nil {
+	if err := b.lockPolicy(ctx); err != nil {
 		return PolicyHits{}, err
 	}
-	defer b.unlock()
+	defer b.unlockPolicy()
 	conn, _ := b.current()
 	if conn == nil {
 		return PolicyHits{}, ErrNotConnected

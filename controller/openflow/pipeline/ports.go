@@ -1,6 +1,10 @@
 package pipeline
 
-import "github.com/platelet-sdn/platelet/controller/openflow"
+import (
+	"maps"
+
+	"github.com/platelet-sdn/platelet/controller/openflow"
+)
 
 // ports maps interface names to OpenFlow port numbers. The protocol carries
 // the first 15 bytes of a name; a name that two ports share resolves to
@@ -13,6 +17,14 @@ func newPorts(list []openflow.Port) *ports {
 		p.add(port)
 	}
 	return p
+}
+
+func (p *ports) clone() *ports {
+	n := &ports{byName: make(map[string]map[uint32]bool, len(p.byName))}
+	for name, numbers := range p.byName {
+		n.byName[name] = maps.Clone(numbers)
+	}
+	return n
 }
 
 func (p *ports) add(port openflow.Port) {

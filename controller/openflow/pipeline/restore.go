@@ -3,8 +3,6 @@ package pipeline
 import (
 	"context"
 	"errors"
-	"maps"
-	"slices"
 
 	"github.com/platelet-sdn/platelet/controller/openflow"
 )
@@ -43,11 +41,11 @@ func (b *Bridge) settle(conn *openflow.Conn) {
 }
 
 // restore puts deleted flows back, at a cost that does not grow with the number
-// of rules; done is false when the whole switch has to be compared instead. The
-// caller holds the operation lock.
-func (b *Bridge) restore(ctx context.Context, conn *openflow.Conn, lost map[openflow.FlowKey]uint64) (changes int, done bool) {
+// of rules; done is false when the whole switch has to be compared instead. Those
+// of policies are given by lostPolicies. The caller holds the operation lock.
+func (b *Bridge) restore(ctx context.Context, conn *openflow.Conn, lost map[openflow.FlowKey]uint64, policies map[openflow.FlowKey]desired) (changes int, done bool) {
 	p := plan{place: map[*rule]*openflow.Flow{}}
-	if !b.planRestore(lost, &p) {
+	if !b.planRestore(lost, policies, &p) {
 		return 0, false
 	}
 	if len(p.tx.Flows) == 0 {
@@ -69,26 +67,35 @@ func ofPolicy(cookie uint64) bool {
 	return c == CategoryTracked || c == CategoryEndpoint || c == CategoryService || c.policy()
 }
 
+// lostPolicies finds the flows of policies that are wanted among those that are
+// lost. The caller holds the lock for policies, and not mu: there may be many.
+func (b *Bridge) lostPolicies(lost map[openflow.FlowKey]uint64) map[openflow.FlowKey]desired {
+	b.mu.Lock()
+	place := b.policyPlace()
+	b.mu.Unlock()
+	out := map[openflow.FlowKey]desired{}
+	place.all(b.policy, func(f openflow.Flow, r *policyRule) {
+		key := f.Key()
+		if _, gone := lost[key]; gone {
+			out[key] = desired{flow: f, policy: r}
+		}
+	})
+	return out
+}
+
 // planRestore finds the wanted flow for every key; false when one needs more
 // than its flow.
-func (b *Bridge) planRestore(lost map[openflow.FlowKey]uint64, p *plan) bool {
+func (b *Bridge) planRestore(lost map[openflow.FlowKey]uint64, policies map[openflow.FlowKey]desired, p *plan) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if !b.attached || b.leaving || b.status.LastError != "" {
 		return false
 	}
 	frame := b.frame()
-	if slices.ContainsFunc(slices.Collect(maps.Values(lost)), ofPolicy) {
-		b.policyFlows(func(f openflow.Flow, r *policyRule) {
-			key := f.Key()
-			if _, gone := lost[key]; !gone {
-				return
-			}
-			frame[key] = f
-			if r != nil {
-				delete(r.count.last, key)
-			}
-		})
+	for key, d := range policies {
+		if frame[key] = d.flow; d.policy != nil {
+			delete(d.policy.count.last, key)
+		}
 	}
 	for key, cookie := range lost {
 		if !ruleCategory(cookieCategory(cookie)) {

@@ -2,8 +2,9 @@ package pipeline
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"math/rand/v2"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -19,10 +20,12 @@ func (b *Bridge) Segments() bool {
 }
 
 // SetPolicy replaces the policies that are enforced by those of the program,
-// on the switch in one transaction, and reads back what it changed, of much a
-// part and the number of all flows. What both
+// from one packet to the next, and reads back what it changed. What both
 // programs say alike is left alone, so that an address that moves to another
-// class costs two flows; a rule that is in both, by its ID, goes on counting.
+// class costs two flows, and the change is a transaction; where much is changed,
+// the program is prepared bit by bit where no packet meets it, so that
+// containment need not wait, and what was in force before goes some seconds
+// later (bank.go). A rule that is in both, by its ID, goes on counting.
 // nil, or a program that tracks nobody, takes all of policy off the switch; the
 // way that tracked packets take goes some seconds later, when none is on it.
 //
@@ -34,68 +37,57 @@ func (b *Bridge) Segments() bool {
 // RemoveAll takes them away like all rules.
 func (b *Bridge) SetPolicy(ctx context.Context, program *compile.Program) (Receipt, error) {
 	start := time.Now()
-	ctx, cancel := withTimeout(ctx)
+	ctx, cancel := within(ctx, policyTimeout)
 	defer cancel()
-	if err := b.lock(ctx); err != nil {
-		return Receipt{}, err
+	for {
+		receipt, wait, err := b.setPolicy(ctx, start, program)
+		if wait <= 0 {
+			return receipt, err
+		}
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return Receipt{}, fmt.Errorf("wait until the policies before the last ones can go: %w", ctx.Err())
+		}
 	}
-	defer b.unlock()
-	b.mu.Lock()
+}
+
+// setPolicy sets policies once it can: wait is for how long the bank out of force
+// is still needed, when that is where the program would have to be put.
+func (b *Bridge) setPolicy(ctx context.Context, start time.Time, program *compile.Program) (_ Receipt, wait time.Duration, _ error) {
+	if err := b.lockPolicy(ctx); err != nil {
+		return Receipt{}, 0, err
+	}
+	defer b.unlockPolicy()
 	next, err := b.policy.next(program)
-	b.mu.Unlock()
 	if err != nil {
-		return Receipt{}, fmt.Errorf("set policies: %w", err)
+		return Receipt{}, 0, fmt.Errorf("set policies: %w", err)
 	}
 	conn, ready := b.current()
 	if !ready {
-		return b.keepPolicy(ctx, start, next, conn)
+		if err := b.lockRules(ctx); err != nil {
+			return Receipt{}, 0, err
+		}
+		defer b.unlockRules()
+		r, err := b.keepPolicy(ctx, start, next, conn)
+		return r, 0, err
 	}
-	p, err := b.commitPolicy(ctx, conn, next)
+	p, wait, err := b.commitPolicy(ctx, conn, next)
+	if wait > 0 {
+		return Receipt{}, wait, nil
+	}
 	receipt := Receipt{Barrier: time.Since(start), Installed: len(next.rules), Waiting: p.waiting}
 	if receipt, err = b.conclude(conn, &p, receipt, err, func() { b.acceptPolicy(next, &p) }); err != nil {
-		return receipt, err
+		return receipt, 0, err
 	}
-	receipt.ReadBack, err = b.readBackPolicy(ctx, conn, &p)
-	if !receipt.ReadBack {
+	if p.staged {
+		p.come, p.gone = b.hookFlow(), nil // the rest was read before
+	}
+	err = b.readBack(ctx, conn, &p)
+	if receipt.ReadBack = err == nil; err != nil {
 		b.heedDrift()
 	}
-	return receipt, err
-}
-
-// A change of many flows is read back in part, as long as their number is
-// right: all the while, containment would have to wait.
-const (
-	wholeReadBack  = 4096
-	sampleReadBack = 24 // as many cookies as are asked for one by one
-)
-
-// readBackPolicy reads what a change made and compares. It reports false where
-// the number of all our flows is not what it should be, which a rule that ends
-// at this moment may cause.
-func (b *Bridge) readBackPolicy(ctx context.Context, conn *openflow.Conn, p *plan) (bool, error) {
-	if len(p.come)+len(p.gone) <= wholeReadBack {
-		err := b.readBack(ctx, conn, p)
-		return err == nil, err
-	}
-	part := plan{come: sampled(p.come, sampleReadBack), gone: sampled(p.gone, readSingly-sampleReadBack)}
-	if err := b.readBack(ctx, conn, &part); err != nil {
-		return false, err
-	}
-	sum, err := conn.Aggregate(ctx, b.cfg.Layout.ownFilters()...)
-	if err != nil {
-		return false, err
-	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return int(sum.Flows) == b.flowCount, nil
-}
-
-// sampled returns some of the flows.
-func sampled(flows []openflow.Flow, n int) (out []openflow.Flow) {
-	for _, i := range rand.Perm(len(flows))[:min(n, len(flows))] {
-		out = append(out, flows[i])
-	}
-	return out
+	return receipt, 0, err
 }
 
 // keepPolicy sets policies aside as keep does rules.
@@ -110,35 +102,41 @@ func (b *Bridge) keepPolicy(ctx context.Context, start time.Time, next *policySe
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	receipt.Installed = len(next.rules)
-	receipt.Waiting = b.policyFlows(func(openflow.Flow, *policyRule) {})
+	receipt.Waiting = b.policyPlace().waiting(next)
 	return receipt, nil
 }
 
-// commitPolicy plans and sends a change of the policies; see commit.
-func (b *Bridge) commitPolicy(ctx context.Context, conn *openflow.Conn, next *policySet) (plan, error) {
+// commitPolicy plans and sends a change of the policies; see commit. Wait is as
+// with setPolicy.
+func (b *Bridge) commitPolicy(ctx context.Context, conn *openflow.Conn, next *policySet) (_ plan, wait time.Duration, _ error) {
 	b.mu.Lock()
 	refusals := b.copyMeters[copyRefusals-1]
 	b.mu.Unlock()
 	for attempt := 0; ; attempt++ {
 		p := b.planPolicy(next, refusals.ID == 0)
 		if size(&p.tx) == 0 {
-			return p, nil
+			return p, 0, nil
 		}
-		if err := b.countLeaving(ctx, conn, &p); err != nil {
-			return plan{}, err
+		if p.staged {
+			if wait := b.needed(); wait > 0 {
+				b.mu.Lock()
+				b.copyMeters[copyRefusals-1] = refusals
+				b.mu.Unlock()
+				return p, wait, nil
+			}
 		}
-		err := b.commitTx(ctx, conn, p.tx)
+		err := b.sendPolicy(ctx, conn, next, &p)
 		if err == nil || attempt > 0 || !meterTaken(err) {
 			if err != nil {
 				b.mu.Lock()
 				b.copyMeters[copyRefusals-1] = refusals
 				b.mu.Unlock()
 			}
-			return p, err
+			return p, 0, err
 		}
 		list, err := conn.Meters(ctx)
 		if err != nil {
-			return plan{}, err
+			return plan{}, 0, err
 		}
 		b.mu.Lock()
 		b.sawMeters(list)
@@ -152,22 +150,51 @@ func (b *Bridge) commitPolicy(ctx context.Context, conn *openflow.Conn, next *po
 	}
 }
 
-// planPolicy compares the policies in force with the next ones. newRefusals
-// says that the meter of refusals is not on the switch yet.
-func (b *Bridge) planPolicy(next *policySet, newRefusals bool) plan {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	p := plan{place: map[*rule]*openflow.Flow{}}
-	b.planMeters(next, newRefusals, &p)
-	place, l := b.policyPlace(), b.cfg.Layout
-	d := difference{plan: &p, gone: map[openflow.FlowKey]openflow.Flow{}}
-	if next.tracks() && !b.policy.tracks() && !b.now().Before(b.lingers) {
-		d.come(l.statefulFrame(b.tap))
+// sendPolicy sends a planned change: of many flows by way of the bank out of
+// force, unless the switch has no room for both, and otherwise as a transaction.
+func (b *Bridge) sendPolicy(ctx context.Context, conn *openflow.Conn, next *policySet, p *plan) error {
+	if p.staged {
+		err := b.stage(ctx, conn, next, p)
+		var refused *openflow.TxError
+		if err == nil || !errors.As(err, &refused) || errors.Is(err, ErrHeld) || meterTaken(err) || ctx.Err() != nil {
+			return err
+		}
+		b.log.WithError(err).Warn("policies cannot be prepared beside those in force; they are changed in one transaction")
+		if err := b.clear(ctx, conn); err != nil {
+			return err
+		}
+		p.staged = false
 	}
+	if err := b.countLeaving(ctx, conn, p); err != nil {
+		p.place = nil // nothing was sent
+		return err
+	}
+	if err := b.lockRules(ctx); err != nil {
+		p.place = nil
+		return err
+	}
+	defer b.unlockRules()
+	return b.commitTx(ctx, conn, p.tx)
+}
+
+// planPolicy compares the policies in force with the next ones. newRefusals
+// says that the meter of refusals is not on the switch yet. The caller holds the
+// lock for policies, not mu: that takes time.
+func (b *Bridge) planPolicy(next *policySet, newRefusals bool) plan {
+	p := plan{place: map[*rule]*openflow.Flow{}}
+	d := difference{plan: &p, gone: map[openflow.FlowKey]openflow.Flow{}}
+	b.mu.Lock()
+	b.planMeters(next, newRefusals, &p)
+	place := b.policyPlace()
+	if next.tracks() && !b.policy.tracks() && !b.now().Before(b.lingers) {
+		p.frame = b.cfg.Layout.statefulFrame(b.tap)
+		d.come(p.frame)
+	}
+	b.mu.Unlock()
 	before, after := b.policy.inForce(), next.inForce()
-	compareMaps(before.Endpoints, after.Endpoints, &d, l.endpointFlows)
-	compareMaps(before.Services, after.Services, &d, l.serviceFlows)
-	compareMaps(before.Tracked, after.Tracked, &d, l.trackedFlows)
+	compareMaps(before.Endpoints, after.Endpoints, &d, place.endpoint)
+	compareMaps(before.Services, after.Services, &d, place.service)
+	compareMaps(before.Tracked, after.Tracked, &d, place.tracked)
 	for id, old := range b.policy.rules {
 		if next.rules[id] != old {
 			d.leave(place.flows(old))
@@ -183,6 +210,7 @@ func (b *Bridge) planPolicy(next *policySet, newRefusals bool) plan {
 	}
 	slices.Sort(p.waiting)
 	d.settle()
+	p.staged = len(p.tx.Flows) > b.stageAbove
 	return p
 }
 
@@ -280,6 +308,9 @@ func (b *Bridge) planMeters(next *policySet, newRefusals bool, p *plan) {
 		}
 		delete(unused, r.meter.ID)
 	}
+	for _, m := range p.tx.AddMeters {
+		b.meterIDs[m.ID] = true // from now on: rules about packets need meters, too
+	}
 	for id := range unused {
 		p.tx.DeleteMeters = append(p.tx.DeleteMeters, id)
 	}
@@ -301,12 +332,25 @@ func (b *Bridge) planMeters(next *policySet, newRefusals bool, p *plan) {
 type policyPlace struct {
 	bridge string
 	rulePlace
+	bank bank
 	port func(string) (uint32, bool)
 }
 
 // policyPlace returns the place as it is now. The caller holds mu.
 func (b *Bridge) policyPlace() policyPlace {
-	return policyPlace{b.cfg.Name, rulePlace{layout: b.cfg.Layout, tap: b.tap, refuse: b.copies(copyRefusals)}, b.ports.number}
+	return policyPlace{b.cfg.Name, rulePlace{layout: b.cfg.Layout, tap: b.tap, refuse: b.copies(copyRefusals)}, b.bank, b.ports.number}
+}
+
+func (p policyPlace) endpoint(x netip.Prefix, c compile.Class) []openflow.Flow {
+	return p.bank.put(p.layout.endpointFlows(x, c))
+}
+
+func (p policyPlace) service(s compile.ServiceMatch, c compile.Class) []openflow.Flow {
+	return p.bank.put(p.layout.serviceFlows(s, c))
+}
+
+func (p policyPlace) tracked(x netip.Prefix, on bool) []openflow.Flow {
+	return p.bank.put(p.layout.trackedFlows(x, on))
 }
 
 // waits reports whether a rule lacks its meter or the port that it mirrors to.
@@ -314,6 +358,17 @@ func (p policyPlace) waits(r *policyRule) bool {
 	port := mirrorPort(p.bridge, r.Mirror)
 	_, there := p.port(port)
 	return r.limited() && r.meter.ID == 0 || port != "" && !there
+}
+
+// waiting lists the rules of a set that wait.
+func (p policyPlace) waiting(set *policySet) (out []string) {
+	for _, r := range set.rules {
+		if p.waits(r) {
+			out = append(out, r.ID.String())
+		}
+	}
+	slices.Sort(out)
+	return out
 }
 
 // flows compiles a rule; none while a limit has no meter.
@@ -326,54 +381,62 @@ func (p policyPlace) flows(r *policyRule) []openflow.Flow {
 	if port := mirrorPort(p.bridge, r.Mirror); port != "" {
 		at.mirror, _ = p.port(port)
 	}
-	return ruleFlows(&r.Rule, at)
+	return p.bank.put(ruleFlows(&r.Rule, at))
 }
 
 // policyFlows calls add for every flow of the policies, with its rule if it is
 // one of a rule, and returns the rules that wait. The caller holds mu.
 func (b *Bridge) policyFlows(add func(openflow.Flow, *policyRule)) (waiting []string) {
-	place, l, p := b.policyPlace(), b.cfg.Layout, b.policy.inForce()
-	all := func(flows []openflow.Flow, r *policyRule) {
+	return b.policyPlace().all(b.policy, add)
+}
+
+// all is policyFlows of a set.
+func (p policyPlace) all(set *policySet, add func(openflow.Flow, *policyRule)) []string {
+	program := set.inForce()
+	each := func(flows []openflow.Flow, r *policyRule) {
 		for _, f := range flows {
 			add(f, r)
 		}
 	}
-	for x, c := range p.Endpoints {
-		all(l.endpointFlows(x, c), nil)
+	for x, c := range program.Endpoints {
+		each(p.endpoint(x, c), nil)
 	}
-	for s, c := range p.Services {
-		all(l.serviceFlows(s, c), nil)
+	for s, c := range program.Services {
+		each(p.service(s, c), nil)
 	}
-	for x, on := range p.Tracked {
-		all(l.trackedFlows(x, on), nil)
+	for x, on := range program.Tracked {
+		each(p.tracked(x, on), nil)
 	}
-	for _, r := range b.policy.rules {
-		if place.waits(r) {
-			waiting = append(waiting, r.ID.String())
-		}
-		all(place.flows(r), r)
+	for _, r := range set.rules {
+		each(p.flows(r), r)
 	}
-	slices.Sort(waiting)
-	return waiting
+	return p.waiting(set)
 }
 
 // acceptPolicy makes the planned policies those in force.
 func (b *Bridge) acceptPolicy(next *policySet, p *plan) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if p.staged {
+		b.acceptStaged(next, p)
+		return
+	}
 	for i := range p.gone {
 		if r := b.policy.ruleOf(p.gone[i].Cookie); r != nil {
 			delete(r.count.last, p.gone[i].Key())
 		}
 	}
-	b.flowCount += next.flowCount() - b.policy.flowCount()
+	b.flowCount += next.flowCount() - b.policy.flowCount() + len(p.frame)
+	b.follow(next)
+}
+
+// follow makes policies those in force, and notes since when nobody has taken the
+// way of tracked packets. The caller holds mu.
+func (b *Bridge) follow(next *policySet) {
 	switch was, is := b.policy.tracks(), next.tracks(); {
 	case was && !is:
 		b.lingers = b.now().Add(linger)
-	case !was && is:
-		if !b.now().Before(b.lingers) {
-			b.flowCount += len(b.cfg.Layout.statefulFrame(b.tap))
-		}
+	case is:
 		b.lingers = time.Time{}
 	}
 	b.policy = next

@@ -3,6 +3,8 @@ package pipeline
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/platelet-sdn/platelet/controller/openflow"
@@ -11,11 +13,14 @@ import (
 const (
 	// fullCheck is how many turns of the watch loop pass between complete
 	// comparisons for each fullFlows flows; the checks in between count flows
-	// only. A comparison keeps containment waiting, some 10 ms for each 1,000.
+	// only. A comparison of rules about packets keeps containment waiting, some
+	// 10 ms for each 1,000.
 	fullCheck = 32
 	fullFlows = 8192
-	// healTimeout bounds one heal.
+	// healTimeout bounds one heal, but for policies.
 	healTimeout = 5 * time.Second
+	// turnTimeout is how long a check waits for who is at work on policies.
+	turnTimeout = 100 * time.Millisecond
 	// expirySlack allows for the switch's clock: it looks for ended rules
 	// about once a second, and its time began slightly before ours.
 	expirySlack = 1500 * time.Millisecond
@@ -78,6 +83,7 @@ func (b *Bridge) onAsync(m openflow.Message) {
 // onPort follows a port; the rules that name it move with it.
 func (b *Bridge) onPort(s openflow.PortStatus) {
 	b.mu.Lock()
+	b.ports = b.ports.clone() // who plans works with the old ones
 	changed := b.ports.update(s)
 	b.mu.Unlock()
 	if changed {
@@ -147,13 +153,13 @@ func (b *Bridge) expireLoop(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		if b.lock(ctx) != nil {
+		if b.lockRules(ctx) != nil {
 			return
 		}
 		b.mu.Lock()
 		owners := b.rules.expire(b.now())
 		b.mu.Unlock()
-		b.unlock()
+		b.unlockRules()
 		if len(owners) > 0 {
 			b.heedDrift() // their meters, and what the switch still holds
 		}
@@ -192,11 +198,19 @@ func (b *Bridge) healPaced(ctx context.Context, conn *openflow.Conn) time.Time {
 func (b *Bridge) restoreNow(ctx context.Context, conn *openflow.Conn, lost map[openflow.FlowKey]uint64) bool {
 	ctx, cancel := context.WithTimeout(ctx, healTimeout)
 	defer cancel()
-	if b.lock(ctx) != nil {
+	var policies map[openflow.FlowKey]desired
+	if slices.ContainsFunc(slices.Collect(maps.Values(lost)), ofPolicy) { // else a containment is put back at once
+		if b.lockPolicy(ctx) != nil {
+			return false
+		}
+		defer b.unlockPolicy()
+		policies = b.lostPolicies(lost)
+	}
+	if b.lockRules(ctx) != nil {
 		return false
 	}
-	defer b.unlock()
-	changes, done := b.restore(ctx, conn, lost)
+	defer b.unlockRules()
+	changes, done := b.restore(ctx, conn, lost, policies)
 	if changes > 0 {
 		b.mu.Lock()
 		defer b.mu.Unlock()
@@ -209,7 +223,7 @@ func (b *Bridge) restoreNow(ctx context.Context, conn *openflow.Conn, lost map[o
 // healNow heals and records the outcome. A failed heal does not end the
 // connection; the next check tries again.
 func (b *Bridge) healNow(ctx context.Context, conn *openflow.Conn) {
-	ctx, cancel := context.WithTimeout(ctx, healTimeout)
+	ctx, cancel := context.WithTimeout(ctx, healTimeout+policyTimeout)
 	defer cancel()
 	if b.lock(ctx) != nil {
 		return
@@ -237,16 +251,30 @@ func (b *Bridge) healNow(ctx context.Context, conn *openflow.Conn) {
 func (b *Bridge) check(ctx context.Context, conn *openflow.Conn, full bool) {
 	b.checkLease()
 	b.mu.Lock()
-	expected, troubled := b.flowCount, b.status.LastError != ""
+	troubled := b.status.LastError != ""
 	b.mu.Unlock()
 	full = b.lingered() || full
-	if lossless := b.lossless(conn); lossless && !full && !troubled {
-		callCtx, cancel := context.WithTimeout(ctx, healTimeout)
-		defer cancel()
-		sum, err := conn.Aggregate(callCtx, b.cfg.Layout.ownFilters()...)
-		if err != nil || int(sum.Flows) == expected {
-			return // a lost connection shows in Done
-		}
+	if lossless := b.lossless(conn); lossless && !full && !troubled && b.asExpected(ctx, conn) {
+		return
 	}
 	b.healNow(ctx, conn)
+}
+
+// asExpected compares the number of flows, unless somebody is at work on the
+// policies, who reads back what he does.
+func (b *Bridge) asExpected(ctx context.Context, conn *openflow.Conn) bool {
+	turn, cancel := context.WithTimeout(ctx, turnTimeout)
+	defer cancel()
+	if b.lockPolicy(turn) != nil {
+		return true
+	}
+	defer b.unlockPolicy()
+	ctx, cancel = context.WithTimeout(ctx, healTimeout)
+	defer cancel()
+	b.endLinger(ctx, conn)
+	b.mu.Lock()
+	expected := b.flowCount
+	b.mu.Unlock()
+	sum, err := conn.Aggregate(ctx, b.cfg.Layout.ownFilters()...)
+	return err != nil || int(sum.Flows) == expected // a lost connection shows in Done
 }
