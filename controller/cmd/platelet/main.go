@@ -67,6 +67,7 @@ the containment holds and hurts nobody else, and lets go when it is over.`,
 	}
 	cmd.AddCommand(runCommand(), cleanCommand(), checkCommand(), replayCommand(), playbookCommand(), policyCommand(), evaluateCommand(), trainCommand(), modelCommand(), learnCommand(), auditCommand(), labCommand())
 	addClientCommands(cmd)
+	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage("%w", err) }) // of all of them
 	return cmd
 }
 

@@ -172,3 +172,21 @@ func checkCommandLine(t *testing.T, args []string) {
 		}
 	}
 }
+
+// A mistake in a flag is bad input like any other, and --at says what it wants.
+func TestMistakesInFlags(t *testing.T) {
+	for _, c := range []struct {
+		want string
+		args []string
+	}{
+		{"unknown flag: --att", []string{"policy", "trace", designPolicies, "--att", "x"}},
+		{"2026-11-23T12:00:00Z", []string{"policy", "trace", designPolicies, "--from", "10.0.0.1", "--to", "10.0.0.2", "--port", "1", "--at", "noon"}},
+		{"--at", []string{"policy", "lint", designPolicies, "--at", "noon"}},
+		{"--at", []string{"policy", "compile", designPolicies, "--at", ""}},
+		{"--at", []string{"playbook", "test", "--finding", "f", "--at", "noon"}},
+	} {
+		if _, code, err := call(t, c.args...); code != 2 || err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%v: exit %d, %v", c.args, code, err)
+		}
+	}
+}

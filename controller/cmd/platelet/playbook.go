@@ -34,7 +34,8 @@ func configured(file string) (config.File, error) {
 
 func playbookTestCommand() *cobra.Command {
 	var c clientFlags
-	var file, finding, at string
+	var file, finding string
+	var at instant
 	var tags map[string]string
 	cmd := &cobra.Command{
 		Use: "test [FILE...]", Short: "Say what would be done about a finding, and why; do nothing",
@@ -59,13 +60,7 @@ standard input, or the ID of a finding of the running controller.`,
 			if err != nil {
 				return fmt.Errorf("playbook test: %w", err)
 			}
-			when := time.Unix(0, f.Time)
-			if at != "" {
-				if when, err = time.Parse(time.RFC3339, at); err != nil {
-					return usage("playbook test: --at: %v", err)
-				}
-			}
-			trace := set.Try(cfg.ResponseConfig(), f, response.Circumstances{Now: when, Tags: tags})
+			trace := set.Try(cfg.ResponseConfig(), f, response.Circumstances{Now: at.or(time.Unix(0, f.Time)), Tags: tags})
 			raw, err := json.Marshal(trace)
 			if err != nil {
 				return err
@@ -76,7 +71,7 @@ standard input, or the ID of a finding of the running controller.`,
 	cmd.Flags().StringVarP(&file, "config", "c", "", "configuration file")
 	cmd.Flags().StringVar(&finding, "finding", "", "file with the finding, - for standard input, or the ID of one of the running controller")
 	cmd.Flags().StringToStringVar(&tags, "tag", nil, "label of the attacker's port, KEY=VALUE")
-	cmd.Flags().StringVar(&at, "at", "", "time at which it happens, RFC 3339 (that of the finding)")
+	atFlag(cmd, &at, "time at which it happens, RFC 3339 (that of the finding)")
 	_ = cmd.MarkFlagRequired("finding") // it has one
 	c.add(cmd, true)
 	return cmd

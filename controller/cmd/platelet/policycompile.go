@@ -19,7 +19,8 @@ import (
 )
 
 func policyCompileCommand() *cobra.Command {
-	var inventory, output, at string
+	var inventory, output string
+	var at instant
 	var base uint8
 	cmd := &cobra.Command{
 		Use: "compile FILE...", Short: "Show what a switch would hold to enforce policies", Args: cobra.MinimumNArgs(1),
@@ -29,13 +30,6 @@ print the flows as ovs-ofctl takes them, for a bridge that Platelet does not hol
 
   platelet policy compile web.yaml --inventory lab.clab.yml -o flows | ovs-ofctl -O OpenFlow14 add-flows br0 -`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			now := time.Now()
-			if at != "" {
-				var err error
-				if now, err = time.Parse(time.RFC3339, at); err != nil {
-					return usage("policy compile: --at: %v", err)
-				}
-			}
 			set, err := readPolicies(args)
 			if err != nil {
 				return err
@@ -44,7 +38,7 @@ print the flows as ovs-ofctl takes them, for a bridge that Platelet does not hol
 			if err != nil {
 				return err
 			}
-			program, err := compile.New().Compile(set, inv, now)
+			program, err := compile.New().Compile(set, inv, at.or(time.Now()))
 			if err != nil {
 				return err
 			}
@@ -59,7 +53,7 @@ print the flows as ovs-ofctl takes them, for a bridge that Platelet does not hol
 		},
 	}
 	inventoryFlag(cmd, &inventory)
-	cmd.Flags().StringVar(&at, "at", "", "time, RFC 3339, for schedules and expiry (now)")
+	atFlag(cmd, &at, "time, RFC 3339, for schedules and expiry (now)")
 	cmd.Flags().Uint8Var(&base, "base-table", pipeline.DefaultBase, "first of the tables, for -o flows")
 	cmd.Flags().StringVarP(&output, "output", "o", "text", "text, json, yaml or flows")
 	return cmd

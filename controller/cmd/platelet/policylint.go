@@ -17,7 +17,8 @@ import (
 )
 
 func policyLintCommand() *cobra.Command {
-	var inventory, at, output string
+	var inventory, output string
+	var at instant
 	cmd := &cobra.Command{
 		Use: "lint FILE...", Short: "Find what can hardly be meant: rules that never decide, groups of nobody, protected assets cut off", Args: cobra.MinimumNArgs(1),
 		Long: `Find what is valid in policies and can hardly be meant.
@@ -35,13 +36,7 @@ func policyLintCommand() *cobra.Command {
 Without --inventory the workloads are left open: told is what holds for every
 inventory.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			opt := lint.Options{Now: time.Now()}
-			if at != "" {
-				var err error
-				if opt.Now, err = time.Parse(time.RFC3339, at); err != nil {
-					return usage("policy lint: --at: %v", err)
-				}
-			}
+			opt := lint.Options{Now: at.or(time.Now())}
 			set, err := readPolicies(args)
 			if err != nil {
 				return err
@@ -72,7 +67,7 @@ inventory.`,
 		},
 	}
 	cmd.Flags().StringVar(&inventory, "inventory", "", "workloads: a list in YAML or JSON, or a containerlab topology")
-	cmd.Flags().StringVar(&at, "at", "", "time at which the policies come into force, RFC 3339 (now)")
+	atFlag(cmd, &at, "time at which the policies come into force, RFC 3339 (now)")
 	cmd.Flags().StringVarP(&output, "output", "o", "text", "text, json or yaml")
 	return cmd
 }

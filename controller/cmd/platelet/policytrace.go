@@ -19,13 +19,14 @@ import (
 // policyFlags are those of commands that judge policies for an inventory at a
 // time.
 type policyFlags struct {
-	inventory, at, output string
-	staged                bool
+	inventory, output string
+	at                instant
+	staged            bool
 }
 
 func (f *policyFlags) add(cmd *cobra.Command) {
 	inventoryFlag(cmd, &f.inventory)
-	cmd.Flags().StringVar(&f.at, "at", "", "time at which it happens, RFC 3339 (now)")
+	atFlag(cmd, &f.at, "time at which it happens, RFC 3339 (now)")
 	cmd.Flags().BoolVar(&f.staged, "staged", false, "take staged policies for enforced ones")
 	cmd.Flags().StringVarP(&f.output, "output", "o", "text", "text or json")
 }
@@ -33,15 +34,9 @@ func (f *policyFlags) add(cmd *cobra.Command) {
 // read reads what the flags and arguments name.
 func (f *policyFlags) read(files []string) (*policy.Set, policy.Inventory, time.Time, error) {
 	var inv policy.Inventory
-	now := time.Now()
+	now := f.at.or(time.Now())
 	if f.output != "text" && f.output != "json" {
 		return nil, inv, now, usage("output %q is not text or json", f.output)
-	}
-	if f.at != "" {
-		var err error
-		if now, err = time.Parse(time.RFC3339, f.at); err != nil {
-			return nil, inv, now, usage("--at: %v", err)
-		}
 	}
 	set, err := readPolicies(files)
 	if err != nil {
