@@ -145,7 +145,7 @@ func (c *Controller) Staged() any {
 }
 
 // errUnseen says that nothing was summed up to learn from.
-var errUnseen = errors.New("nothing is summed up to learn from: set segmentation.observe, or name policies")
+var errUnseen = errors.New("nothing is summed up yet to learn from; without policies, set segmentation.observe")
 
 // Recommend implements api.Controller.
 func (c *Controller) Recommend(o recommend.Options) ([]byte, error) {

@@ -142,8 +142,7 @@ func row(p *policy.Policy, state string, effective int) Row {
 	return r
 }
 
-// Workloads lists those that groups are resolved against, and the groups that
-// each is in.
+// Workloads lists those that groups are resolved against.
 func (k *Keeper) Workloads() []policy.Workload {
 	k.mu.Lock()
 	defer k.mu.Unlock()

@@ -172,11 +172,11 @@ func print(out io.Writer, format string, raw json.RawMessage, text func(io.Write
 	case "yaml":
 		var v any
 		dec := json.NewDecoder(bytes.NewReader(raw))
-		dec.UseNumber()
+		dec.UseNumber() // to a float64 large counters are not exact
 		if err := dec.Decode(&v); err != nil {
 			return err
 		}
-		b, err := yaml.Marshal(v)
+		b, err := yaml.Marshal(plainNumbers(v))
 		if err != nil {
 			return err
 		}
@@ -186,6 +186,28 @@ func print(out io.Writer, format string, raw json.RawMessage, text func(io.Write
 		return text(out, raw)
 	}
 	return usage("output %q is not text, json or yaml", format)
+}
+
+// plainNumbers is a value of JSON with its numbers as such: a json.Number is a
+// string to YAML.
+func plainNumbers(v any) any {
+	switch v := v.(type) {
+	case map[string]any:
+		for k, x := range v {
+			v[k] = plainNumbers(x)
+		}
+	case []any:
+		for i, x := range v {
+			v[i] = plainNumbers(x)
+		}
+	case json.Number:
+		kind := "!!int"
+		if strings.ContainsAny(v.String(), ".eE") {
+			kind = "!!float"
+		}
+		return &yaml.Node{Kind: yaml.ScalarNode, Tag: kind, Value: v.String()}
+	}
+	return v
 }
 
 func indented(out io.Writer, raw []byte) error {

@@ -190,3 +190,14 @@ func TestMistakesInFlags(t *testing.T) {
 		}
 	}
 }
+
+// Numbers are numbers in YAML too, and exact.
+func TestNumbersInYAML(t *testing.T) {
+	var out strings.Builder
+	if err := print(&out, "yaml", []byte(`[{"bytes":18446744073709551615,"share":0.25,"small":1e-7,"name":"5","list":[1]}]`), nil); err != nil {
+		t.Fatal(err)
+	}
+	if want := "- bytes: 18446744073709551615\n  list:\n    - 1\n  name: \"5\"\n  share: 0.25\n  small: 1e-7\n"; out.String() != want {
+		t.Errorf("got\n%s\nwant\n%s", out.String(), want)
+	}
+}

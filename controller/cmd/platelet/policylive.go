@@ -78,8 +78,8 @@ func policiesText(out io.Writer, raw []byte) error {
 	for _, what := range slices.Sorted(maps.Keys(l.Waiting)) {
 		fmt.Fprintf(out, "%s: being read since %s; what was read before is in force\n", what, l.Waiting[what].Format(time.RFC3339))
 	}
-	for sw, why := range l.Failed {
-		fmt.Fprintf(out, "not enforced on %s: %s\n", sw, why)
+	for _, sw := range slices.Sorted(maps.Keys(l.Failed)) {
+		fmt.Fprintf(out, "not enforced on %s: %s\n", sw, l.Failed[sw])
 	}
 	return nil
 }
