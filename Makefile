@@ -26,7 +26,7 @@ demo: deps build
 # noticed, and share the machine with their own attackers only. Last, our
 # reading of topologies is held against containerlab's own, in its own module, our
 # translation of Kubernetes' policies against cyclonus, and our OpenFlow against goloxi's.
-ALONE := ./lab/agent ./lab/attack ./lab/benign ./lab/demo ./lab/measure ./lab/wire
+ALONE := ./lab/agent ./lab/attack ./lab/benign ./lab/demo ./lab/intrusion ./lab/measure ./lab/wire
 GOTEST = $(SUDO) env "PATH=$$PATH" GOFLAGS=$(GOFLAGS) go test -timeout 18m
 test: build
 	@$(SUDO) scripts/install-deps.sh --test
