@@ -31,10 +31,14 @@ type memory struct {
 	after  bool // it was still written
 	down   bool
 	crash  func()
-	failOn int // one write fails, nothing crashes
+	failOn int    // one write fails, nothing crashes
+	during func() // called at every write, before it is done
 }
 
 func (s *memory) Put(_ context.Context, k string, v []byte) error {
+	if s.during != nil {
+		s.during()
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.down {
@@ -386,6 +390,29 @@ func TestRollbackGoesBackwards(t *testing.T) {
 		r.until(t, "done", is(StateDone))
 		r.Decision(decision(response.StateRolledBack))
 		r.Decision(decision(response.StateRolledBack))
+		r.until(t, "undone", is(StateUndone))
+		if r.hands.times("c-undo") != 1 || r.hands.times("a-undo") != 1 {
+			t.Errorf("did %v", r.hands.did)
+		}
+	})
+	t.Run("while its end is written down", func(t *testing.T) {
+		store := &memory{m: map[string][]byte{}}
+		var late sync.Once
+		var r *rig
+		started := make(chan struct{})
+		store.during = func() {
+			<-started
+			if all := r.Records(); len(all) != 1 || all[0].State != StateDone {
+				return
+			}
+			late.Do(func() {
+				r.Decision(decision(response.StateRolledBack))
+				r.until(t, "told", func(rec Record) bool { return rec.Why != "" })
+			})
+		}
+		r = start(t, book(t, steps), response.ModeAutonomous, store, &hands{fail: map[string]int{}, permanen: map[string]bool{}}, &world{})
+		close(started)
+		r.Decision(decision(response.StateApplied))
 		r.until(t, "undone", is(StateUndone))
 		if r.hands.times("c-undo") != 1 || r.hands.times("a-undo") != 1 {
 			t.Errorf("did %v", r.hands.did)

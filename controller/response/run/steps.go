@@ -25,11 +25,7 @@ const (
 
 // execute carries a run out, from where it is.
 func (x *Executor) execute(ctx context.Context, a *active) {
-	defer func() {
-		x.mu.Lock()
-		a.going = false
-		x.mu.Unlock()
-	}()
+	defer x.leave(a)
 	log := func() logrus.FieldLogger {
 		x.mu.Lock()
 		defer x.mu.Unlock()
@@ -55,6 +51,17 @@ func (x *Executor) execute(ctx context.Context, a *active) {
 		if x.backward(ctx, a) && x.end(ctx, a, StateUndone) {
 			log().Warn("playbook undone")
 		}
+	}
+}
+
+// leave says that nobody is at a run any more. One that was to be undone after its
+// end had been decided, and before this, is still to be gone through backwards.
+func (x *Executor) leave(a *active) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	a.going = false
+	if a.undone && (a.rec.State == StateDone || a.rec.State == StateFailed) {
+		a.rec.State, a.rec.Ended, x.ready = StateUndoing, time.Time{}, true
 	}
 }
 
