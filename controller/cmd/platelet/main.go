@@ -67,8 +67,39 @@ the containment holds and hurts nobody else, and lets go when it is over.`,
 	}
 	cmd.AddCommand(runCommand(), cleanCommand(), checkCommand(), replayCommand(), playbookCommand(), policyCommand(), evaluateCommand(), trainCommand(), modelCommand(), learnCommand(), auditCommand(), labCommand())
 	addClientCommands(cmd)
-	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage("%w", err) }) // of all of them
+	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { // of all of them
+		return usage("%s: %w; see %s --help", cmd.CommandPath(), err, cmd.CommandPath())
+	})
+	sayHow(cmd)
 	return cmd
+}
+
+// sayHow has what is wrong with the arguments of a command, and of those under it,
+// said with the command's name and how it is used.
+func sayHow(cmd *cobra.Command) {
+	if check := cmd.Args; check != nil {
+		cmd.Args = func(cmd *cobra.Command, args []string) error {
+			if err := check(cmd, args); err != nil {
+				return usage("%s: %v; usage: %s", cmd.CommandPath(), err, cmd.UseLine())
+			}
+			return nil
+		}
+	}
+	if cmd.HasParent() && cmd.HasSubCommands() && !cmd.Runnable() { // else an unknown word gives the help, and success
+		cmd.RunE = func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return cmd.Help()
+			}
+			near := ""
+			if list := cmd.SuggestionsFor(args[0]); len(list) > 0 {
+				near = fmt.Sprintf(" (did you mean %q?)", list[0])
+			}
+			return usage("%s: there is no command %q%s; see %s --help", cmd.CommandPath(), args[0], near, cmd.CommandPath())
+		}
+	}
+	for _, sub := range cmd.Commands() {
+		sayHow(sub)
+	}
 }
 
 // usage marks a mistake on the command line: exit code 2.

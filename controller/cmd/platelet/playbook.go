@@ -100,11 +100,8 @@ func (c *clientFlags) finding(cmd *cobra.Command, name string) (f detector.Findi
 			return f, nil
 		}
 	}
-	if err := json.Unmarshal(raw, &f); err != nil {
-		return f, fmt.Errorf("read finding %s: %w", name, err)
-	}
-	if f.Kind == "" {
-		return f, fmt.Errorf("%s holds no finding", name)
+	if err := json.Unmarshal(raw, &f); err != nil || f.Kind == "" {
+		return f, usage("%s holds no finding: needs a line of JSON as replay and watch -o json print it", name)
 	}
 	return f, nil
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -122,5 +123,30 @@ func TestPlaybooksOfOthers(t *testing.T) {
 	file, _ := playbooks(t, desk, "playbook_exec: {close: {path: /bin/true}}\n")
 	if _, code, err := call(t, "playbook", "export", "-c", file, "desk"); code != 2 || !strings.Contains(err.Error(), "step worse: a condition") {
 		t.Errorf("%d: %v", code, err)
+	}
+}
+
+// What is wrong on a command line is said with the command and how it is used, and
+// is exit code 2, also where only the name of a group of commands is right.
+func TestWrongCommandLines(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "list.json")
+	if err := os.WriteFile(file, []byte("[]"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for line, want := range map[string]string{
+		"playbook import":                  "platelet playbook import: accepts 1 arg(s), received 0; usage: platelet playbook import FILE",
+		"learn repor":                      `platelet learn: there is no command "repor" (did you mean "report"?)`,
+		"audit list --last x":              `platelet audit list: invalid argument "x" for "--last" flag`,
+		"playbook test --finding " + file:  "holds no finding: needs a line of JSON",
+		"playbook import " + file:          "the whole is a JSON array",
+		"lab nothing-of-the-kind":          "there is no command",
+		"playbook export --colour contain": "unknown flag: --colour; see platelet playbook export --help",
+	} {
+		cmd := root()
+		cmd.SetArgs(strings.Fields(line))
+		cmd.SetOut(io.Discard)
+		if err := cmd.ExecuteContext(t.Context()); err == nil || !strings.Contains(err.Error(), want) || exitCode(err) != 2 {
+			t.Errorf("%s: %v (exit code %d), want %q", line, err, exitCode(err), want)
+		}
 	}
 }

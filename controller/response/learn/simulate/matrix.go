@@ -12,6 +12,7 @@
 package simulate
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -68,7 +69,11 @@ func Read(from io.Reader) ([]Attack, error) {
 			} `json:"attacks"`
 		} `json:"labs"`
 	}
-	if err := json.Unmarshal(raw, &doc); err != nil {
+	var wrong *json.UnmarshalTypeError
+	switch err := json.Unmarshal(raw, &doc); {
+	case errors.As(err, &wrong): // whose text is that of all our types
+		return nil, fmt.Errorf("read measurements: %s is a JSON %s, which a report has not there", cmp.Or(wrong.Field, "the whole"), wrong.Value)
+	case err != nil:
 		return nil, fmt.Errorf("read measurements: %w", err)
 	}
 	if !strings.HasPrefix(doc.Schema, "platelet-measure/1") {

@@ -6,7 +6,9 @@
 package cacao
 
 import (
+	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -97,8 +99,12 @@ func read(raw []byte, now time.Time) (*document, error) {
 		return nil, fmt.Errorf("has more than %d bytes", maxSize)
 	}
 	var d document
-	if err := json.Unmarshal(raw, &d); err != nil {
-		return nil, err
+	var wrong *json.UnmarshalTypeError
+	switch err := json.Unmarshal(raw, &d); {
+	case errors.As(err, &wrong):
+		return nil, fmt.Errorf("%s is a JSON %s, which CACAO does not have there", cmp.Or(wrong.Field, "the whole"), wrong.Value)
+	case err != nil:
+		return nil, fmt.Errorf("is no JSON document: %w", err)
 	}
 	for _, p := range []struct{ name, value, want string }{
 		{"type", d.Type, typePlaybook}, {"spec_version", d.SpecVersion, version}, {"id", d.ID, ""}, {"name", d.Name, ""}, {"created_by", d.CreatedBy, ""},

@@ -160,8 +160,10 @@ func TestImportRefusesByName(t *testing.T) {
 			t.Errorf("%s for %s: %v, want %q", c.to, c.from, err, c.want)
 		}
 	}
-	if _, err := Import([]byte("{"), someday); err == nil {
-		t.Error("half a document is accepted")
+	for doc, want := range map[string]string{"{": "is no JSON document", "[]": "the whole is a JSON array", `{"workflow": 7}`: "workflow is a JSON number"} {
+		if _, err := Import([]byte(doc), someday); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", doc, err, want)
+		}
 	}
 }
 
