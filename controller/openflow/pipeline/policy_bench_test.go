@@ -18,8 +18,8 @@ import (
 // latter is 10 ms, with the read back. On 2 idle cores: 49,272 flows there after
 // 0.38 to 0.44 s; the label 1.3 to 1.8 ms and 4.0 to 4.9 ms p99 of 3 times 1,000
 // rounds (p99 12 ms on cores that others kept busy, load 10). That was when all
-// went in one transaction; in parts it is 1.8 s until there and 3.4 s until all is
-// read back at load 18, where the label takes 1.4 ms and 12 ms p99.
+// went in one transaction; in parts it is 1.8 s until all is there and read back,
+// at load 18, where the label takes 1.4 ms and 12 ms p99.
 func BenchmarkSetPolicy(b *testing.B) {
 	l := newLab(b, "yp", 1)
 	r := l.start()
