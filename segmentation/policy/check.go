@@ -66,6 +66,7 @@ func (r *reader) check() {
 	}
 	r.checkGroups()
 	r.checkServices()
+	r.checkSourceGuards()
 	r.checkPolicies()
 	r.checkInvariants()
 }

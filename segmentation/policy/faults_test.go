@@ -27,6 +27,8 @@ policies:
   ingress:
   - {name: a, action: allow, from: [corp], services: [http]}
   - {name: b, action: deny, from: [any]}
+sourceGuards:
+- {name: own, mode: staged, appliesTo: [web]}
 `
 
 // faults by class: what in the good file is replaced by what, and how the
@@ -70,6 +72,11 @@ var faults = []struct {
 	{"rate of two", "action: deny", "action: rate-limit, rate: {pktps: 1, kbps: 1}", `rate: needs one of pktps and kbps, above 0`, true},
 	{"rate of zero", "action: deny", "action: rate-limit, rate: {pktps: 0}", `rate: needs one of pktps and kbps, above 0`, true},
 	{"mirror", "action: deny", "action: deny, mirror: a/b/c", `mirror: "a/b/c" is not "port" or "switch/port"`, true},
+	{"guard without a mode", "mode: staged, ", "", `p.yaml:19:3: sourceGuards[0].mode: is missing (valid: staged, enforce)`, true},
+	{"guard of an unknown group", "staged, appliesTo: [web]", "staged, appliesTo: [wep]", `p.yaml:19:41: sourceGuards[0].appliesTo[0]: there is no group "wep" (did you mean "web"?)`, false},
+	{"guard of nobody", "staged, appliesTo: [web]", "staged", `sourceGuards[0].appliesTo: needs those whose sources are guarded`, true},
+	{"guard name twice", "appliesTo: [web]}", "appliesTo: [web]}\n- {name: own, mode: enforce, appliesTo: [corp]}", `p.yaml:20:10: sourceGuards[1].name: the name own is taken in p.yaml:19:3`, false},
+	{"guard by what is learned of everybody", "staged, appliesTo: [web]", "enforce, learned: true, appliesTo: [any]", `sourceGuards[0].learned: would be enforced at every port`, false},
 	{"no proto", "[{proto: tcp, ports: [80]}]", "[{ports: [80]}]", `p.yaml:7:10: services.http[0]: proto is missing`, true},
 	{"proto", "proto: tcp", "proto: tpc", `unknown protocol "tpc" (did you mean "tcp"?)`, true},
 	{"ports of icmp", "proto: tcp", "proto: icmp", `p.yaml:7:31: services.http[0].ports: icmp has no ports`, true},
@@ -123,7 +130,7 @@ func TestFaults(t *testing.T) {
 // Files know each other: names and ranks are taken once, groups may be shared
 // as long as they are the same.
 func TestSeveralFiles(t *testing.T) {
-	second := strings.NewReplacer("name: one", "name: two", "priority: 1", "priority: 2").Replace(good)
+	second := strings.NewReplacer("name: one", "name: two", "name: own", "name: owned", "priority: 1", "priority: 2").Replace(good)
 	set, err := policy.Read(policy.Source{Name: "a.yaml", Data: []byte(good)}, policy.Source{Name: "b.yaml", Data: []byte(second)})
 	if err != nil || len(set.Policies) != 2 || len(set.Groups) != 3 || len(set.Protected) != 2 {
 		t.Fatalf("%v: %+v", err, set)

@@ -24,6 +24,23 @@ type Workload struct {
 	Labels map[string]string `json:"labels,omitempty" yaml:"labels,omitempty"`
 	// Risk is the worst severity of what stands against it.
 	Risk Risk `json:"risk,omitempty" yaml:"risk,omitempty"`
+	// Learned is what was seen of the workload's port; nil where nothing was,
+	// and all else is declared.
+	Learned *Learned `json:"learned,omitempty" yaml:"learned,omitempty"`
+}
+
+// Learned is what was seen at a workload's port, rather than declared by its
+// interface or by a file.
+type Learned struct {
+	// Addrs and MAC say that the workload's are what was seen.
+	Addrs bool `json:"addrs,omitempty" yaml:"addrs,omitempty"`
+	MAC   bool `json:"mac,omitempty" yaml:"mac,omitempty"`
+	// Bound are the addresses that two-way evidence binds to the port, and
+	// Stations the number of Ethernet addresses that have them.
+	Bound    []netip.Addr `json:"bound,omitempty" yaml:"bound,omitempty"`
+	Stations int          `json:"stations,omitempty" yaml:"stations,omitempty"`
+	// Trunk is set where the port carries several VLANs, as it is configured.
+	Trunk bool `json:"trunk,omitempty" yaml:"trunk,omitempty"`
 }
 
 // Inventory is what groups are resolved against, at one time. It is not

@@ -40,6 +40,8 @@ type File struct {
 	// what the controller knows and protects anyway: dns, gateways,
 	// controllers, collectors, management.
 	Protected []Peer `yaml:"protected,omitempty"`
+	// SourceGuards say at whose ports nobody may send from foreign addresses.
+	SourceGuards []SourceGuard `yaml:"sourceGuards,omitempty"`
 	// Policies in any order: tiers and priorities say which decides first.
 	Policies []Policy `yaml:"policies,omitempty"`
 	// Invariants are what must be true of the policies of all files together.
@@ -54,7 +56,10 @@ type Set struct {
 	// Protected peers are never restricted: policies do not apply to them,
 	// whatever their appliesTo says.
 	Protected []Peer
-	Policies  []Policy
+	// SourceGuards in any order: one that is enforced goes before one that is
+	// staged.
+	SourceGuards []SourceGuard
+	Policies     []Policy
 	// Invariants have no effect; "platelet policy verify" holds the policies
 	// against them.
 	Invariants []Invariant
@@ -141,6 +146,30 @@ type Proto uint8
 
 // PortRange is "5432" or "8000-8100", both ends within.
 type PortRange struct{ First, Last uint16 }
+
+// SourceGuard keeps workloads from sending from addresses that are not theirs:
+// at their switch ports, IPv4, IPv6, ARP and neighbour discovery must name
+// addresses of the workload as those of the sender, and, where its Ethernet
+// address is declared, that one. What a host needs to get an address (DHCP,
+// duplicate address detection, multicast listener reports) is allowed. A
+// workload whose addresses nobody has declared is not restricted, and neither
+// is a port by which a protected address sends.
+type SourceGuard struct {
+	// Name is unique among the guards of all files.
+	Name string `yaml:"name"`
+	// Description is for people: one line.
+	Description string `yaml:"description,omitempty"`
+	// Mode says whether what is forged is dropped, or only counted and
+	// reported.
+	Mode Mode `yaml:"mode"`
+	// AppliesTo are the workloads that are guarded: those of which one address
+	// belongs to a peer.
+	AppliesTo []Peer `yaml:"appliesTo"`
+	// Learned guards workloads without declared addresses as well, by those
+	// that two-way evidence binds to their port. Never of ports that lead to a
+	// router: its addresses are those of everybody.
+	Learned bool `yaml:"learned,omitempty"`
+}
 
 // Policy is a list of rules with what they apply to.
 type Policy struct {

@@ -16,6 +16,7 @@ import (
 func TestRoundTrip(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		set := policytest.Sets().Draw(t, "set")
+		set.SourceGuards = policytest.Guards(set).Draw(t, "guards")
 		raw, err := set.Marshal()
 		if err != nil {
 			t.Fatal(err)
@@ -32,7 +33,7 @@ func TestRoundTrip(t *testing.T) {
 
 func equal(a, b *policy.Set) bool {
 	return reflect.DeepEqual(a.Groups, b.Groups) && reflect.DeepEqual(a.Services, b.Services) &&
-		reflect.DeepEqual(a.Protected, b.Protected) && reflect.DeepEqual(a.Policies, b.Policies) && reflect.DeepEqual(a.Invariants, b.Invariants)
+		reflect.DeepEqual(a.Protected, b.Protected) && reflect.DeepEqual(a.SourceGuards, b.SourceGuards) && reflect.DeepEqual(a.Policies, b.Policies) && reflect.DeepEqual(a.Invariants, b.Invariants)
 }
 
 // Whatever is read is either refused, at a place, or can be written and read.

@@ -124,6 +124,7 @@ type reader struct {
 	groups, services map[string]place
 	policies         []place // of set.Policies
 	invariants       []place // of set.Invariants
+	guards           []place // of set.SourceGuards
 	errs             strictyaml.Errors
 }
 
@@ -151,6 +152,10 @@ func (r *reader) merge() {
 			}
 			r.set.Policies = append(r.set.Policies, p.Policies[i])
 			r.policies = append(r.policies, place{p.doc, fmt.Sprintf("policies[%d]", i)})
+		}
+		for i := range p.SourceGuards {
+			r.set.SourceGuards = append(r.set.SourceGuards, p.SourceGuards[i])
+			r.guards = append(r.guards, place{p.doc, fmt.Sprintf("sourceGuards[%d]", i)})
 		}
 		r.mergeInvariants(p)
 	}
@@ -255,7 +260,7 @@ func (s *Set) Policy(name string) *Policy {
 
 // Marshal writes the set as one file, from which Read makes the same set.
 func (s *Set) Marshal() ([]byte, error) {
-	raw, err := yaml.Marshal(File{APIVersion: APIVersion, Groups: s.Groups, Services: s.Services, Protected: s.Protected, Policies: s.Policies, Invariants: s.Invariants})
+	raw, err := yaml.Marshal(File{APIVersion: APIVersion, Groups: s.Groups, Services: s.Services, Protected: s.Protected, SourceGuards: s.SourceGuards, Policies: s.Policies, Invariants: s.Invariants})
 	if err != nil {
 		return nil, fmt.Errorf("write policies: %w", err)
 	}

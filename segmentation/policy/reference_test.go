@@ -24,6 +24,7 @@ func TestReference(t *testing.T) {
 		typ   reflect.Type
 	}{
 		{"File", reflect.TypeFor[policy.File]()}, {"Group", reflect.TypeFor[policy.Group]()}, {"Service", reflect.TypeFor[policy.Service]()},
+		{"SourceGuard", reflect.TypeFor[policy.SourceGuard]()},
 		{"Policy", reflect.TypeFor[policy.Policy]()}, {"Rule", reflect.TypeFor[policy.Rule]()}, {"Rate", reflect.TypeFor[policy.Rate]()},
 		{"Schedule", reflect.TypeFor[policy.Schedule]()}, {"Invariant", reflect.TypeFor[policy.Invariant]()}, {"Connections", reflect.TypeFor[policy.Connections]()},
 	} {

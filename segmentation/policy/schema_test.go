@@ -36,8 +36,11 @@ func TestSchemaIsTheCode(t *testing.T) {
 	properties["groups"].(object)["propertyNames"] = object{"pattern": nameForm.String(), "maxLength": maxName, "not": object{"enum": append(AssetClasses(), Any)}}
 	properties["services"].(object)["propertyNames"] = object{"pattern": nameForm.String(), "maxLength": maxName}
 	properties["services"].(object)["additionalProperties"].(object)["minItems"] = 1
+	guard := properties["sourceGuards"].(object)["items"].(object)
+	guard["required"] = []string{"name", "mode", "appliesTo"}
+	guard["properties"].(object)["name"] = object{"type": "string", "pattern": nameForm.String(), "maxLength": maxName}
 	properties["protected"].(object)["items"] = object{"allOf": []any{object{"$ref": "#/$defs/peer"}, object{"not": object{"const": Any}}}}
-	for _, key := range []string{"policies", "protected", "invariants"} { // of a file, these may be empty
+	for _, key := range []string{"policies", "protected", "invariants", "sourceGuards"} { // of a file, these may be empty
 		delete(properties[key].(object), "minItems")
 	}
 	raw, err := json.MarshalIndent(root, "", "  ")

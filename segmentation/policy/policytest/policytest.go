@@ -108,6 +108,26 @@ func Prefixes() *rapid.Generator[policy.Prefix] {
 	})
 }
 
+// Guards draws up to three source guards for a set.
+func Guards(s *policy.Set) *rapid.Generator[[]policy.SourceGuard] {
+	return rapid.Custom(func(t *rapid.T) (out []policy.SourceGuard) {
+		for i := range rapid.IntRange(0, 3).Draw(t, "guards") {
+			out = append(out, drawGuard(t, s, i))
+		}
+		return out
+	})
+}
+
+func drawGuard(t *rapid.T, s *policy.Set, i int) policy.SourceGuard {
+	g := policy.SourceGuard{Name: fmt.Sprintf("guard%d", i), Mode: rapid.SampledFrom([]policy.Mode{policy.ModeStaged, policy.ModeEnforce}).Draw(t, "mode"),
+		AppliesTo: []policy.Peer{{Group: rapid.SampledFrom(slices.Sorted(maps.Keys(s.Groups))).Draw(t, "guarded")}}}
+	if rapid.IntRange(0, 3).Draw(t, "prefix") == 0 {
+		g.AppliesTo = append(g.AppliesTo, policy.Peer{Prefix: Prefixes().Draw(t, "prefix").Prefix})
+	}
+	g.Learned = rapid.Bool().Draw(t, "learned")
+	return g
+}
+
 // Sets draws what the reader would make of valid files.
 func Sets() *rapid.Generator[*policy.Set] {
 	return rapid.Custom(func(t *rapid.T) *policy.Set {
