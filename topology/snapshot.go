@@ -38,6 +38,8 @@ type Port struct {
 	MAC     flow.MAC
 	Labels  map[string]string // Interface external_ids
 	LinkUp  bool
+	// Trunk is set where the port is set up for several VLANs.
+	Trunk bool
 	// Peer is the interface at the other end of a link to another switch of
 	// this machine; empty for tunnels and other ports.
 	Peer string

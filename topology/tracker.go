@@ -82,6 +82,9 @@ func (t *Tracker) Observe(batch []flow.Record) {
 	}
 	for i := range batch {
 		r := &batch[i]
+		if r.Signal == flow.SignalForged {
+			continue // and known to be
+		}
 		if r.Signal == flow.SignalAttempt {
 			t.asked.note(r.Src, r.Dst, r.Time)
 		}

@@ -136,6 +136,9 @@ func ARPTHA(mac [6]byte) OXM { return oxm(FieldARPTHA, mac[:]) }
 // NDTarget matches the target of IPv6 neighbour discovery.
 func NDTarget(a netip.Addr) OXM { b := a.As16(); return oxm(FieldNDTarget, b[:]) }
 
+// NDTargetIn matches the targets of IPv6 neighbour discovery in a prefix.
+func NDTargetIn(p netip.Prefix) OXM { return prefix(fieldUnknown, FieldNDTarget, p) }
+
 // NDSLL matches the source link-layer address of a neighbour solicitation.
 func NDSLL(mac [6]byte) OXM { return oxm(FieldNDSLL, mac[:]) }
 

@@ -29,9 +29,9 @@ func TestTapPointRoundTrip(t *testing.T) {
 
 func TestRulePointRoundTrip(t *testing.T) {
 	for _, rule := range []uint32{1, 77, flow.MaxRule} {
-		for r, want := range map[flow.RuleReport]flow.Signal{flow.RuleDenied: flow.SignalDropped, flow.RuleDeniedOpening: flow.SignalDropped, flow.RuleLogged: flow.SignalLogged} {
+		for r, want := range map[flow.RuleReport]flow.Signal{flow.RuleDenied: flow.SignalDropped, flow.RuleDeniedOpening: flow.SignalDropped, flow.RuleLogged: flow.SignalLogged, flow.RuleForged: flow.SignalForged} {
 			s, got, rate, ok := flow.ParseRulePoint(flow.RulePoint(r, rule))
-			if !ok || s != want || got != rule || (rate > 1) != (r == flow.RuleDenied) {
+			if !ok || s != want || got != rule || (rate > 1) != (r == flow.RuleDenied || r == flow.RuleForged) {
 				t.Errorf("report %d of rule %d: signal %s of rule %d, rate %v, %v", r, rule, s, got, rate, ok)
 			}
 			if _, _, ok := flow.ParseTapPoint(flow.RulePoint(r, rule)); ok {
@@ -39,7 +39,7 @@ func TestRulePointRoundTrip(t *testing.T) {
 			}
 		}
 	}
-	for _, point := range []uint32{0, 77, flow.TapPoint(flow.SignalDropped, 65), 1 << 31, 7 << 29, 0xffffffff} {
+	for _, point := range []uint32{0, 77, flow.TapPoint(flow.SignalDropped, 65), 1 << 31, 7 << 29} {
 		if s, rule, _, ok := flow.ParseRulePoint(point); ok {
 			t.Errorf("observation point %#x is taken for signal %d of rule %d", point, s, rule)
 		}

@@ -21,7 +21,7 @@ func (s Source) String() string {
 
 // String names a signal.
 func (s Signal) String() string {
-	names := [...]string{"traffic", "attempt", "accept", "refuse", "unreachable", "udp", "arp-request", "arp-reply", "dropped", "finish", "icmp", "silence", "probe", "logged"}
+	names := [...]string{"traffic", "attempt", "accept", "refuse", "unreachable", "udp", "arp-request", "arp-reply", "dropped", "finish", "icmp", "silence", "probe", "logged", "forged"}
 	if int(s) < len(names) {
 		return names[s]
 	}

@@ -109,6 +109,10 @@ const (
 	// reports because it is to be logged; Rule says which. It was let pass as far
 	// as that rule goes. Other telemetry tells of the same packet.
 	SignalLogged Signal = 13
+	// SignalForged is one of the packets that came in by a port whose addresses
+	// are known and do not include the one that it claims to come from. Rule says
+	// which port that is on its bridge. Nothing of its source is to be believed.
+	SignalForged Signal = 14
 )
 
 // Verdict says what the switch did with the packets of a record.
@@ -177,7 +181,8 @@ type Record struct {
 	Verdict  Verdict
 
 	// Rule is the number of the policy's rule on its bridge that a packet of
-	// SignalDropped or SignalLogged has met, 0 for none.
+	// SignalDropped or SignalLogged has met, or that of the guarded port of
+	// SignalForged; 0 for none.
 	Rule uint32
 
 	// InPort and OutPort are kernel interface indices at the exporter (not

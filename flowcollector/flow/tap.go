@@ -49,11 +49,18 @@ const (
 	// RuleLogged is every packet that opens a connection and that a rule which
 	// logs lets pass.
 	RuleLogged
+	// RuleForged is one of ForgedProbability (of 65535) of the packets that a
+	// source guard drops, or would.
+	RuleForged
 )
 
 // DeniedProbability is how many of 65535 packets that a policy drops are
 // reported.
 const DeniedProbability uint16 = 65
+
+// ForgedProbability is how many of 65535 packets with a forged source are
+// reported: enough to notice whoever sends a few, few enough for a flood.
+const ForgedProbability uint16 = 4096
 
 // MaxRule is the highest number of a rule that an observation point can hold.
 const MaxRule = 1<<rulePointBits - 1
@@ -83,6 +90,8 @@ func ParseRulePoint(point uint32) (s Signal, rule uint32, rate float64, ok bool)
 		return SignalDropped, rule, 1, true
 	case RuleLogged:
 		return SignalLogged, rule, 1, true
+	case RuleForged:
+		return SignalForged, rule, float64(FullProbability) / float64(ForgedProbability), true
 	}
 	return SignalNone, 0, 0, false
 }

@@ -75,6 +75,9 @@ func bankOf(f *openflow.Flow) (k bank, ok bool) {
 func (b *Bridge) hook(k bank) openflow.Flow {
 	f := b.cfg.Layout.hook()
 	f.Cookie = cookie(CategoryHook, b.cfg.Instance.object())
+	if len(b.sources.ports) > 0 {
+		f.Actions = []openflow.Action{openflow.Resubmit{Table: b.cfg.Layout.table(tableStation)}}
+	}
 	if k != 0 {
 		f.Actions = append([]openflow.Action{mark(bankBit, 1, uint64(k))}, f.Actions...)
 	}

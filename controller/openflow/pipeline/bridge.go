@@ -100,6 +100,7 @@ type Bridge struct {
 	meterIDs   map[uint32]bool // on the switch, as last seen
 	rules      *ruleSet
 	policy     *policySet                      // who holds work may read it without mu
+	sources    *sourceSet                      // the ports that are guarded
 	bank       bank                            // where its flows stand, on a switch that has them
 	bankUnsure bool                            // the hook on the switch says which
 	spare      spare                           // the other one
@@ -158,7 +159,7 @@ func New(cfg Config) (*Bridge, error) {
 	return &Bridge{
 		cfg: cfg, log: cfg.Log.WithField("bridge", cfg.Name), now: time.Now,
 		kick: make(chan struct{}, 1), op: make(chan struct{}, 1), work: make(chan struct{}, 1), meterIDs: map[uint32]bool{}, bankUnsure: true, stageAbove: stageAbove,
-		ports: newPorts(nil), rules: newRuleSet(), policy: newPolicySet(), overrides: map[tapKey]TapOverride{}, attached: true, takeOver: cfg.TakeOver,
+		ports: newPorts(nil), rules: newRuleSet(), policy: newPolicySet(), sources: newSourceSet(), overrides: map[tapKey]TapOverride{}, attached: true, takeOver: cfg.TakeOver,
 		undecided: map[policy.Direction]*ruleCount{policy.Egress: newRuleCount(), policy.Ingress: newRuleCount()},
 		status:    Status{Name: cfg.Name, Target: cfg.Target, State: StateConnecting, Since: time.Now(), Instance: cfg.Instance.ID},
 	}, nil

@@ -7,6 +7,7 @@ import (
 	"github.com/platelet-sdn/platelet/controller/openflow"
 	"github.com/platelet-sdn/platelet/segmentation"
 	"github.com/platelet-sdn/platelet/segmentation/compile"
+	"github.com/platelet-sdn/platelet/segmentation/sourceguard"
 )
 
 // FlowsFor returns what a bridge called "br" with these intents, policies, tap
@@ -105,3 +106,24 @@ func (p *Planner) Want() (out []openflow.Flow, err error) {
 // InOneTransaction has a bridge change policies of whatever size as it does
 // small ones.
 func InOneTransaction(b *Bridge) { b.stageAbove = math.MaxInt }
+
+// SourceFlowsFor returns what a bridge called "br" with these guarded ports and
+// tap would have on its switch.
+func SourceFlowsFor(guarded []sourceguard.Port, tap TapConfig, numbers map[string]uint32) (tx openflow.Tx, err error) {
+	b, err := New(Config{Name: "br"})
+	if err != nil {
+		return tx, err
+	}
+	b.tap = tap
+	for name, n := range numbers {
+		b.ports.add(openflow.Port{Name: name, Number: n})
+	}
+	if b.sources, err = b.sources.next("br", guarded); err != nil {
+		return tx, err
+	}
+	want, _, err := b.desiredFlows(time.Now(), false)
+	for _, d := range want {
+		tx.Flows = append(tx.Flows, openflow.FlowMod{Flow: d.flow})
+	}
+	return tx, err
+}

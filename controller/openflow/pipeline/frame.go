@@ -86,7 +86,7 @@ func (b *Bridge) RemoveAll(ctx context.Context) error {
 	}
 	defer b.unlock()
 	b.mu.Lock()
-	b.rules, b.policy, b.spare, b.lingers, b.attached, b.inherited = newRuleSet(), newPolicySet(), spare{}, time.Time{}, false, nil
+	b.rules, b.policy, b.sources, b.spare, b.lingers, b.attached, b.inherited = newRuleSet(), newPolicySet(), newSourceSet(), spare{}, time.Time{}, false, nil
 	b.overrides = map[tapKey]TapOverride{}
 	conn := b.conn
 	b.mu.Unlock()

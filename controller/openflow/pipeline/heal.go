@@ -70,11 +70,12 @@ func (p *picture) conflict(l Layout) error {
 }
 
 // desired is a flow that belongs on the switch; rule is nil but for rules about
-// packets, policy but for rules of policies.
+// packets, policy but for rules of policies, guarded but for guarded ports.
 type desired struct {
-	flow   openflow.Flow
-	rule   *rule
-	policy *policyRule
+	flow    openflow.Flow
+	rule    *rule
+	policy  *policyRule
+	guarded *sourcePort
 }
 
 // source says for people which rule a flow comes from, empty for none.
@@ -107,6 +108,7 @@ func (b *Bridge) desiredFlows(now time.Time, apart bool) (map[openflow.FlowKey]d
 	} else {
 		waiting = b.policyFlows(func(f openflow.Flow, r *policyRule) { out[f.Key()] = desired{flow: f, policy: r} })
 	}
+	waiting = append(waiting, b.sourceFlows(func(f openflow.Flow, p *sourcePort) { out[f.Key()] = desired{flow: f, guarded: p} })...)
 	for _, r := range b.rules.all() {
 		if !r.expiry.IsZero() && !r.expiry.After(now) {
 			continue // expireLoop is about to report it
@@ -149,6 +151,9 @@ func (b *Bridge) frame() map[openflow.FlowKey]openflow.Flow {
 	add(base)
 	if b.claim != nil && !b.leaving {
 		add(b.claim.flows())
+	}
+	if len(b.sources.ports) > 0 {
+		add(b.cfg.Layout.sourceFrame())
 	}
 	add(b.tap.flows(b.cfg.Layout, b.overrideList(), b.copies, b.ports.number))
 	if b.policy.tracks() || b.now().Before(b.lingers) {
@@ -300,7 +305,7 @@ func shedMember(want map[openflow.FlowKey]desired, mods []openflow.FlowMod, m *o
 			continue
 		}
 		key := mods[i].Key()
-		if w := want[key]; w.rule != nil || w.policy != nil {
+		if w := want[key]; w.rule != nil || w.policy != nil || w.guarded != nil {
 			n += shedRule(want, key)
 		}
 		if !full {
@@ -311,16 +316,18 @@ func shedMember(want map[openflow.FlowKey]desired, mods []openflow.FlowMod, m *o
 }
 
 // shedRule takes out of want a rule that a flow belongs to, with all its flows,
-// as a part of a policy's rule would mean something else. It returns how many
-// flows it took.
+// as a part of a policy's rule, or of a guarded port, would mean something else.
+// It returns how many flows it took.
 func shedRule(want map[openflow.FlowKey]desired, key openflow.FlowKey) int {
-	r := want[key].policy
-	if r == nil {
+	refused := want[key]
+	if refused.policy == nil && refused.guarded == nil {
 		delete(want, key)
 		return 1
 	}
 	before := len(want)
-	maps.DeleteFunc(want, func(_ openflow.FlowKey, d desired) bool { return d.policy == r })
+	maps.DeleteFunc(want, func(_ openflow.FlowKey, d desired) bool {
+		return d.policy == refused.policy && d.guarded == refused.guarded
+	})
 	return before - len(want)
 }
 
@@ -351,6 +358,9 @@ func (b *Bridge) observe(p *picture, all bool) {
 		}
 	}
 	b.observePolicy(p.own, all)
+	for _, p := range b.sources.ports {
+		p.count.forget(there)
+	}
 	for _, r := range b.rules.objects {
 		if r.placed != nil && !there[r.placed.Key()] {
 			r.put(nil)

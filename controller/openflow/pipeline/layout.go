@@ -48,15 +48,20 @@ const (
 	tableCommit  = tableIngress + policyTiers
 	tableReturn  = tableCommit + 1
 	tableCopy    = tableReturn + 1 // of packets that go on by themselves
-	tableCount   = tableCopy + 1
-	policyTiers  = 4
-	lastBase     = 254 - tableCount
+	// Where sources are guarded, packets meet these before all others: their
+	// numbers are the last so that no table had to change its own.
+	tableStation   = tableCopy + 1 // Ethernet addresses of senders (sources.go)
+	tableNeighbour = tableStation + 1
+	tableSender    = tableNeighbour + 1
+	tableCount     = tableSender + 1
+	policyTiers    = 4
+	lastBase       = 254 - tableCount
 )
 
 var tableNames = [tableCount]string{"guard", "emergency", "tap", "admit", "conntrack", "state", "source", "destination", "service",
 	"egress-emergency", "egress-admin", "egress-application", "egress-baseline",
 	"ingress-emergency", "ingress-admin", "ingress-application", "ingress-baseline",
-	"commit", "return", "copy"}
+	"commit", "return", "copy", "station", "neighbour", "sender"}
 
 // Layout places our tables on a bridge.
 type Layout struct {
@@ -116,6 +121,7 @@ const (
 	CategoryClaim     Category = 12 // says which Platelet holds the bridge; no packet meets it
 	CategoryEndpoint  Category = 13 // gives addresses their class
 	CategoryService   Category = 14 // gives services their class
+	CategorySource    Category = 15 // of the ports whose sources are guarded
 	categoryPolicy    Category = 16 // the first of those of policies' rules
 )
 
@@ -126,7 +132,7 @@ func (c Category) String() string {
 	}
 	names := map[Category]string{CategoryHook: "hook", CategoryGuard: "guard", CategoryEmergency: "emergency",
 		CategoryTap: "tap", CategoryMiss: "miss", CategoryReturn: "return", CategoryState: "state", CategoryTracked: "tracked",
-		CategoryClaim: "claim", CategoryEndpoint: "endpoint", CategoryService: "service"}
+		CategoryClaim: "claim", CategoryEndpoint: "endpoint", CategoryService: "service", CategorySource: "source"}
 	if name, ok := names[c]; ok {
 		return name
 	}

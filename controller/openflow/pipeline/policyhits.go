@@ -25,6 +25,9 @@ type PolicyHits struct {
 	// Undecided is what no rule of a direction has decided, which lets it
 	// pass; only packets from and to those under policy get that far.
 	Undecided map[policy.Direction]Hits
+	// Sources is what came in with a foreign source by each guarded port: was
+	// dropped, or only counted.
+	Sources map[string]Hits
 }
 
 // ruleCount adds up what several flows count, each of which the switch may
@@ -102,6 +105,9 @@ func (b *Bridge) countOf(f *openflow.FlowStats) *ruleCount {
 	if r := b.policy.ruleOf(f.Cookie); r != nil && cookieObject(f.Cookie)&clauseBit == 0 {
 		return r.count
 	}
+	if p := b.sources.sourceOf(f.Cookie); p != nil && isOurs(f.Cookie) && counting(f.Cookie) {
+		return p.count
+	}
 	if !isOurs(f.Cookie) || cookieCategory(f.Cookie) != CategoryMiss {
 		return nil
 	}
@@ -118,8 +124,7 @@ func (b *Bridge) countOf(f *openflow.FlowStats) *ruleCount {
 func (b *Bridge) countLeaving(ctx context.Context, conn *openflow.Conn, p *plan) error {
 	cookies := map[uint64]bool{}
 	for i := range p.gone {
-		c := p.gone[i].Cookie
-		if cookieCategory(c).policy() && cookieObject(c)&clauseBit == 0 {
+		if c := p.gone[i].Cookie; counting(c) {
 			cookies[c] = true
 		}
 	}
@@ -149,10 +154,12 @@ func (b *Bridge) PolicyHits(ctx context.Context) (PolicyHits, error) {
 		return PolicyHits{}, ErrNotConnected
 	}
 	var filters []openflow.FlowFilter
-	for t := tableEgress; t < tableCommit; t++ { // without clauses, which are many
-		filters = append(filters, openflow.FlowFilter{
-			Table: b.cfg.Layout.table(t), Cookie: cookieOwner, CookieMask: cookieOwnerMask | uint64(clauseBit),
-		})
+	for t := range tableCount { // without clauses, which are many
+		if t >= tableEgress && t < tableCommit || t >= tableStation {
+			filters = append(filters, openflow.FlowFilter{
+				Table: b.cfg.Layout.table(t), Cookie: cookieOwner, CookieMask: cookieOwnerMask | uint64(clauseBit),
+			})
+		}
 	}
 	flows, err := conn.Flows(ctx, filters...)
 	if err != nil {
@@ -161,7 +168,7 @@ func (b *Bridge) PolicyHits(ctx context.Context) (PolicyHits, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.observePolicy(flows, true)
-	out := PolicyHits{Rules: make(map[policy.RuleID]Hits, len(b.policy.rules)), Undecided: map[policy.Direction]Hits{}}
+	out := PolicyHits{Rules: make(map[policy.RuleID]Hits, len(b.policy.rules)), Undecided: map[policy.Direction]Hits{}, Sources: b.sources.hits()}
 	for id, r := range b.policy.rules {
 		out.Rules[id] = r.count.total
 	}
