@@ -248,7 +248,7 @@ func (a *auditor) run(r *run.Record) {
 // segmented takes a change of what policies enforce.
 func (a *auditor) segmented(c segment.Change) {
 	a.record(audit.Event{What: "segmentation.changed", Who: "platelet", Why: c.Why, Detail: map[string]string{
-		"rules": strconv.Itoa(c.Rules), "endpoints": strconv.Itoa(c.Endpoints), "took": c.Took.String(),
+		"rules": strconv.Itoa(c.Rules), "endpoints": strconv.Itoa(c.Endpoints), "guarded": strconv.Itoa(c.Ports), "took": c.Took.String(),
 	}})
 }
 

@@ -125,7 +125,7 @@ func New(cfg config.File, opts Options) (*Controller, error) {
 	dc.Link.Trunk = c.trunk
 	dc.Anomaly.Announce = (&notices{log: opts.Log, publish: c.publish}).tell
 	if len(cfg.Segmentation.Policies) > 0 {
-		dc.Policy.Verdict = c.verdict
+		dc.Policy.Verdict, dc.Policy.Guarded = c.verdict, c.guardedPort
 	}
 	if cfg.Detection.Learned && cfg.State.Dir != "" {
 		c.learning = learning.NewSite(cfg.State.Dir, c.replaceModels, opts.Log)

@@ -3,7 +3,6 @@ package controller
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math"
 	"net/netip"
 	"sync"
@@ -18,6 +17,7 @@ import (
 	"github.com/platelet-sdn/platelet/segmentation/compile"
 	"github.com/platelet-sdn/platelet/segmentation/policy"
 	"github.com/platelet-sdn/platelet/segmentation/recommend"
+	"github.com/platelet-sdn/platelet/segmentation/sourceguard"
 	"github.com/platelet-sdn/platelet/segmentation/staged"
 )
 
@@ -163,7 +163,7 @@ func (c *Controller) Recommend(o recommend.Options) ([]byte, error) {
 
 // segmented tells of a change of what is enforced.
 func (c *Controller) segmented(x segment.Change) {
-	c.log.WithFields(logrus.Fields{"why": x.Why, "rules": x.Rules, "endpoints": x.Endpoints, "took": x.Took.Round(time.Microsecond)}).Info("policies changed")
+	c.log.WithFields(logrus.Fields{"why": x.Why, "rules": x.Rules, "endpoints": x.Endpoints, "guarded": x.Ports, "took": x.Took.Round(time.Microsecond)}).Info("policies changed")
 	c.audit.segmented(x)
 }
 
@@ -187,12 +187,27 @@ func (f enforcing) SetPolicy(ctx context.Context, sw string, p *compile.Program)
 	return err
 }
 
+// SetSources implements segment.Switches, as SetPolicy does.
+func (f enforcing) SetSources(ctx context.Context, sw string, ports []sourceguard.Port) error {
+	b, err := f.bridge(sw)
+	if err != nil {
+		return err
+	}
+	if _, err = b.SetSources(ctx, ports); errors.Is(err, pipeline.ErrNotConnected) {
+		return nil
+	}
+	return err
+}
+
 // adoptPolicy gives a bridge what it is to enforce before it is connected. A
 // policy that cannot be enforced keeps nobody from being contained.
 func (f *fleet) adoptPolicy(b *pipeline.Bridge, name string) {
-	p, err := f.c.keeper.Part(name)
+	p, sources, err := f.c.keeper.Part(name)
 	if err == nil && p != nil {
 		_, err = b.SetPolicy(context.Background(), p)
+	}
+	if err == nil || errors.Is(err, pipeline.ErrNotConnected) {
+		_, err = b.SetSources(context.Background(), sources)
 	}
 	if err != nil && !errors.Is(err, pipeline.ErrNotConnected) {
 		f.c.log.WithError(err).WithField("bridge", name).Error("policies could not be enforced")
@@ -270,18 +285,13 @@ func (c *Controller) countedHits(ctx context.Context) ([]hitLine, error) {
 		return out, nil
 	}
 	names := c.fleet.names()
-	found := make([]pipeline.PolicyHits, len(names))
-	err := c.fleet.each(names, func(i int, b *pipeline.Bridge) (err error) {
-		if found[i], err = b.PolicyHits(ctx); err != nil {
-			return fmt.Errorf("hits on %s: %w", names[i], err)
-		}
-		return nil
-	})
+	found, err := c.policyHits(ctx, names)
 	if err != nil {
 		return nil, err
 	}
 	order := program.Order()
 	for i, name := range names {
+		out = append(out, c.sourceHits(name, found[i].Sources)...)
 		for _, id := range order {
 			if h, ok := found[i].Rules[id]; ok {
 				out = append(out, hitLine{"switch", name, id.Policy, id.Direction, id.Rule, program.Rules[id].Action, h})

@@ -132,6 +132,10 @@ func (e *Engine) observe(r *flow.Record) {
 	if r.Signal == flow.SignalLogged {
 		return // other telemetry tells of it
 	}
+	if r.Signal == flow.SignalForged {
+		e.links.guarded(r)
+		return // nothing that it says is to be learned
+	}
 	if r.Signal != flow.SignalDropped {
 		e.links.observe(r)
 	}

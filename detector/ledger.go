@@ -126,7 +126,7 @@ type recent struct {
 }
 
 func (x *recent) keep(r *flow.Record) {
-	if r.Signal == flow.SignalNone || r.Signal == flow.SignalDropped {
+	if r.Signal == flow.SignalNone || r.Signal == flow.SignalDropped || r.Signal == flow.SignalForged {
 		return
 	}
 	x.ring[x.n%recentRecords] = *r

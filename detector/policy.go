@@ -17,6 +17,10 @@ type PolicyConfig struct {
 	// is false where no policy applies. It is asked once per conversation,
 	// on the goroutine that calls Observe. May be nil.
 	Verdict func(client, server netip.Addr, proto uint8, port uint16) (allowed, known bool, rule string)
+	// Guarded says whose port it is that a packet with a forged source came in
+	// by: the address by which its owner is known, and the guard in words. Asked
+	// of such packets alone. May be nil.
+	Guarded func(inPort uint32) (owner netip.Addr, about string, ok bool)
 	// Segments are asked where Verdict does not know.
 	Segments []Segment
 	// Attempts are how many denied conversations of a host make a finding;

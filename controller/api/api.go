@@ -168,6 +168,7 @@ func (s *Server) routes() http.Handler {
 	get("/v1/rules/drift", func(r *http.Request) (any, error) { return s.ctl.Drift(r.Context()) })
 	get("/v1/policies", func(*http.Request) (any, error) { return s.ctl.Policies(), nil })
 	get("/v1/policies/hits", func(r *http.Request) (any, error) { return s.ctl.PolicyHits(r.Context()) })
+	get("/v1/policies/sources", func(r *http.Request) (any, error) { return s.ctl.Sources(r.Context()) })
 	get("/v1/policies/staged", func(*http.Request) (any, error) { return s.ctl.Staged(), nil })
 	get("/v1/workloads", func(*http.Request) (any, error) { return s.ctl.Workloads(), nil })
 	post("/v1/policies/recommend", s.recommend)

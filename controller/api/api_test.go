@@ -95,6 +95,7 @@ func (d *desk) SetBrake(_ context.Context, on, release bool, _ string) error {
 }
 
 func (d *desk) Policies() any                           { return []string{"web"} }
+func (d *desk) Sources(context.Context) (any, error)    { return []int{2}, nil }
 func (d *desk) PolicyHits(context.Context) (any, error) { return []int{1}, nil }
 func (d *desk) Staged() any                             { return struct{}{} }
 func (d *desk) Recommend(o recommend.Options) ([]byte, error) {

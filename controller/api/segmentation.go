@@ -12,6 +12,9 @@ import (
 type Segmentation interface {
 	// Policies is one JSON object; its shape is the controller's.
 	Policies() any
+	// Sources says at which ports source guards apply, and reads from the
+	// switches what came in there with a foreign source.
+	Sources(ctx context.Context) (any, error)
 	// PolicyHits says what each rule met: by the switches, or by records where
 	// nothing is enforced.
 	PolicyHits(ctx context.Context) (any, error)

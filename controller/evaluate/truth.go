@@ -196,7 +196,7 @@ func (t *truth) judge(h Host, p *party, r *flow.Record) {
 func (t *truth) opens(r *flow.Record) bool {
 	switch r.Signal {
 	case flow.SignalAccept, flow.SignalRefuse, flow.SignalUnreachable, flow.SignalFinish, flow.SignalSilence,
-		flow.SignalDropped, flow.SignalARPReply:
+		flow.SignalDropped, flow.SignalForged, flow.SignalARPReply:
 		return false
 	case flow.SignalARPRequest:
 		return true

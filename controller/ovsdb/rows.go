@@ -45,6 +45,8 @@ type Port struct {
 	UUID       string   `ovsdb:"_uuid"`
 	Name       string   `ovsdb:"name"`
 	Interfaces []string `ovsdb:"interfaces"`
+	VLANMode   *string  `ovsdb:"vlan_mode"`
+	Trunks     []int    `ovsdb:"trunks"`
 }
 
 // Interface is a row of table Interface.

@@ -62,7 +62,9 @@ func addPorts(sw *topology.Switch, b *Bridge, t *Tables) bool {
 			if !ok {
 				return false
 			}
-			sw.Ports[i.Name] = port(b.Name, i)
+			p := port(b.Name, i)
+			p.Trunk = trunk(row)
+			sw.Ports[i.Name] = p
 		}
 	}
 	return true
@@ -86,6 +88,12 @@ func port(bridge string, i *Interface) topology.Port {
 		p.Peer = i.Options["peer"]
 	}
 	return p
+}
+
+// trunk reports whether a port is set up for several VLANs. One of which nothing
+// is said carries them all, and most that belong to one host say nothing.
+func trunk(p *Port) bool {
+	return len(p.Trunks) > 0 || p.VLANMode != nil && *p.VLANMode != "access"
 }
 
 // number reads an optional column; ofport is -1 when vswitchd could not add

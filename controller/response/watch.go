@@ -61,7 +61,7 @@ func (w *Watch) Observe(batch []flow.Record) {
 	follow := len(set.bySource)+len(set.byMAC)+len(set.byVictim)+len(set.byPort) > 0
 	for i := range batch {
 		r := &batch[i]
-		if r.Signal == flow.SignalLogged || follow && set.count(r) {
+		if r.Signal == flow.SignalLogged || r.Signal == flow.SignalForged || follow && set.count(r) {
 			continue
 		}
 		switch r.Signal {

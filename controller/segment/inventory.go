@@ -3,10 +3,12 @@ package segment
 import (
 	"cmp"
 	"maps"
+	"net"
 	"net/netip"
 	"slices"
 	"strings"
 
+	"github.com/platelet-sdn/platelet/flowcollector/flow"
 	"github.com/platelet-sdn/platelet/segmentation/policy"
 	"github.com/platelet-sdn/platelet/topology"
 )
@@ -16,6 +18,10 @@ import (
 // that is learned of addresses at the port counts: nobody joins a group by
 // claiming an address.
 const AddressKey = "platelet-ips"
+
+// MACKey is the key of an interface's external_ids that names the Ethernet
+// address of who attaches there: OpenStack, OVN and libvirt set it.
+const MACKey = "attached-mac"
 
 // maxPerPort bounds the addresses that count at one port: whoever forges
 // sources must not grow the inventory.
@@ -72,11 +78,29 @@ func (w *World) atPort(p topology.Port) policy.Workload {
 	if len(hosts) > 0 {
 		x.MAC = hosts[0].MAC
 	}
+	x.Learned = learned(p, hosts)
 	if fixed := addresses(p.Labels[AddressKey]); len(fixed) > 0 {
-		x.Addrs = fixed
+		x.Addrs, x.Learned.Addrs = fixed, false
+	}
+	if m, err := net.ParseMAC(p.Labels[MACKey]); err == nil && len(m) == len(x.MAC) {
+		x.MAC, x.Learned.MAC = flow.MAC(m), false
 	}
 	slices.SortFunc(x.Addrs, netip.Addr.Compare)
 	return x
+}
+
+// learned is what was seen at a port, as long as nobody declares anything.
+func learned(p topology.Port, hosts []topology.Host) *policy.Learned {
+	out := &policy.Learned{Addrs: true, MAC: true, Trunk: p.Trunk}
+	stations := map[flow.MAC]bool{}
+	for i := range hosts {
+		if hosts[i].Bound {
+			out.Bound = append(out.Bound, hosts[i].Addr)
+			stations[hosts[i].MAC] = true
+		}
+	}
+	out.Stations = len(stations)
+	return out
 }
 
 // addresses reads those that are addresses.
@@ -104,6 +128,7 @@ func (k *index) join(x *policy.Workload) {
 			continue
 		}
 		k.joined[i] = true
+		declared := k.declares(i, x) // before it has the addresses
 		labels := maps.Clone(x.Labels)
 		if labels == nil {
 			labels = map[string]string{}
@@ -112,6 +137,10 @@ func (k *index) join(x *policy.Workload) {
 		x.Labels, x.Name = labels, k.list[i].Name
 		if len(k.list[i].Addrs) > 0 {
 			x.Addrs = k.list[i].Addrs
+			x.Learned.Addrs = x.Learned.Addrs && !declared
+		}
+		if m := k.list[i].MAC; !m.IsZero() && declared {
+			x.MAC, x.Learned.MAC = m, false
 		}
 		return
 	}
@@ -128,6 +157,18 @@ func (k *index) same(i int, x *policy.Workload) bool {
 	default:
 		return slices.ContainsFunc(y.Addrs, func(a netip.Addr) bool { return slices.Contains(x.Addrs, a) })
 	}
+}
+
+// declares reports whether what a file says of a workload is declared of the
+// port that it was joined with: by its place, by what the port itself declares,
+// or by two-way evidence. Who forges an address must not be joined with its
+// owner.
+func (k *index) declares(i int, x *policy.Workload) bool {
+	y := &k.list[i]
+	has := func(list []netip.Addr) bool {
+		return slices.ContainsFunc(y.Addrs, func(a netip.Addr) bool { return slices.Contains(list, a) })
+	}
+	return y.Port != "" || !x.Learned.MAC && y.MAC == x.MAC || !x.Learned.Addrs && has(x.Addrs) || has(x.Learned.Bound)
 }
 
 // rest are the workloads of files that are at no port.

@@ -67,3 +67,36 @@ func TestInventory(t *testing.T) {
 		t.Errorf("a port of forged sources: %d addresses, %v", len(x.Addrs), x.Addrs)
 	}
 }
+
+// What is declared of a port is told from what was seen there; whoever sends in
+// the name of a workload that a file knows is not taken for it.
+func TestInventoryTellsWhatIsDeclared(t *testing.T) {
+	s := snapshot()
+	s.Switches["br0"].Ports["db"].Labels[segment.MACKey] = "02:00:00:00:00:07"
+	at := func(a string, port string, bound bool, mac byte) {
+		x := addr(a)
+		s.Hosts[x] = topology.Host{Addr: x, Port: topology.PortID{Switch: "br0", Port: port}, Bound: bound, MAC: flow.MAC{2, 0, 0, 0, 0, mac}}
+	}
+	at("10.0.0.2", "web", true, 1)
+	at("10.0.0.3", "db", true, 9)
+	at("10.0.0.60", "bad", false, 2) // of the camera
+	at("10.0.0.4", "bad", true, 3)
+	at("10.0.0.5", "bad", true, 4)
+	w := segment.World{Snapshot: s, Hosts: segment.Remember(s), Known: []policy.Workload{
+		{Name: "shop", Addrs: []netip.Addr{addr("10.0.0.2"), addr("10.0.0.22")}, MAC: flow.MAC{2, 0, 0, 0, 0, 1}},
+		{Name: "camera", Addrs: []netip.Addr{addr("10.0.0.60")}},
+	}}
+	by := map[string]policy.Workload{}
+	for _, x := range w.Inventory().Workloads {
+		by[x.Name] = x
+	}
+	if x := by["br0/db"]; x.Learned.Addrs || x.Learned.MAC || x.MAC != (flow.MAC{2, 0, 0, 0, 0, 7}) || !slices.Equal(x.Learned.Bound, []netip.Addr{addr("10.0.0.3")}) {
+		t.Errorf("db: %+v %+v", x, x.Learned)
+	}
+	if x := by["shop"]; x.Learned.Addrs || x.Learned.MAC || len(x.Addrs) != 2 || x.Port != "web" {
+		t.Errorf("shop, which evidence binds there: %+v %+v", x, x.Learned)
+	}
+	if x := by["camera"]; x.Port != "bad" || !x.Learned.Addrs || x.Learned.Stations != 2 {
+		t.Errorf("who names the camera's address: %+v %+v", x, x.Learned)
+	}
+}

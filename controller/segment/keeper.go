@@ -18,6 +18,7 @@ import (
 
 	"github.com/platelet-sdn/platelet/segmentation/compile"
 	"github.com/platelet-sdn/platelet/segmentation/policy"
+	"github.com/platelet-sdn/platelet/segmentation/sourceguard"
 )
 
 // Switches enforce programs.
@@ -27,6 +28,9 @@ type Switches interface {
 	// SetPolicy makes a program the one that a switch enforces; it is kept for
 	// one that is not connected.
 	SetPolicy(ctx context.Context, sw string, p *compile.Program) error
+	// SetSources makes these the ports at which a switch guards sources; they
+	// are kept for one that is not connected.
+	SetSources(ctx context.Context, sw string, ports []sourceguard.Port) error
 }
 
 // Config says what a keeper works with.
@@ -60,9 +64,10 @@ type Store interface {
 
 // Change tells of a change of what is enforced.
 type Change struct {
-	Why   string // "rules" or "groups"
+	Why   string // "rules", "groups" or "sources"
 	Rules int    // of the program
-	// Endpoints whose class changed.
+	Ports int    // at which sources are guarded
+	// Endpoints whose class changed, and guarded ports that did.
 	Endpoints int
 	Took      time.Duration // until every connected switch had it
 }
@@ -85,13 +90,15 @@ type Keeper struct {
 	read    *Policies // replaced, never changed
 	inv     policy.Inventory
 	program *compile.Program
-	at      time.Time // when the program was last changed
+	plan    *sourceguard.Plan
+	at      time.Time // when the program or the plan was last changed
 	failed  map[string]string
 
 	work     sync.Mutex // held while something is compiled; before mu; guards what is below
 	store    Store      // nil if nothing is kept
 	memory   *memory
 	compiler *compile.Compiler
+	guards   guards
 	world    World // that of inv
 	of       *Policies
 	builds   uint64 // of inv
@@ -113,12 +120,14 @@ type given struct {
 	part    *compile.Program
 	program *compile.Program
 	build   uint64
+	sources []sourceguard.Port
+	plan    *sourceguard.Plan
 }
 
 // New returns a keeper that has read the policies. A fault in them is an
 // error, of type strictyaml.Errors where a file is at fault.
 func New(cfg Config) (*Keeper, error) {
-	k := &Keeper{cfg: cfg, memory: &memory{Hosts: map[netip.Addr]remembered{}}, wake: make(chan struct{}, 1), learned: make(chan struct{}, 1), compiler: compile.New(), failed: map[string]string{},
+	k := &Keeper{cfg: cfg, memory: &memory{Hosts: map[netip.Addr]remembered{}}, wake: make(chan struct{}, 1), learned: make(chan struct{}, 1), compiler: compile.New(), plan: &sourceguard.Plan{}, guards: guards{plan: &sourceguard.Plan{}}, failed: map[string]string{},
 		has: map[string]given{}, retry: map[string]time.Time{}, read: &Policies{Feeds: map[string][]netip.Prefix{}}}
 	k.parts = k.newParts()
 	for _, p := range k.parts {
@@ -150,12 +159,16 @@ func (k *Keeper) Load(ctx context.Context, store Store) error {
 // Part is what a switch is to enforce now, before it is reached for the first
 // time: a switch that still enforces what an earlier run gave it must not be
 // without it for a moment.
-func (k *Keeper) Part(sw string) (*compile.Program, error) {
+func (k *Keeper) Part(sw string) (*compile.Program, []sourceguard.Port, error) {
 	next, err := k.now(time.Now())
-	if err != nil || len(next.program.Rules) == 0 {
-		return nil, err
+	if err != nil {
+		return nil, nil, err
 	}
-	return local(next.program, place(&next.inv), sw), nil
+	sources := at(next.plan, sw)
+	if len(next.program.Rules) == 0 {
+		return nil, sources, nil
+	}
+	return local(next.program, place(&next.inv), sw), sources, nil
 }
 
 // Look has the keeper look at once whether anything has changed.
@@ -205,7 +218,7 @@ func (k *Keeper) Run(ctx context.Context) error {
 // step compiles what there is now and gives it to the switches that have
 // something else.
 func (k *Keeper) step(ctx context.Context, now time.Time) {
-	was := k.Program()
+	was, guarded := k.Program(), k.Sources()
 	next, err := k.now(now)
 	if err != nil { // Read would have found it: it is ours
 		if k.trouble != err.Error() {
@@ -215,14 +228,20 @@ func (k *Keeper) step(ctx context.Context, now time.Time) {
 		return
 	}
 	k.trouble = ""
-	if len(next.program.Rules) == 0 && len(k.has) == 0 { // nothing is wanted, and never was
+	if len(next.program.Rules) == 0 && len(next.plan.Ports) == 0 && len(k.has) == 0 { // nothing is wanted, and never was
 		return
 	}
 	if k.cfg.Switches != nil {
 		k.distribute(ctx, next, now)
 	}
-	if next.program != was && was != nil && ctx.Err() == nil {
-		k.tell(was, next.program, time.Since(now))
+	if ctx.Err() != nil {
+		return
+	}
+	if next.program != was && was != nil {
+		k.tell(was, next, time.Since(now))
+	}
+	if n := otherwise(next.plan, guarded) + otherwise(guarded, next.plan); n > 0 && k.cfg.Changed != nil {
+		k.cfg.Changed(Change{Why: "sources", Rules: len(next.program.Rules), Ports: len(next.plan.Ports), Endpoints: n, Took: time.Since(now)})
 	}
 }
 
@@ -231,6 +250,7 @@ type current struct {
 	program *compile.Program
 	inv     policy.Inventory
 	build   uint64
+	plan    *sourceguard.Plan
 }
 
 // now compiles what there is.
@@ -245,16 +265,17 @@ func (k *Keeper) now(now time.Time) (current, error) {
 	if err != nil {
 		return current{}, err
 	}
+	k.guards.look(read, k.inv, k.world.Snapshot, k.builds, now)
 	k.mu.Lock()
 	news := program != k.program
-	if news {
-		k.program, k.at = program, now
+	if news || k.plan != k.guards.plan {
+		k.program, k.plan, k.at = program, k.guards.plan, now
 	}
 	k.mu.Unlock()
 	if news && k.cfg.Compiled != nil {
 		k.cfg.Compiled(program)
 	}
-	return current{program, k.inv, k.builds}, nil
+	return current{program, k.inv, k.builds, k.guards.plan}, nil
 }
 
 // look makes the inventory anew where anything has changed that it is made of.
@@ -280,27 +301,33 @@ func (k *Keeper) look(read *Policies, now time.Time) {
 func (k *Keeper) distribute(ctx context.Context, cur current, now time.Time) {
 	names := k.cfg.Switches.Names()
 	maps.DeleteFunc(k.has, func(name string, _ given) bool { return !slices.Contains(names, name) })
-	var at map[netip.Addr]string
+	var homes map[netip.Addr]string
 	var giving sync.WaitGroup
 	errs := make([]error, len(names))
 	next := make([]given, len(names))
 	for i, name := range names {
 		had := k.has[name]
-		if k.retry[name].After(now) || had.program == cur.program && had.build == cur.build {
+		if k.retry[name].After(now) || had.program == cur.program && had.build == cur.build && had.plan == cur.plan {
 			continue
 		}
-		if at == nil {
-			at = place(&cur.inv)
+		if homes == nil {
+			homes = place(&cur.inv)
 		}
-		next[i] = given{local(cur.program, at, name), cur.program, cur.build}
-		if had.part != nil && same(had.part, next[i].part) {
+		next[i] = given{local(cur.program, homes, name), cur.program, cur.build, at(cur.plan, name), cur.plan}
+		samePart, sameGuards := had.part != nil && same(had.part, next[i].part), had.plan != nil && sameSources(had.sources, next[i].sources)
+		if samePart && sameGuards {
 			k.has[name], next[i] = next[i], given{}
 			continue
 		}
 		giving.Go(func() {
 			ctx, cancel := context.WithTimeout(ctx, setTimeout)
 			defer cancel()
-			errs[i] = k.cfg.Switches.SetPolicy(ctx, name, next[i].part)
+			if !sameGuards {
+				errs[i] = k.cfg.Switches.SetSources(ctx, name, next[i].sources)
+			}
+			if !samePart {
+				errs[i] = errors.Join(errs[i], k.cfg.Switches.SetPolicy(ctx, name, next[i].part))
+			}
 		})
 	}
 	giving.Wait()
@@ -324,11 +351,12 @@ func (k *Keeper) distribute(ctx context.Context, cur current, now time.Time) {
 }
 
 // tell reports a change.
-func (k *Keeper) tell(was, program *compile.Program, took time.Duration) {
+func (k *Keeper) tell(was *compile.Program, now current, took time.Duration) {
 	if k.cfg.Changed == nil {
 		return
 	}
-	c := Change{Why: "groups", Rules: len(program.Rules), Took: took}
+	program := now.program
+	c := Change{Why: "groups", Rules: len(program.Rules), Ports: len(now.plan.Ports), Took: took}
 	if !maps.EqualFunc(was.Rules, program.Rules, func(x, y compile.Rule) bool { return x.Same(&y) }) {
 		c.Why = "rules"
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/platelet-sdn/platelet/controller/segment"
 	"github.com/platelet-sdn/platelet/segmentation/compile"
 	"github.com/platelet-sdn/platelet/segmentation/policy"
+	"github.com/platelet-sdn/platelet/segmentation/sourceguard"
 	"github.com/platelet-sdn/platelet/topology"
 )
 
@@ -46,6 +47,8 @@ type noSwitches struct{}
 func (noSwitches) Names() []string { return nil }
 
 func (noSwitches) SetPolicy(context.Context, string, *compile.Program) error { return nil }
+
+func (noSwitches) SetSources(context.Context, string, []sourceguard.Port) error { return nil }
 
 // noFiles says nothing.
 type noFiles struct{}

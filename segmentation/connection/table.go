@@ -115,7 +115,7 @@ type Event struct {
 func (t *Table) Observe(r *flow.Record) (Event, bool) {
 	t.count(r)
 	switch r.Signal {
-	case flow.SignalARPRequest, flow.SignalARPReply:
+	case flow.SignalARPRequest, flow.SignalARPReply, flow.SignalForged:
 		return Event{}, false
 	case flow.SignalUnreachable:
 		return t.unreachable(r)

@@ -23,6 +23,7 @@ func livePolicyCommands() []*cobra.Command {
 		listingCommand("ls", "policies", "List the policies of a running controller, those of its containments among them", policiesText),
 		listingCommand("hits", "policies/hits", "Show what each rule met on each switch, and what no rule decided", hitsText),
 		listingCommand("staged", "policies/staged", "Say whom staged policies would deny what, of all that was seen since they were read", stagedText),
+		listingCommand("sources", "policies/sources", "List the ports that source guards apply to, what came in there forged, and who is not restricted and why", sourcesText),
 		listingCommand("workloads", "workloads", "List the workloads that groups are resolved against; -o yaml is an inventory", workloadsText),
 		reloadCommand(),
 	}
@@ -97,6 +98,10 @@ func hitsText(out io.Writer, raw []byte) error {
 	}
 	_, err := fmt.Fprintln(out, "read-only: estimated from telemetry since the controller was started, as if everything were enforced; no switch counts")
 	return err
+}
+
+func sourcesText(out io.Writer, raw []byte) error {
+	return table(out, raw, "guard", "mode", "switch", "port", "workload", "macs", "addrs", "packets", "why")
 }
 
 func stagedText(out io.Writer, raw []byte) error {

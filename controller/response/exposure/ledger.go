@@ -69,7 +69,7 @@ func (l *Ledger) Observe(batch []flow.Record) {
 
 func (l *Ledger) observe(r *flow.Record) {
 	switch r.Signal {
-	case flow.SignalDropped, flow.SignalLogged, flow.SignalARPRequest, flow.SignalARPReply, flow.SignalSilence:
+	case flow.SignalDropped, flow.SignalLogged, flow.SignalForged, flow.SignalARPRequest, flow.SignalARPReply, flow.SignalSilence:
 		return
 	}
 	if r.Verdict == flow.VerdictDropped || !r.Src.IsValid() || !r.Dst.IsValid() || r.Src.IsUnspecified() {
