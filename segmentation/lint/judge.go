@@ -67,7 +67,7 @@ func (c *checker) judge(w *world) {
 		}
 	}
 	populated := bitset.New(len(w.names))
-	for _, now := range times(c.set, c.opt.Now) {
+	for _, now := range c.times() {
 		m := w.at(now)
 		for i, name := range w.names {
 			if !m.group(name).Empty() {

@@ -4,8 +4,8 @@
 //
 // What it says of rules is exact. Addresses that no rule tells apart are one
 // class, and so are services; a rule is judged for every pair of classes and
-// every service, at every time at which something begins or ends within a
-// year. What findings and threat feeds make of a group is left open: a rule
+// every service, at one time of each combination of open schedules and ends
+// that there can be (package calendar). What findings and threat feeds make of a group is left open: a rule
 // about workloads at risk is not useless because nobody is at risk now.
 // Without an inventory the workloads are left open as well, so that only what
 // holds for every inventory is told.

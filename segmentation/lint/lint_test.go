@@ -136,6 +136,26 @@ func TestUnused(t *testing.T) {
 	}
 }
 
+// However many schedules there are, a policy that is in force for a minute a
+// week is judged at that minute.
+func TestManySchedules(t *testing.T) {
+	text := ""
+	for i := range 100 {
+		text += fmt.Sprintf("- {name: p%d, tier: application, priority: %d, mode: enforce, appliesTo: [10.0.0.%d], schedule: {from: %q, to: %q}, ingress: [{name: a, action: deny, from: [corp]}]}\n",
+			i, i, i, policy.Clock(780+5*i%600), policy.Clock(790+5*i%600))
+	}
+	text += "- {name: last, tier: application, priority: 200, mode: enforce, appliesTo: [10.0.1.0], schedule: {days: [mon], from: \"11:58\", to: \"11:59\"}, ingress: [{name: a, action: deny, from: [corp]}]}\n"
+	set, err := policy.Read(policy.Source{Name: "p.yaml", Data: []byte(policies(text))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range Check(set, Options{Now: policytest.Now()}) {
+		if f.Policy != "" || f.Kind == KindUnchecked {
+			t.Errorf("%s: %s [%s]", f.Policy, f.Message, f.Kind)
+		}
+	}
+}
+
 // A thousand rules about ten thousand workloads are judged in seconds, and
 // held against what is protected, whoever the workloads are.
 func BenchmarkCheck(b *testing.B) {

@@ -9,6 +9,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/platelet-sdn/platelet/segmentation/calendar"
 	"github.com/platelet-sdn/platelet/segmentation/oracle"
 	"github.com/platelet-sdn/platelet/segmentation/policy"
 	"github.com/platelet-sdn/platelet/segmentation/policy/policytest"
@@ -53,7 +54,7 @@ func everything(w policytest.World) []asked {
 	}
 	services := edges(all)
 	var out []asked
-	for _, at := range times(w.Set, policytest.Now()) {
+	for _, at := range calendar.Instants(policytest.Now(), w.Set) {
 		o := oracle.New(w.Set, w.Inventory, at)
 		seen := map[string]bool{}
 		var addrs []netip.Addr

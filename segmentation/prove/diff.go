@@ -16,6 +16,9 @@ import (
 // with every service. Regions of one difference and kind are disjoint.
 type Change struct {
 	Kind Kind `json:"kind"`
+	// At is the first time at which it is so; of Diff the time that it was
+	// asked about.
+	At time.Time `json:"at"`
 	// Families are "IPv4" and "IPv6".
 	Families []string `json:"families"`
 	// From, To and Services are in words: groups, "not" groups, CIDRs, ranges,
@@ -121,7 +124,11 @@ func diff(before, after *policy.Set, inv policy.Inventory, now time.Time, named 
 			}
 		}
 	}
-	return bothFamilies(out)
+	out = bothFamilies(out)
+	for i := range out {
+		out[i].At = now
+	}
+	return out
 }
 
 // region is a product of classes.

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -226,6 +227,44 @@ func TestEffectsAgreeWithTheOracle(t *testing.T) {
 		if changed[kind] < 20 {
 			t.Errorf("only %d connections changed in %s", changed[kind], kind)
 		}
+	}
+}
+
+// Whatever differs at any time is told, once, and not before it is so.
+func TestDiffOverTimeMissesNoTime(t *testing.T) {
+	later := 0
+	rapid.Check(t, func(t *rapid.T) {
+		w := policytest.Worlds().Draw(t, "world")
+		next := edit(t, w.Set)
+		for i := range next.Policies {
+			if rapid.IntRange(0, 3).Draw(t, "scheduled") == 0 {
+				next.Policies[i].Schedule = policytest.Schedules().Draw(t, "schedule")
+			}
+		}
+		text := func(c prove.Change) string {
+			return fmt.Sprint(c.Kind, c.From, c.To, c.Services, c.Before, c.After)
+		}
+		all, until := prove.DiffOverTime(w.Set, next, w.Inventory, policytest.Now())
+		told := map[string]time.Time{}
+		for _, c := range all {
+			if _, has := told[text(c)+fmt.Sprint(c.Families)]; has {
+				t.Fatalf("%s is told twice", text(c))
+			}
+			told[text(c)+fmt.Sprint(c.Families)] = c.At
+			told[text(c)] = c.At
+			if !c.At.Equal(policytest.Now()) {
+				later++
+			}
+		}
+		at := policytest.Now().Add(time.Duration(rapid.IntRange(0, 20*24*60).Draw(t, "minutes")) * time.Minute)
+		for _, c := range prove.Diff(w.Set, next, w.Inventory, at) {
+			if first, has := told[text(c)]; !has || first.After(at) || !until.IsZero() {
+				t.Fatalf("%s at %s is told %v, from %s", text(c), at, has, first)
+			}
+		}
+	})
+	if later < 20 {
+		t.Errorf("only %d changes come later", later)
 	}
 }
 

@@ -23,5 +23,6 @@
 //
 // Not judged is what is allowed whatever rules say (oracle.Implied), and an
 // address's connections to itself, which no switch sees. Statements are about
-// one time: schedules and ends of policies are as they are then.
+// one time: schedules and ends of policies are as they are then. DiffOverTime
+// goes through the times at which they differ.
 package prove

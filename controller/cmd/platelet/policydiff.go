@@ -35,6 +35,9 @@ did, or with another verdict.
   established  whether connections that exist go on, where new ones are refused
   staged       what would become of it if staged policies were enforced
 
+Schedules and ends are looked at as well: what differs at other times than now
+begins with the first time at which it does.
+
 Each line is a region: everyone in "from", to everyone in "to". Pairs counts the
 addresses of the inventory in it. Where many rules say the same, some are named.
 With --staged, NEW's staged policies count as enforced: "diff FILE FILE --staged"
@@ -51,7 +54,10 @@ when there is a difference.`,
 			if err != nil {
 				return err
 			}
-			changes := prove.Diff(old, next, inv, now)
+			changes, until := prove.DiffOverTime(old, next, inv, now)
+			if !until.IsZero() {
+				fmt.Fprintf(cmd.ErrOrStderr(), "schedules and ends come in more than %d combinations: compared until %s\n", prove.MaxInstants, until.UTC().Format(time.RFC3339))
+			}
 			if err := printDiff(cmd.OutOrStdout(), f.output, changes, now); err != nil {
 				return err
 			}
@@ -157,8 +163,11 @@ func printDiff(out io.Writer, format string, changes []prove.Change, now time.Ti
 	}
 	for _, c := range slices.Concat(verdicts, effects) {
 		kind := ""
+		if !c.At.Equal(now) {
+			kind = "from " + c.At.UTC().Format(time.RFC3339) + ": "
+		}
 		if c.Kind != prove.KindVerdict {
-			kind = string(c.Kind) + ": "
+			kind += string(c.Kind) + ": "
 		}
 		if _, err := fmt.Fprintf(out, "%s%s -> %s: %s -> %s, %s (%s, %d pairs)\n  before: %s\n  after:  %s\n", kind, c.Before.is(), c.After.is(),
 			some(c.From), some(c.To), some(c.Services), strings.Join(c.Families, " and "), c.Pairs, by(&c, c.Before), by(&c, c.After)); err != nil {

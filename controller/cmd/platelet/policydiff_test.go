@@ -75,3 +75,20 @@ func TestPolicyDiffEffects(t *testing.T) {
 		t.Errorf("%v:\n%s", err, out)
 	}
 }
+
+// What differs at another time is told with that time: a schedule, an end.
+func TestPolicyDiffOverTime(t *testing.T) {
+	old := write(t, "old.yaml", plant)
+	inventory := write(t, "inv.yaml", plcs+"- {name: hmi, addrs: [10.20.0.9]}\n")
+	const region = "deny -> allow: any -> plc, any but modbus (IPv4, 1 pairs)\n"
+	for _, c := range []struct{ add, want string }{
+		{"schedule: {days: [mon], from: \"08:00\", to: \"18:00\"}", "from 2026-11-23T18:00:00Z: " + region},
+		{"schedule: {days: [tue]}", region},
+		{"expiresAt: 2027-03-01T00:00:00Z", "from 2027-03-01T00:00:00Z: " + region},
+	} {
+		next := write(t, "new.yaml", strings.Replace(plant, "mode: enforce", "mode: enforce\n  "+c.add, 1))
+		if out, code, err := call(t, "policy", "diff", old, next, "--inventory", inventory, "--at", "2026-11-23T12:00:00Z", "--exit-code"); code != 1 || !strings.HasPrefix(out, c.want) || strings.Count(out, region) != 1 {
+			t.Errorf("%s: exit %d, %v:\n%s", c.add, code, err, out)
+		}
+	}
+}
