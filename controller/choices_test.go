@@ -133,7 +133,8 @@ func (r *rig) taught() {
 func TestLivePolicyGivesWay(t *testing.T) {
 	r := newRig(t, "plt-live")
 	r.taught()
-	r.start(learns("mode: live, alpha: 0.2, explore: 0"))
+	// The second scan has to come while the first one's finding stands.
+	r.start(strings.Replace(learns("mode: live, alpha: 0.2, explore: 0"), "keep_firing: 2s", "keep_firing: 8s", 1))
 	bad, web, other := r.addr("h5"), r.addr("h1"), r.addr("h2")
 	r.scan("h5", web)
 	first := r.awaitState(bad.String(), "verified")
