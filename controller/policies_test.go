@@ -248,7 +248,7 @@ spec: {podSelector: {matchLabels: {app: web}}, ingress: [{from: [{podSelector: {
 	for line := range strings.Lines(string(section[2])) {
 		line, _, _ = strings.Cut(line, "#")
 		args := strings.Fields(line)[1:]
-		live := slices.Contains([]string{"ls", "hits", "staged", "workloads"}, args[1])
+		live := slices.Contains([]string{"ls", "hits", "staged", "sources", "workloads"}, args[1])
 		if live {
 			args = append(args, "--socket", r.socket)
 		}
