@@ -14,6 +14,7 @@ import (
 	"github.com/platelet-sdn/platelet/flowcollector/flow"
 	"github.com/platelet-sdn/platelet/segmentation/oracle"
 	"github.com/platelet-sdn/platelet/segmentation/policy"
+	"github.com/platelet-sdn/platelet/segmentation/sourceguard"
 )
 
 // policyFlags are those of commands that judge policies for an inventory at a
@@ -53,6 +54,9 @@ func enforceStaged(set *policy.Set) {
 	for i := range set.Policies {
 		set.Policies[i].Mode = policy.ModeEnforce
 	}
+	for i := range set.SourceGuards {
+		set.SourceGuards[i].Mode = policy.ModeEnforce
+	}
 }
 
 func policyTraceCommand() *cobra.Command {
@@ -68,7 +72,8 @@ beside ("staged").
 
 --from and --to are addresses, or workloads of the inventory; of several
 addresses every pair of one family is told, one line of JSON each. icmp between
-IPv6 addresses is icmp6; without --type it is an echo request.
+IPv6 addresses is icmp6; without --type it is an echo request. With --enters, the
+source guard of that port, as the inventory has it, is asked before all policies.
 
 The exit code is 0 for every answer, 2 for bad input; with --exit-code it is 1
 when a connection is denied or rejected.`,
@@ -81,10 +86,11 @@ when a connection is denied or rejected.`,
 			if err != nil {
 				return err
 			}
-			o := oracle.New(set, inv, now)
+			o, plan := oracle.New(set, inv, now), sourceguard.Resolve(set, inv, now)
 			allowed := true
 			for _, c := range connections {
 				v := o.Verdict(c)
+				guardSource(&plan, q.enters, c, &v)
 				allowed = allowed && v.Allowed()
 				if err := printVerdict(cmd.OutOrStdout(), f.output, c, v); err != nil {
 					return err
@@ -102,9 +108,25 @@ when a connection is denied or rejected.`,
 	return cmd
 }
 
+// guardSource has the guard of a port decide before all policies.
+func guardSource(plan *sourceguard.Plan, place string, c oracle.Connection, v *oracle.Verdict) {
+	i := slices.IndexFunc(plan.Ports, func(p sourceguard.Port) bool { return place == p.Port || place == p.Switch+"/"+p.Port })
+	if i < 0 || c.Src.IsUnspecified() || plan.Ports[i].Owns(c.Src) {
+		return
+	}
+	p := &plan.Ports[i]
+	out := oracle.Outcome{Action: policy.ActionDeny, Why: fmt.Sprintf("dropped by source guard %s at port %s/%s: %s is no address of %s", p.Guard, p.Switch, p.Port, c.Src, p.Workload)}
+	if p.Enforce {
+		*v = oracle.Verdict{Outcome: out}
+		return
+	}
+	v.Staged = &out
+}
+
 // question is a connection as it is asked for.
 type question struct {
 	from, to, proto string
+	enters          string
 	port, srcPort   uint16
 	icmpType, code  uint8
 	flags           interface{ Changed(string) bool }
@@ -114,6 +136,7 @@ func (q *question) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.StringVar(&q.from, "from", "", "who opens it: an address or a workload")
 	flags.StringVar(&q.to, "to", "", "to whom: an address or a workload")
+	flags.StringVar(&q.enters, "enters", "", "switch port by which its packets come in, \"port\" or \"switch/port\", where sources may be guarded")
 	flags.StringVar(&q.proto, "proto", "tcp", "tcp, udp, sctp, icmp, icmp6 or a number")
 	flags.Uint16Var(&q.port, "port", 0, "port of --to, for tcp, udp and sctp")
 	flags.Uint16Var(&q.srcPort, "source-port", 0, "port of --from, which tells DHCP from other datagrams (one above 49151)")

@@ -80,3 +80,32 @@ policies:
 		}
 	}
 }
+
+// A forged source is dropped at a guarded port, before any policy is asked, or
+// would be where the guard is staged; the port's own address is not.
+func TestPolicyTraceAsksTheSourceGuard(t *testing.T) {
+	file := write(t, "g.yaml", `apiVersion: segmentation/v1
+groups: {web: {selector: {app: web}}, db: {selector: {app: db}}}
+sourceGuards: [{name: own, mode: enforce, appliesTo: [web]}, {name: seen, mode: staged, appliesTo: [db]}]
+`)
+	inventory := write(t, "inv.yaml", `
+- {name: web1, addrs: [10.0.0.1], switch: br0, port: p1, labels: {app: web}}
+- {name: db1, addrs: [10.0.0.2], switch: br0, port: p2, labels: {app: db}}
+`)
+	const drops = "dropped by source guard own at port br0/p1: 10.0.0.2 is no address of web1"
+	for _, c := range []struct {
+		from, enters, begins, has string
+		code                      int
+	}{
+		{"10.0.0.2", "br0/p1", "deny", drops, 1},
+		{"10.0.0.2", "p1", "deny", drops, 1},
+		{"10.0.0.1", "br0/p1", "allow", "", 0},
+		{"10.0.0.1", "br0/p2", "allow", "with staged policies enforced: deny\n    dropped by source guard seen at port br0/p2", 0},
+		{"10.0.0.2", "br0/p9", "allow", "", 0},
+	} {
+		out, code, _ := call(t, "policy", "trace", file, "--inventory", inventory, "--from", c.from, "--to", "10.0.0.3", "--port", "80", "--enters", c.enters, "--exit-code")
+		if code != c.code || !strings.HasPrefix(out, c.begins+":") || !strings.Contains(out, c.has) {
+			t.Errorf("%s by %s: exit %d\n%s", c.from, c.enters, code, out)
+		}
+	}
+}
