@@ -332,10 +332,10 @@ func (c *Controller) observe(batch []flow.Record) { c.stations.each(batch, c.obs
 
 func (c *Controller) observed(batch []flow.Record) {
 	c.entrance.each(batch, func(entering []flow.Record) {
+		c.watch.Observe(entering) // first: what a finding rests on is then known to who asks what its containment would hit
 		c.engineMu.Lock()
 		c.engine.Observe(entering)
 		c.engineMu.Unlock()
-		c.watch.Observe(entering)
 		if e := c.staged.Load(); e != nil {
 			e.Observe(entering)
 		}

@@ -32,7 +32,7 @@ func stages() []stage {
 		{dir: "segmentation", may: []string{"flowcollector/flow", "detector", "topology", "segmentation"}, pure: true},
 		{dir: "controller/durable", pure: true},
 		{dir: "controller/response", may: []string{"flowcollector/flow", "detector", "topology", "segmentation", "controller/response/exposure"}, pure: true},
-		{dir: "controller/response/exposure", may: []string{"flowcollector/flow"}, pure: true},
+		{dir: "controller/response/exposure", may: []string{"flowcollector/flow", "segmentation/connection"}, pure: true},
 		{dir: "controller/response/playbook", may: []string{"flowcollector/flow", "detector", "segmentation", "controller/response"}, pure: true},
 		{dir: "controller/response/learn", may: []string{"flowcollector/flow", "detector", "segmentation", "controller/response", "controller/durable"}, pure: true},
 		{dir: "controller/response/run", may: []string{"flowcollector/flow", "detector", "segmentation", "controller/response"}, pure: true},

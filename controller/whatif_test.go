@@ -70,7 +70,8 @@ func TestWhatIfAgreesWithWhatWasSent(t *testing.T) {
 	r.await("all samples", func() bool { // the last of them leave the switch within a second
 		was := q
 		q = r.dryRun("quarantine", bad.String())
-		return was.WhatIf != nil && was.WhatIf.Rest == q.WhatIf.Rest && q.WhatIf.Hosts == 3 && q.WhatIf.Until.Sub(was.WhatIf.Until) == 0
+		fetched := slices.ContainsFunc(q.WhatIf.Peers, func(p response.Peer) bool { return p.Host == client && p.Traffic.Connections >= 3 })
+		return was.WhatIf != nil && was.WhatIf.Rest == q.WhatIf.Rest && fetched && q.WhatIf.Hosts == 3 && q.WhatIf.Until.Sub(was.WhatIf.Until) == 0
 	})
 	peer := func(w *response.WhatIf, host netip.Addr) response.Peer {
 		i := slices.IndexFunc(w.Peers, func(p response.Peer) bool { return p.Host == host })

@@ -136,8 +136,9 @@ type Connection struct {
 // both sides sent something, the responder more than a refusal.
 func (c *Connection) Answered() bool { return c.Accepts > 0 || c.asked && c.said }
 
-// Opens estimates how many conversations began: counted where every first
-// packet is seen, scaled where packets are sampled, and at least one.
+// Opens estimates how many conversations began, at least one: counted where first
+// packets are told of as such, in full or by a tap that is thinned, and scaled where
+// packets are sampled.
 func (c *Connection) Opens() float64 {
 	if c.opens > 0 {
 		return c.opens
@@ -200,9 +201,9 @@ func (c *Connection) seen(r *flow.Record) {
 	c.First, c.Last = min(c.First, from), max(c.Last, to)
 }
 
-// begins counts a conversation that a record opens, and reports whether it
-// was not told of before.
-func (c *Connection) begins(r *flow.Record) bool {
+// begins counts the conversations that a record opens, and those that it stands
+// for; none where it was told of before.
+func (c *Connection) begins(r *flow.Record) float64 {
 	known := c.opened != 0
 	again := known && r.Source != flow.SourceLog && r.SrcPort == c.port
 	if again && r.Proto == flow.ProtoUDP {
@@ -211,15 +212,16 @@ func (c *Connection) begins(r *flow.Record) bool {
 		again = r.Time-c.opened <= redial
 	}
 	if again {
-		return false
+		return 0
 	}
 	c.opened, c.port = r.Time, r.SrcPort
-	if r.Rate > 1 {
-		c.sampled += r.ScaledPackets()
+	n := max(1, r.Rate)
+	if r.Rate <= 1 || r.Source == flow.SourceTap && r.Signal == flow.SignalAttempt {
+		c.opens += n
 	} else {
-		c.opens++
+		c.sampled += n
 	}
-	return true
+	return n
 }
 
 // ID is a Key without pointers, hashed as plain memory: for maps with many.
@@ -234,12 +236,18 @@ func (k Key) ID() ID {
 	if k.Proto == flow.ProtoICMP || k.Proto == flow.ProtoICMPv6 {
 		low = uint16(k.Type)<<8 | uint16(k.Code)
 	}
-	return pack(k.Opener, k.Responder, k.Proto, low)
+	return IDOf(k.Opener, k.Responder, k.Proto, low)
 }
 
-func pack(opener, responder netip.Addr, proto uint8, low uint16) ID {
+// IDOf returns the ID of a connection: low is the port of a service, or type and code
+// of a question, 0 where there is none.
+func IDOf(opener, responder netip.Addr, proto uint8, low uint16) ID {
 	return ID{opener.As16(), responder.As16(), uint32(proto)<<16 | uint32(low)}
 }
+
+// Ends returns the addresses of who opened and of the other end, IPv4 as IPv6
+// (netip.Addr.As16).
+func (p ID) Ends() (opener, responder [16]byte) { return p.opener, p.responder }
 
 // Key returns the key of an ID.
 func (p ID) Key() Key {

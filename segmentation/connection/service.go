@@ -109,31 +109,3 @@ func (n *Names) Of(s Service) (string, bool) {
 	}
 	return name, name != ""
 }
-
-const (
-	// reserved is the first port that needs no privilege, ephemeral the first
-	// that hosts take for themselves (Linux; IANA's range begins at 49152).
-	reserved, ephemeral = 1024, 32768
-)
-
-// side guesses by the ports who sent a record: 1 the opener, -1 the responder.
-// sure is false where the ports look alike.
-func (n *Names) side(r *flow.Record) (side int, sure bool) {
-	_, from := n.Of(Service{Proto: r.Proto, Port: r.SrcPort})
-	_, to := n.Of(Service{Proto: r.Proto, Port: r.DstPort})
-	switch {
-	case to && !from:
-		return 1, true
-	case from && !to:
-		return -1, true
-	case r.SrcPort == r.DstPort:
-		return 1, false
-	case r.DstPort < reserved && r.SrcPort >= reserved, r.DstPort < ephemeral && r.SrcPort >= ephemeral:
-		return 1, true
-	case r.SrcPort < reserved && r.DstPort >= reserved, r.SrcPort < ephemeral && r.DstPort >= ephemeral:
-		return -1, true
-	case r.DstPort < r.SrcPort:
-		return 1, false
-	}
-	return -1, false
-}

@@ -36,6 +36,10 @@ type Stats struct {
 	// Rates are the smallest and the largest sampling rate (packets that one
 	// stands for) of what is not of the connection tap; 0 without any.
 	RateFrom, RateTo float64
+	// TapTo is the largest number of attempts that one which the connection tap
+	// shows has stood for; 0 without any. Above 1 it was thinned, for attacks:
+	// what they opened is known in number, but not one by one.
+	TapTo float64
 	// Sources counts records by kind of telemetry.
 	Sources map[string]uint64
 	// Connections are held; Forgotten found no room or made room, and were
@@ -60,7 +64,8 @@ func (s Stats) Known() float64 {
 type Table struct {
 	idle    int64
 	now     int64
-	names   *Names
+	openers *Openers
+	tapped  Tapped
 	entries *bounded.Table[ID, Connection]
 	stats   Stats
 	sources [flow.SourceCopy + 1]uint64
@@ -74,7 +79,7 @@ func New(cfg Config) *Table {
 	if cfg.Idle <= 0 {
 		cfg.Idle = 30 * 24 * time.Hour
 	}
-	t := &Table{idle: int64(cfg.Idle), names: NewNames()}
+	t := &Table{idle: int64(cfg.Idle), openers: NewOpeners()}
 	t.entries = bounded.New[ID](cfg.Capacity, t.worth)
 	return t
 }
@@ -101,9 +106,11 @@ type Event struct {
 	Connection *Connection
 	// Up is true for what the opener sent.
 	Up bool
-	// Opened is true for a record that begins a conversation, Fresh for the
-	// first of a key.
-	Opened, Fresh bool
+	// Fresh is true for the first record of a key.
+	Fresh bool
+	// Opens is how many conversations the record says began, itself and those
+	// that it stands for; 0 where it begins none, or one that was told of.
+	Opens float64
 	// Packets and Bytes are what the record adds to the volume.
 	Packets, Bytes float64
 	// ID is the connection's.
@@ -123,13 +130,16 @@ func (t *Table) Observe(r *flow.Record) (Event, bool) {
 	if !unicast(r.Src) || !r.Dst.IsValid() || r.Dst.IsLoopback() || r.Dst.IsUnspecified() || r.Src == r.Dst || isDHCP(r) {
 		return Event{}, false
 	}
-	s, ok := t.phase(r)
+	s, ok := t.openers.Of(r)
 	if !ok {
 		return Event{}, false
 	}
+	if r.Proto == flow.ProtoUDP && s.Opening == Guessed && t.firstDatagram(r) {
+		s.Up, s.Opening = true, Likely
+	}
 	everybody := !unicast(r.Dst) || r.DstMAC[0]&1 != 0
 	if everybody {
-		s.up, s.opening = true, Seen // nobody answers from there
+		s.Up, s.Opening = true, Seen // nobody answers from there
 	}
 	e, ok := t.place(r, s)
 	if ok && everybody {
@@ -155,59 +165,9 @@ func (t *Table) count(r *flow.Record) {
 			s.RateFrom = r.Rate
 		}
 		s.RateTo = max(s.RateTo, r.Rate)
+	} else if r.Signal == flow.SignalAttempt {
+		s.TapTo = max(s.TapTo, r.Rate)
 	}
-}
-
-// said is what a record proves.
-type said struct {
-	up      bool // sent by the opener
-	opening Opening
-	opens   bool
-	accepts bool
-	refuses bool
-	silent  bool
-	low     uint16 // port, or type and code, of the service as src sees it
-	other   uint16 // the same if dst opened
-}
-
-// phase says what a record proves of its connection.
-func (t *Table) phase(r *flow.Record) (said, bool) {
-	s := said{up: true, low: r.DstPort, other: r.SrcPort}
-	switch r.Proto {
-	case flow.ProtoICMP, flow.ProtoICMPv6:
-		return t.icmp(r)
-	case flow.ProtoTCP, flow.ProtoUDP, flow.ProtoSCTP:
-	default:
-		s.low, s.other, s.opening = 0, 0, Guessed
-		return s, true
-	}
-	switch r.Signal {
-	case flow.SignalAttempt:
-		s.opening, s.opens = Seen, true
-		return s, true
-	case flow.SignalProbe:
-		s.opening = Seen
-		return s, true
-	case flow.SignalAccept:
-		s.up, s.opening, s.accepts = false, Seen, true
-		return s, true
-	case flow.SignalSilence:
-		s.up, s.opening, s.silent = false, Seen, true
-		return s, true
-	case flow.SignalRefuse:
-		s.refuses = true
-	case flow.SignalUDP:
-		s.opens = true
-	}
-	side, sure := t.names.side(r)
-	s.up, s.opening = side > 0, Guessed
-	if sure {
-		s.opening = Likely
-	}
-	if r.Proto == flow.ProtoUDP && !sure && t.firstDatagram(r) {
-		s.up, s.opening = true, Likely
-	}
-	return s, true
 }
 
 // firstDatagram reports whether a datagram on no known connection is its
@@ -218,63 +178,25 @@ func (t *Table) firstDatagram(r *flow.Record) bool {
 	return single && r.Rate <= 1 && t.now-t.stats.First > datagramGap
 }
 
-// icmp says what a message proves: questions and their answers are
-// connections, errors and what finds neighbours, routers and groups is not.
-func (t *Table) icmp(r *flow.Record) (said, bool) {
-	question, answer, ok := exchange(r.Proto, r.ICMPType)
-	if !ok {
-		return said{}, false
-	}
-	s := said{up: !answer, opening: Seen, opens: !answer, accepts: answer}
-	s.low = uint16(question)<<8 | uint16(r.ICMPCode)
-	s.other = s.low
-	if r.Signal == flow.SignalSilence { // of the responder
-		s = said{opening: Seen, silent: true, low: s.low, other: s.low}
-	}
-	return s, true
-}
-
-// exchange returns the type of the question that an ICMP message (RFC 792, RFC
-// 950; RFC 4443, RFC 4620) asks or answers.
-func exchange(proto, kind uint8) (question uint8, answer, ok bool) {
-	if proto == flow.ProtoICMPv6 {
-		switch kind {
-		case 128, 139:
-			return kind, false, true
-		case 129, 140:
-			return kind - 1, true, true
-		}
-		return 0, false, false
-	}
-	switch kind {
-	case 8, 13, 15, 17:
-		return kind, false, true
-	case 0:
-		return 8, true, true
-	case 14, 16, 18:
-		return kind - 1, true, true
-	}
-	return 0, false, false
-}
-
 // place finds the connection that a record is on, or makes it.
-func (t *Table) place(r *flow.Record, s said) (Event, bool) {
+func (t *Table) place(r *flow.Record, s Proof) (Event, bool) {
 	// As if the sender had opened, and the other way round.
-	sent, received := pack(r.Src, r.Dst, r.Proto, s.low), pack(r.Dst, r.Src, r.Proto, s.other)
+	there, here := services(r)
+	sent, received := IDOf(r.Src, r.Dst, r.Proto, there), IDOf(r.Dst, r.Src, r.Proto, here)
 	k, turned := sent, received
-	if !s.up {
+	if !s.Up {
 		k, turned = received, sent
 	}
 	_, c := t.entries.Find(k)
-	if s.opening < Seen && (c == nil || c.Opening < Seen) {
+	if s.Opening < Seen && (c == nil || c.Opening < Seen) {
 		if _, other := t.entries.Find(turned); other != nil && (c == nil || other.Opening > c.Opening) {
-			k, turned, c, s.up = turned, k, other, !s.up
-			s.opening = other.Opening
+			k, turned, c, s.Up = turned, k, other, !s.Up
+			s.Opening = other.Opening
 		}
 	}
 	fresh := c == nil
 	if fresh {
-		if s.refuses || s.silent {
+		if s.Phase == Refuses || s.Phase == Silent {
 			return Event{}, false // an answer to what nobody saw
 		}
 		if _, c, _ = t.entries.Put(k, t.now>>3&(1<<59-1)); c == nil {
@@ -282,10 +204,10 @@ func (t *Table) place(r *flow.Record, s said) (Event, bool) {
 			return Event{}, false
 		}
 	}
-	if s.opening == Seen && c.Opening < Seen && k != turned {
-		t.turn(r, s.up, turned, c)
+	if s.Opening == Seen && c.Opening < Seen && k != turned {
+		t.turn(r, s.Up, turned, c)
 	}
-	c.Opening = max(c.Opening, s.opening)
+	c.Opening = max(c.Opening, s.Opening)
 	return t.tell(r, s, k, c, fresh), true
 }
 
@@ -312,10 +234,10 @@ func (t *Table) turn(r *flow.Record, up bool, turned ID, c *Connection) {
 }
 
 // tell adds a record to its connection.
-func (t *Table) tell(r *flow.Record, s said, k ID, c *Connection, fresh bool) Event {
-	e := Event{Connection: c, Up: s.up, Fresh: fresh, ID: k}
-	if s.up && (s.opens || fresh && !s.refuses) {
-		e.Opened = c.begins(r)
+func (t *Table) tell(r *flow.Record, s Proof, k ID, c *Connection, fresh bool) Event {
+	e := Event{Connection: c, Up: s.Up, Fresh: fresh, ID: k}
+	if again := t.tapped.Again(r); s.Up && !again && (s.Phase == Opens || fresh && s.Phase != Refuses) {
+		e.Opens = c.begins(r)
 	}
 	c.seen(r)
 	switch c.Opening {
@@ -330,20 +252,20 @@ func (t *Table) tell(r *flow.Record, s said, k ID, c *Connection, fresh bool) Ev
 	switch {
 	case dropped:
 		c.Dropped += r.ScaledPackets()
-	case s.silent:
+	case s.Phase == Silent:
 		c.Silences++
 		return e // it stands for no packet
-	case s.refuses && !s.up && !c.Answered():
+	case s.Phase == Refuses && !s.Up && !c.Answered():
 		c.Refusals++
-	case s.accepts:
+	case s.Phase == Accepts:
 		c.Accepts++
-	case s.up:
+	case s.Up:
 		c.asked = true
-	case !s.refuses && says(r):
+	case s.Phase != Refuses && says(r):
 		c.said = true
 	}
 	v := &c.Down
-	if s.up {
+	if s.Up {
 		v = &c.Up
 	}
 	v.Records++
@@ -371,7 +293,7 @@ func (t *Table) unreachable(r *flow.Record) (Event, bool) {
 	if !q.Valid() {
 		return Event{}, false
 	}
-	k := pack(q.Src, q.Dst, q.Proto, q.DstPort)
+	k := IDOf(q.Src, q.Dst, q.Proto, q.DstPort)
 	_, c := t.entries.Find(k)
 	if c == nil {
 		return Event{}, false

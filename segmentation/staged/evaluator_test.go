@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"maps"
+	"math"
 	"net/netip"
 	"slices"
 	"strings"
@@ -158,6 +159,28 @@ func TestReport(t *testing.T) {
 		if !strings.Contains(text.String(), want) {
 			t.Errorf("%q is not in\n%s", want, text.String())
 		}
+	}
+}
+
+// Of a scan for which the tap was thinned, connections are those that were seen, and
+// the report says so; conversations are all of them.
+func TestThinnedTapIsTold(t *testing.T) {
+	e := start(t)
+	for i := range uint16(300) {
+		r := converse(noon().Add(time.Duration(i)*time.Millisecond), "10.0.0.9", "10.0.0.2", 50000, 1000+i, false)
+		r[0].Source, r[0].Rate, r[0].InPort = flow.SourceTap, 3, 7
+		if i%10 == 0 { // as packet samples show it
+			r[0].Source, r[0].Rate = flow.SourceSFlow, 10
+		}
+		e.Observe(r)
+	}
+	r := e.Report()
+	if got := r.WouldDeny; got.Connections != 300 || math.Abs(got.Conversations-270*3) > 10 || r.Coverage.TapTo != 3 {
+		t.Errorf("would be denied: %+v, of %+v", got, r.Coverage)
+	}
+	var text bytes.Buffer
+	if err := r.WriteText(&text); err != nil || !strings.Contains(text.String(), "as few as one in 3: their connections are those that were seen") {
+		t.Errorf("%v: it is not said in\n%s", err, text.String())
 	}
 }
 

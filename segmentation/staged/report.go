@@ -44,6 +44,10 @@ type Coverage struct {
 	// packets per sample, apart from the connection tap's.
 	RateFrom float64 `json:"rate_from"`
 	RateTo   float64 `json:"rate_to"`
+	// TapTo is how many connection attempts one that the tap shows has stood
+	// for, at most. Above 1 the tap was thinned, for attacks: of these,
+	// connections are those that were seen, and conversations are estimated.
+	TapTo float64 `json:"tap_to"`
 	// OpenerKnown is the share of records of which it is known, not guessed,
 	// who opened the connection.
 	OpenerKnown float64 `json:"opener_known"`
@@ -164,7 +168,7 @@ func (e *Evaluator) Connections() ([]connection.Entry, connection.Stats) {
 
 func (e *Evaluator) coverage() Coverage {
 	s := e.table.Stats()
-	c := Coverage{Records: s.Records, Sources: s.Sources, RateFrom: s.RateFrom, RateTo: s.RateTo, OpenerKnown: s.Known(),
+	c := Coverage{Records: s.Records, Sources: s.Sources, RateFrom: s.RateFrom, RateTo: s.RateTo, TapTo: s.TapTo, OpenerKnown: s.Known(),
 		Connections: s.Connections, Forgotten: s.Forgotten, Uncounted: e.details.Rejected() + e.details.Evicted(),
 		Unjudged: s.NoRoom + e.outcomes[0].records}
 	if e.err != nil {

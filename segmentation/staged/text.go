@@ -28,6 +28,9 @@ func (r *Report) WriteText(out io.Writer) error {
 	if lost := c.Forgotten + c.Uncounted + c.Unjudged; lost > 0 {
 		p.line("No room: %d connections and %d denials are not told one by one, %d records are not judged", c.Forgotten, c.Uncounted, c.Unjudged)
 	}
+	if c.TapTo > 1 {
+		p.line("Attempts of attacks were sampled, as few as one in %.3g: their connections are those that were seen, their conversations are estimated", c.TapTo)
+	}
 	if c.Fault != "" {
 		p.line("Fault: %s", c.Fault)
 	}

@@ -3,11 +3,11 @@ package exposure
 import (
 	"hash/maphash"
 	"math/rand/v2"
-	"net/netip"
 	"sync"
 	"time"
 
 	"github.com/platelet-sdn/platelet/flowcollector/flow"
+	"github.com/platelet-sdn/platelet/segmentation/connection"
 )
 
 const (
@@ -37,10 +37,13 @@ type Ledger struct {
 	rest     rest
 	thin     thinning
 
-	// The latest minute in which the connection tap, and packet samples, told of
-	// anything, and by port (its low bits) flow export.
-	tapped, sampled uint32
-	exported        [256]uint32
+	openers *connection.Openers
+	tapped  connection.Tapped
+
+	// The latest minute in which packet samples told of anything, and by port (its
+	// low bits) flow export.
+	sampled  uint32
+	exported [256]uint32
 
 	displaced uint64
 }
@@ -55,7 +58,7 @@ func (s *sampling) note(r *flow.Record, packets float64) {
 
 // New returns an empty ledger; it takes memory as it fills.
 func New() *Ledger {
-	return &Ledger{seed: maphash.MakeSeed(), thin: thinning{keep: 1, state: rand.Uint64() | 1}}
+	return &Ledger{seed: maphash.MakeSeed(), openers: connection.NewOpeners(), thin: thinning{keep: 1, state: rand.Uint64() | 1}}
 }
 
 // Observe counts a batch of records. Packets that were dropped are nobody's loss.
@@ -76,7 +79,7 @@ func (l *Ledger) observe(r *flow.Record) {
 		return
 	}
 	stands := 1.0
-	if r.Source == flow.SourceSFlow && !opens(r.Signal) {
+	if r.Source == flow.SourceSFlow && !connection.Tappable(r.Signal) {
 		if stands = l.thin.take(r.Time); stands == 0 {
 			return
 		}
@@ -84,9 +87,15 @@ func (l *Ledger) observe(r *flow.Record) {
 	if !l.advance(r.Time) {
 		return
 	}
-	v := l.weigh(r, stands)
-	up, sure := direction(r)
-	c, up, ok := l.find(r, up, sure)
+	p, ok := l.openers.Of(r)
+	if !ok { // ICMP errors, and what finds neighbours
+		p = connection.Proof{Up: true, Opening: connection.Guessed}
+		if r.Signal == flow.SignalUnreachable {
+			p.Phase = connection.Refuses
+		}
+	}
+	v := l.weigh(r, p, stands)
+	c, up, ok := l.find(r, p)
 	if !ok {
 		l.rest.add(l.minute, r, v)
 		return
@@ -126,7 +135,8 @@ func (l *Ledger) advance(t int64) bool {
 
 // weigh says what a record counts for, besides that two have talked: nothing where
 // other telemetry tells of the same packets. It stands for so many like it.
-func (l *Ledger) weigh(r *flow.Record, stands float64) (v amount) {
+func (l *Ledger) weigh(r *flow.Record, p connection.Proof, stands float64) (v amount) {
+	again := l.tapped.Again(r)
 	slot := l.minute % Minutes
 	v.packets, v.bytes = stands*r.ScaledPackets(), stands*r.ScaledBytes()
 	if r.Signal == flow.SignalAttempt {
@@ -134,11 +144,7 @@ func (l *Ledger) weigh(r *flow.Record, stands float64) (v amount) {
 	}
 	switch r.Source {
 	case flow.SourceTap:
-		if opens(r.Signal) {
-			l.tapped = l.minute
-			break
-		}
-		if l.lately(l.sampled) {
+		if !connection.Tappable(r.Signal) && l.lately(l.sampled) {
 			v.packets, v.bytes = 0, 0
 		}
 	case flow.SourcePacket:
@@ -146,12 +152,12 @@ func (l *Ledger) weigh(r *flow.Record, stands float64) (v amount) {
 	case flow.SourceSFlow:
 		l.sampled = l.minute
 		l.samples[slot].note(r, v.packets)
-		if l.lately(l.exported[r.InPort%uint32(len(l.exported))]) || opens(r.Signal) && l.lately(l.tapped) {
+		if l.lately(l.exported[r.InPort%uint32(len(l.exported))]) || again {
 			return amount{}
 		}
 	case flow.SourceIPFIX, flow.SourceLog:
 		l.exported[r.InPort%uint32(len(l.exported))] = l.minute
-		if up, _ := direction(r); up {
+		if p.Up {
 			v.connections, v.seen = r.Rate, 1
 		}
 	}
@@ -163,74 +169,26 @@ func (l *Ledger) weigh(r *flow.Record, stands float64) (v amount) {
 // lately reports whether a minute is the present one or the one before.
 func (l *Ledger) lately(minute uint32) bool { return minute != 0 && minute+1 >= l.minute }
 
-// opens reports whether a signal is of packets that the tap sees each of.
-func opens(s flow.Signal) bool {
-	switch s {
-	case flow.SignalAttempt, flow.SignalAccept, flow.SignalRefuse, flow.SignalFinish, flow.SignalProbe:
-		return true
-	}
-	return false
-}
-
-// ICMP and ICMPv6 types of echo (RFC 792, RFC 4443).
-const (
-	echoRequest, echoReply   = 8, 0
-	echoRequest6, echoReply6 = 128, 129
-)
-
-// direction reports whether a record goes from client to server, and whether that
-// is certain: else the lower port is taken for the service's.
-func direction(r *flow.Record) (up, sure bool) {
-	switch {
-	case r.Signal == flow.SignalAttempt:
-		return true, true
-	case r.Signal == flow.SignalAccept:
-		return false, true
-	case r.Proto == flow.ProtoICMP && r.ICMPType == echoRequest, r.Proto == flow.ProtoICMPv6 && r.ICMPType == echoRequest6:
-		return true, true
-	case r.Proto == flow.ProtoICMP && r.ICMPType == echoReply, r.Proto == flow.ProtoICMPv6 && r.ICMPType == echoReply6:
-		return false, true
-	}
-	return r.SrcPort >= r.DstPort, false
-}
-
-// answers reports whether a record only answers: it begins no conversation.
-func answers(r *flow.Record, up, sure bool) bool {
-	return !up && sure || r.Signal == flow.SignalRefuse || r.Signal == flow.SignalUnreachable
-}
-
 // find returns the conversation that a record is of, and which way it goes there;
 // ok is false where there is none, and none begins.
-func (l *Ledger) find(r *flow.Record, up, sure bool) (c entry, forth, ok bool) {
-	k := keyOf(r, up)
+func (l *Ledger) find(r *flow.Record, p connection.Proof) (c entry, up, ok bool) {
+	client, server, service, other := r.Src, r.Dst, r.DstPort, r.SrcPort
+	if !p.Up {
+		client, server, service, other = server, client, other, service
+	}
+	k := connection.IDOf(client, server, r.Proto, service) // all ICMP between two is one
 	h := maphash.Comparable(l.seed, k)
 	if c, ok = l.lookup(&k, h); ok {
-		return c, up, true
+		return c, p.Up, true
 	}
-	if !sure {
-		other := keyOf(r, !up)
-		if c, ok = l.lookup(&other, maphash.Comparable(l.seed, other)); ok {
-			return c, !up, true
+	if p.Opening < connection.Seen {
+		turned := connection.IDOf(server, client, r.Proto, other)
+		if c, ok = l.lookup(&turned, maphash.Comparable(l.seed, turned)); ok {
+			return c, !p.Up, true
 		}
 	}
-	if answers(r, up, sure) {
-		return c, up, false
+	if p.Phase == connection.Refuses || p.Opening == connection.Seen && !p.Up {
+		return c, p.Up, false // it answers: nothing begins
 	}
-	return l.insert(&k, h, r.InPort), up, true
+	return l.insert(&k, h, r.InPort), p.Up, true
 }
-
-// key names a conversation.
-type key struct {
-	client, server [16]byte
-	service        uint16
-	proto          uint8
-}
-
-func keyOf(r *flow.Record, up bool) key {
-	if up {
-		return key{r.Src.As16(), r.Dst.As16(), r.DstPort, r.Proto}
-	}
-	return key{r.Dst.As16(), r.Src.As16(), r.SrcPort, r.Proto}
-}
-
-func address(a [16]byte) netip.Addr { return netip.AddrFrom16(a).Unmap() }

@@ -130,6 +130,12 @@ func TestNothingCountsTwice(t *testing.T) {
 	if have := total(l.Conversations(of(host(1)), 0)); have != (Traffic{Connections: 2, Seen: 2, Packets: 12, Bytes: 12000}) {
 		t.Errorf("tap and samples: %+v", have)
 	}
+	beside := sampled
+	beside.Src, beside.Dst, beside.InPort = host(8), host(9), 2 // where there is no tap
+	l.Observe([]flow.Record{beside})
+	if have := total(l.Conversations(of(host(9)), 0)); have != (Traffic{Connections: 10, Seen: 1, Packets: 10, Bytes: 10000}) {
+		t.Errorf("samples alone: %+v", have)
+	}
 	udp := flow.Record{Time: t0, Source: flow.SourceTap, Signal: flow.SignalUDP, Proto: flow.ProtoUDP, Src: host(3), Dst: host(4), SrcPort: 4000, DstPort: 53, Rate: 20, Packets: 1, Bytes: 100}
 	l.Observe([]flow.Record{udp})
 	if have := total(l.Conversations(of(host(3)), 0)); have.Packets != 0 {
@@ -202,6 +208,16 @@ func TestAnsweredNeedsTheClientToGoOn(t *testing.T) {
 		if list := l.Conversations(of(host(1)), 0); len(list) != 1 || list[0].Answered != c.want || list[0].Client != host(1) || list[0].Service != 80 {
 			t.Errorf("%s: %+v", c.name, list)
 		}
+	}
+}
+
+// A service that is known is not taken for a client because of its higher port.
+func TestKnownServicesServe(t *testing.T) {
+	l, r := New(), data(t0, host(1), host(2), 5432, 1, 10, 1000)
+	r.SrcPort = 3000
+	l.Observe([]flow.Record{back(r, 2), r})
+	if list := l.Conversations(of(host(1)), 0); len(list) != 1 || list[0].Client != host(1) || list[0].Service != 5432 || !list[0].Answered {
+		t.Errorf("%+v", list)
 	}
 }
 
@@ -332,6 +348,8 @@ func benchmark(b *testing.B, gap time.Duration, fill func(i int, r *flow.Record)
 // of two shared cores (AMD EPYC): 54 ns where few talk, 90 with 4,096 clients, 31 when
 // those send a million samples a second, and 190 in a flood from forged sources seen
 // by the tap, each of which displaces another. It allocates only as the table fills.
+// Since it asks package connection who opened, it takes 1.07 of that where few talk (0.93
+// to 1.47 in fifteen pairs), 1.19 with 4,096 clients (0.75 to 1.35 in eleven).
 func BenchmarkObserve(b *testing.B) {
 	b.Run("few", func(b *testing.B) {
 		benchmark(b, 20*time.Microsecond, func(i int, r *flow.Record) { r.Src, r.Dst = host(i%8), host(100+i%4) })

@@ -73,7 +73,8 @@ func (l *Ledger) Conversations(meant func(Key) bool, moment int64) []Conversatio
 	var list []Conversation
 	split := minuteOf(moment)
 	l.each(func(c entry) {
-		x := Conversation{Key: Key{address(c.client), address(c.server), c.proto, c.service, c.port}}
+		k := c.ID.Key()
+		x := Conversation{Key: Key{k.Opener, k.Responder, k.Proto, k.Port, c.port}}
 		if !meant(x.Key) {
 			return
 		}
@@ -137,7 +138,10 @@ func (l *Ledger) Share(host netip.Addr, moment int64, span time.Duration) (share
 	}
 	who := host.As16()
 	l.each(func(c entry) {
-		if c.state&stateCounted != 0 && (c.client == who || c.server == who) {
+		if c.state&stateCounted == 0 {
+			return
+		}
+		if client, server := c.Ends(); client == who || server == who {
 			own.add(l.sum(c, from, to))
 		}
 	})

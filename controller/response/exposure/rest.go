@@ -51,7 +51,8 @@ func (x *rest) add(minute uint32, r *flow.Record, v amount) {
 
 // keep takes what is in the hour of one that is displaced.
 func (x *rest) keep(l *Ledger, c entry) {
-	x.put(l.minute, c.client, c.server, l.sum(c, l.first(), l.minute+1))
+	client, server := c.Ends()
+	x.put(l.minute, client, server, l.sum(c, l.first(), l.minute+1))
 }
 
 func (x *rest) put(minute uint32, one, other [16]byte, a amount) {

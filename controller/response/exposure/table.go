@@ -4,6 +4,7 @@ import (
 	"math"
 
 	"github.com/platelet-sdn/platelet/flowcollector/flow"
+	"github.com/platelet-sdn/platelet/segmentation/connection"
 )
 
 // amount is what was counted of a conversation within a minute, or several; seen are
@@ -76,7 +77,7 @@ type meta struct {
 
 // entry is a conversation in its place.
 type entry struct {
-	*key
+	*connection.ID
 	*meta
 	*cell
 }
@@ -133,7 +134,7 @@ func (l *Ledger) count(c entry) {
 // bucket is where a conversation may be, by its hash.
 type bucket struct {
 	meta  [ways]meta
-	keys  [ways]key
+	keys  [ways]connection.ID
 	cells [ways]cell
 }
 
@@ -141,7 +142,7 @@ func (b *bucket) entry(i int) entry { return entry{&b.keys[i], &b.meta[i], &b.ce
 
 func tagOf(h uint64) uint8 { return uint8(h>>56) | 0x80 }
 
-func (l *Ledger) lookup(k *key, h uint64) (entry, bool) {
+func (l *Ledger) lookup(k *connection.ID, h uint64) (entry, bool) {
 	b := l.buckets[h%buckets]
 	if b == nil {
 		return entry{}, false
@@ -155,7 +156,7 @@ func (l *Ledger) lookup(k *key, h uint64) (entry, bool) {
 	return entry{}, false
 }
 
-func (l *Ledger) insert(k *key, h uint64, port uint32) entry {
+func (l *Ledger) insert(k *connection.ID, h uint64, port uint32) entry {
 	b := l.buckets[h%buckets]
 	if b == nil {
 		b = &bucket{}
@@ -174,7 +175,7 @@ func (l *Ledger) insert(k *key, h uint64, port uint32) entry {
 	} else if c.born != 0 {
 		*c.cell = cell{}
 	}
-	*c.key = *k
+	*c.ID = *k
 	*c.meta = meta{port: port, born: l.minute, last: l.minute, tag: tagOf(h)}
 	return c
 }
