@@ -35,6 +35,7 @@ const (
 	nxRegLoad         uint16 = 7
 	nxResubmitTable   uint16 = 14
 	nxOutputReg       uint16 = 15
+	nxLearn           uint16 = 16
 	nxController      uint16 = 20
 	nxSample          uint16 = 29
 	nxRegLoad2        uint16 = 33
@@ -44,6 +45,7 @@ const (
 	nxController2     uint16 = 37
 	nxCTClear         uint16 = 43
 	nxResubmitTableCT uint16 = 44
+	nxLearn2          uint16 = 45
 )
 
 // maxActionDepth bounds actions within actions: ct holds a list that can
@@ -160,6 +162,8 @@ func decodeNicira(subtype uint16, b []byte, depth int) (Action, error) {
 		return Note{Data: string(b[10:])}, nil
 	case subtype == nxCT && len(b) >= 24 && depth < maxActionDepth:
 		return decodeConntrack(b, depth)
+	case subtype == nxLearn && len(b) >= learnLen, subtype == nxLearn2 && len(b) >= learn2Len:
+		return decodeLearn(b), nil
 	case subtype == nxNAT:
 		return decodeNAT(b), nil
 	case subtype == nxRegLoad2:

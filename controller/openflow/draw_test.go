@@ -76,7 +76,7 @@ func drawSubfield(t *rapid.T) Subfield {
 
 // drawAction draws an action that may be sound or not.
 func drawAction(t *rapid.T, depth int) Action {
-	switch rapid.IntRange(0, 12).Draw(t, "action") {
+	switch rapid.IntRange(0, 13).Draw(t, "action") {
 	case 0:
 		dst := drawSubfield(t)
 		return Load{Dst: dst, Value: rapid.Uint64().Draw(t, "value") >> rapid.IntRange(0, 63).Draw(t, "shift")}
@@ -109,6 +109,8 @@ func drawAction(t *rapid.T, depth int) Action {
 		return PushVLAN{EtherType: rapid.SampledFrom([]uint16{0x8100, 0x88a8, 0x800}).Draw(t, "tag type")}
 	case 9:
 		return DecTTL{}
+	case 10:
+		return drawLearn(t)
 	}
 	f := rapid.SampledFrom(sampleFlows()).Draw(t, "sample")
 	if len(f.Actions) == 0 {
@@ -147,6 +149,41 @@ func drawConntrack(t *rapid.T) Conntrack {
 			e = l
 		}
 		a.Exec = append(a.Exec, e)
+	}
+	return a
+}
+
+func drawLearn(t *rapid.T) Learn {
+	a := Learn{
+		Table: rapid.SampledFrom([]uint8{0, 9, 254, 255}).Draw(t, "learned table"), Priority: rapid.Uint16().Draw(t, "learned priority"),
+		Cookie: rapid.Uint64().Draw(t, "learned cookie"), IdleTimeout: rapid.Uint16().Draw(t, "learned idle"),
+		SendRemoved: rapid.Bool().Draw(t, "removed"), DeleteLearned: rapid.Bool().Draw(t, "delete learned"),
+		Limit: rapid.SampledFrom([]uint32{0, 0, 1, 1024}).Draw(t, "limit"),
+	}
+	if rapid.Bool().Draw(t, "result") {
+		s := drawSubfield(t)
+		s.Bits = 1
+		a.Result = &s
+	}
+	if rapid.Bool().Draw(t, "family") {
+		a.Specs = append(a.Specs, LearnSpec{Value: rapid.SampledFrom([]uint64{0x800, 0x86dd, 0x806}).Draw(t, "eth_type"), Dst: Whole(FieldEthType)})
+		if rapid.Bool().Draw(t, "transport") {
+			a.Specs = append(a.Specs, LearnSpec{Value: rapid.SampledFrom([]uint64{1, 6, 17, 58, 132}).Draw(t, "proto"), Dst: Whole(FieldIPProto)})
+		}
+	}
+	for range rapid.IntRange(0, 3).Draw(t, "specs") {
+		s := LearnSpec{Kind: LearnKind(rapid.IntRange(0, 2).Draw(t, "kind")), Dst: drawSubfield(t)}
+		if rapid.Bool().Draw(t, "constant") && s.Kind != LearnOutput && s.Dst.Bits <= 64 {
+			s.Value = rapid.Uint64().Draw(t, "value") >> (64 - s.Dst.Bits)
+		} else {
+			s.Src = drawSubfield(t)
+			s.Src.Bits = min(s.Src.Bits, s.Dst.Bits) // the wire has one length for both
+			s.Dst.Bits = s.Src.Bits
+		}
+		if s.Kind == LearnOutput {
+			s.Dst = Subfield{}
+		}
+		a.Specs = append(a.Specs, s)
 	}
 	return a
 }

@@ -19,6 +19,9 @@ func sampleFlows() []Flow {
 	for i, c := range sampleConntrack() {
 		out = append(out, Flow{Table: 50, Priority: uint16(i), Match: Match{ip4, IPProto(6)}, Instructions: Instructions{Actions: []Action{c}}})
 	}
+	for i, l := range sampleLearn() {
+		out = append(out, Flow{Table: 53, Priority: uint16(i), Match: Match{ip4, IPProto(132)}, Instructions: Instructions{Actions: []Action{l}}})
+	}
 	out = append(out,
 		Flow{Table: 51, Match: Match{ip6, IPProto(17)}, Instructions: Instructions{Actions: []Action{DecTTL{}, Conntrack{
 			Commit: true, NAT: &NAT{Src: true, Min: netip.MustParseAddr("fe80::1"), MinPort: 80}}}}},
@@ -109,6 +112,24 @@ func sampleConntrack() []Conntrack {
 			Move{Src: RegBits(3, 0, 32), Dst: Whole(FieldCTMark)}}},
 		{Commit: true, NAT: &NAT{Src: true, Min: netip.MustParseAddr("1.2.3.4"), Max: netip.MustParseAddr("1.2.3.9"), MinPort: 5, MaxPort: 7, Random: true}},
 		{Commit: true, NAT: &NAT{Dst: true, Min: netip.MustParseAddr("1.2.3.4"), Hash: true, Persistent: true}},
+	}
+}
+
+// sampleLearn is for flows of SCTP over IPv4.
+func sampleLearn() []Learn {
+	result := RegBits(15, 24, 1)
+	return []Learn{
+		{Table: 9},
+		{Table: 5, HardTimeout: 60, Priority: 7, FinIdle: 3, FinHard: 4, SendRemoved: true, Specs: []LearnSpec{
+			{Src: Whole(FieldEthSrc), Dst: Whole(FieldEthDst)}, {Src: Whole(FieldVLANTCI), Dst: Whole(FieldVLANTCI)},
+			{Kind: LearnOutput, Src: Whole(FieldInPort16)}}},
+		{Table: 210, Priority: 2, IdleTimeout: 120, Cookie: 0x504c_0311_0000_0001, DeleteLearned: true, Limit: 1024, Result: &result, Specs: []LearnSpec{
+			{Value: 0x800, Dst: Whole(FieldEthType)}, {Value: 132, Dst: Whole(FieldIPProto)},
+			{Src: Whole(FieldIPv4Dst), Dst: Whole(FieldIPv4Src)}, {Src: Whole(FieldIPv4Src), Dst: Whole(FieldIPv4Dst)},
+			{Src: Whole(FieldSCTPDst), Dst: Whole(FieldSCTPSrc)}, {Src: Whole(FieldSCTPSrc), Dst: Whole(FieldSCTPDst)},
+			{Kind: LearnLoad, Value: 5, Dst: RegBits(15, 29, 3)}, {Kind: LearnLoad, Src: RegBits(15, 30, 1), Dst: RegBits(15, 30, 1)},
+			{Kind: LearnLoad, Value: 1 << 40, Dst: Whole(FieldMetadata)}}},
+		{Table: 4, Limit: 1, Specs: []LearnSpec{{Value: 3, Dst: RegBits(3, 4, 17)}, {Src: RegBits(3, 0, 5), Dst: RegBits(4, 8, 5)}}},
 	}
 }
 

@@ -140,6 +140,7 @@ func stricter(err error) bool {
 		"set-field writes all of",         // nor for this
 		"no helper for port",              // the switch does without
 		"nat needs a match on",            // of the address's family
+		"no place for the result",         // the switch takes bits that the field does not have
 		"nat without src or dst",          // takes persistent, hash and random, and forgets them in text
 	} {
 		if strings.Contains(err.Error(), s) {
