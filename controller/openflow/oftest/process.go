@@ -89,6 +89,9 @@ func (r *run) pass(p Packet, from recirculation, nested int) {
 		w.reason, w.rule = reasonActionSet, first
 		w.actions(list)
 	}
+	for _, met := range w.taught {
+		met()
+	}
 	if first != nil && !r.decided {
 		r.result.By = r.lastRule()
 	}

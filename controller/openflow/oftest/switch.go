@@ -91,7 +91,11 @@ func (s *Switch) expire() {
 }
 
 func (s *Switch) remove(r *Rule, why of.RemovedReason) {
+	if !slices.Contains(s.tables[r.Table].rules, r) {
+		return // went with what taught it
+	}
 	s.tables[r.Table].remove(r)
+	s.forget(r.Actions)
 	if r.Flags&of.FlagSendFlowRemoved == 0 {
 		return
 	}
@@ -161,8 +165,8 @@ func (s *Switch) add(m *of.FlowMod) error {
 		return err
 	}
 	t := &s.tables[m.Table]
-	r := s.newRule(&m.Flow)
-	switch old := t.find(r.key); {
+	r, replaced := s.newRule(&m.Flow), t.find(m.Key())
+	switch old := replaced; {
 	case old != nil: // which is no overlap
 		if m.Flags&of.FlagResetCounts == 0 {
 			r.Packets, r.Bytes = old.Packets, old.Bytes
@@ -176,14 +180,19 @@ func (s *Switch) add(m *of.FlowMod) error {
 		}
 	}
 	t.insert(r)
+	if replaced != nil {
+		s.forget(replaced.Actions)
+	}
 	return nil
 }
 
 // change gives a flow other instructions; its cookie, timeouts and flags
 // stay, its counters too unless FlagResetCounts is set.
 func (s *Switch) change(r *Rule, m *of.FlowMod) {
+	before := r.Actions
 	r.Instructions = m.Instructions
 	r.setClauses()
+	s.forget(before)
 	r.Modified = s.cfg.Now()
 	if m.Flags&of.FlagResetCounts != 0 {
 		r.Packets, r.Bytes = 0, 0

@@ -38,6 +38,9 @@ type Rule struct {
 	// only matches together with others (ovs-fields(7), conjunctive match).
 	clauses []of.Conjunction
 	serial  uint64 // order of insertion
+	// While the packet is on its way that taught a flow, it does not meet it, but
+	// the one that this replaces.
+	unmet, outdated bool
 }
 
 // matches reports whether a packet meets the match. portField is the in_port
@@ -52,19 +55,26 @@ func (r *Rule) matches(p *Packet, inPort, conj uint32) bool {
 			v = number(uint64(inPort))
 		case of.FieldConjID:
 			v = number(uint64(conj))
-		case of.FieldTCPSrc, of.FieldTCPDst, of.FieldUDPSrc, of.FieldUDPDst, of.FieldSCTPSrc, of.FieldSCTPDst,
-			of.FieldICMPType, of.FieldICMPCode, of.FieldICMPv6Type, of.FieldICMPv6Code:
-			if p.Fragment == NotFragment {
-				v = p.get(t.field)
-			}
 		default:
-			v = p.get(t.field)
+			v = p.seen(t.field)
 		}
 		if v.and(t.mask) != t.value {
 			return false
 		}
 	}
 	return true
+}
+
+// seen is a field as flows see it: of fragments, no transport header.
+func (p *Packet) seen(f of.Field) bits {
+	switch f {
+	case of.FieldTCPSrc, of.FieldTCPDst, of.FieldUDPSrc, of.FieldUDPDst, of.FieldSCTPSrc, of.FieldSCTPDst,
+		of.FieldICMPType, of.FieldICMPCode, of.FieldICMPv6Type, of.FieldICMPv6Code:
+		if p.Fragment != NotFragment {
+			return bits{}
+		}
+	}
+	return p.get(f)
 }
 
 // within reports whether a match given by wide selects every packet that
@@ -198,7 +208,7 @@ type head struct {
 func (t *table) heads(p *Packet, inPort, conj uint32) []*head {
 	var out []*head
 	for _, r := range t.rules {
-		if !r.matches(p, inPort, conj) {
+		if r.unmet || !r.matches(p, inPort, conj) {
 			continue
 		}
 		i := slices.IndexFunc(out, func(h *head) bool { return h.match == r.key.Match })

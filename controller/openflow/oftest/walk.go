@@ -61,6 +61,7 @@ type walk struct {
 	conntrack bool
 	reason    uint8
 	ops       []op
+	taught    []func() // makes what was learned count
 	err       error
 }
 
@@ -198,6 +199,8 @@ func (w *walk) action(a of.Action) bool {
 		return w.decTTL()
 	case of.Controller:
 		w.emit(op{meter: a.Meter, effect: ToController{Reason: a.Reason, MaxLen: a.MaxLen, ID: a.ID, Packet: w.p}})
+	case of.Learn:
+		w.learn(a)
 	case of.Sample:
 		w.emit(op{effect: Sampled{Sample: a, Packet: w.p}})
 	default:
