@@ -52,7 +52,7 @@ type OVS struct {
 	DB string `yaml:"db"`
 	// directory of the bridges' management sockets; empty means the directory of the OVSDB socket
 	RunDir string `yaml:"run_dir"`
-	// first of the twenty OpenFlow tables that Platelet owns
+	// first of the twenty-four OpenFlow tables that Platelet owns
 	BaseTable uint8 `yaml:"base_table"`
 	// first of the 1,024 conntrack zones that Platelet owns; each bridge has one of them
 	BaseZone uint16 `yaml:"base_zone"`
@@ -286,7 +286,7 @@ func (f *File) check(want func(ok bool, path, format string, args ...any)) {
 	for i, b := range f.Bridges {
 		want(b != "", fmt.Sprintf("bridges[%d]", i), "is empty")
 	}
-	want(f.OVS.BaseTable >= 1 && f.OVS.BaseTable <= 234, "ovs.base_table", "%d is outside 1 to 234 (twenty tables, below 254)", f.OVS.BaseTable)
+	want(f.OVS.BaseTable >= 1 && f.OVS.BaseTable <= 230, "ovs.base_table", "%d is outside 1 to 230 (twenty-four tables, below 254)", f.OVS.BaseTable)
 	want(f.OVS.BaseZone >= 1 && f.OVS.BaseZone <= 64511, "ovs.base_zone", "%d is outside 1 to 64511 (1,024 zones)", f.OVS.BaseZone)
 	f.OVS.check(want)
 	f.OpenC2.check(want)

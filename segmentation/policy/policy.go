@@ -129,7 +129,8 @@ type Prefix struct{ netip.Prefix }
 
 // Service is what a connection must fit. Keys that are absent fit everything.
 type Service struct {
-	// Proto is the protocol, which is never left out.
+	// Proto is the protocol, which is never left out. Connections of protocols
+	// other than tcp, udp, icmp, icmp6 and sctp are told apart by their addresses alone.
 	Proto Proto `yaml:"proto"`
 	// Ports are those of the side to which the connection is opened; for tcp,
 	// udp and sctp.

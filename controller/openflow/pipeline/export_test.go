@@ -10,6 +10,9 @@ import (
 	"github.com/platelet-sdn/platelet/segmentation/sourceguard"
 )
 
+// TableRemembered is where packets teach flows.
+const TableRemembered = tableRemembered
+
 // FlowsFor returns what a bridge called "br" with these intents, policies, tap
 // and ports would have on its switch, and which intent or rule each flow comes
 // from, by cookie.

@@ -27,7 +27,7 @@ type picture struct {
 
 // look reads what the switch holds, apart without the flows of policies.
 func look(ctx context.Context, conn *openflow.Conn, l Layout, apart bool) (p picture, err error) {
-	filters := l.filters()
+	filters := append(l.filters(), openflow.FlowFilter{Table: l.table(tableRemembered)})
 	if apart {
 		filters = l.rulesFilters()
 	}
@@ -50,6 +50,7 @@ func look(ctx context.Context, conn *openflow.Conn, l Layout, apart bool) (p pic
 	for _, f := range flows {
 		switch {
 		case !l.owns(f.Table) && f.Key() != hook.Key():
+		case isRemembered(f.Cookie) && f.Table == l.table(tableRemembered): // comes and goes by itself
 		case isOurs(f.Cookie):
 			p.own = append(p.own, f)
 		default:

@@ -127,13 +127,15 @@ func part(text string, of desired) InstalledPart {
 	return InstalledPart{Text: text, Owner: owner, Intent: intent}
 }
 
-// ownFlows reads our flows, in the order in which packets meet them.
+// ownFlows reads our flows, in the order in which packets meet them; those that
+// packets taught are connections, not rules.
 func (b *Bridge) ownFlows(ctx context.Context) (*openflow.Conn, []openflow.FlowStats, error) {
 	conn, _ := b.current()
 	if conn == nil {
 		return nil, nil, ErrNotConnected
 	}
 	flows, err := conn.Flows(ctx, openflow.FlowFilter{Table: openflow.TableAll, Cookie: cookieOwner, CookieMask: cookieOwnerMask})
+	flows = slices.DeleteFunc(flows, func(f openflow.FlowStats) bool { return isRemembered(f.Cookie) })
 	slices.SortFunc(flows, func(x, y openflow.FlowStats) int {
 		return cmp.Or(cmp.Compare(x.Table, y.Table), cmp.Compare(y.Priority, x.Priority), cmp.Compare(x.Match.Key(), y.Match.Key()))
 	})

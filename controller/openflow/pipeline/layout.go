@@ -53,15 +53,17 @@ const (
 	tableStation   = tableCopy + 1 // Ethernet addresses of senders (sources.go)
 	tableNeighbour = tableStation + 1
 	tableSender    = tableNeighbour + 1
-	tableCount     = tableSender + 1
-	policyTiers    = 4
-	lastBase       = 254 - tableCount
+	// Flows that packets teach (remembered.go): the last of all.
+	tableRemembered = tableSender + 1
+	tableCount      = tableRemembered + 1
+	policyTiers     = 4
+	lastBase        = 254 - tableCount
 )
 
 var tableNames = [tableCount]string{"guard", "emergency", "tap", "admit", "conntrack", "state", "source", "destination", "service",
 	"egress-emergency", "egress-admin", "egress-application", "egress-baseline",
 	"ingress-emergency", "ingress-admin", "ingress-application", "ingress-baseline",
-	"commit", "return", "copy", "station", "neighbour", "sender"}
+	"commit", "return", "copy", "station", "neighbour", "sender", "remembered"}
 
 // Layout places our tables on a bridge.
 type Layout struct {
@@ -123,6 +125,8 @@ const (
 	CategoryService   Category = 14 // gives services their class
 	CategorySource    Category = 15 // of the ports whose sources are guarded
 	categoryPolicy    Category = 16 // the first of those of policies' rules
+	// CategoryRemembered is of flows that packets teach, not we (remembered.go).
+	CategoryRemembered Category = categoryPolicy + 2*policyTiers
 )
 
 // String returns the category's name.
@@ -132,7 +136,8 @@ func (c Category) String() string {
 	}
 	names := map[Category]string{CategoryHook: "hook", CategoryGuard: "guard", CategoryEmergency: "emergency",
 		CategoryTap: "tap", CategoryMiss: "miss", CategoryReturn: "return", CategoryState: "state", CategoryTracked: "tracked",
-		CategoryClaim: "claim", CategoryEndpoint: "endpoint", CategoryService: "service", CategorySource: "source"}
+		CategoryClaim: "claim", CategoryEndpoint: "endpoint", CategoryService: "service", CategorySource: "source",
+		CategoryRemembered: "remembered"}
 	if name, ok := names[c]; ok {
 		return name
 	}
@@ -145,6 +150,10 @@ func (c Category) policy() bool { return c >= categoryPolicy && c < categoryPoli
 func cookie(c Category, object uint32) uint64 {
 	return cookieOwner | generation<<40 | uint64(c)<<32 | uint64(object)
 }
+
+// rememberedOwner is what the cookies of learned flows have in common, but for
+// their object.
+const rememberedOwner = cookieOwner | generation<<40 | uint64(CategoryRemembered)<<32
 
 func isOurs(cookie uint64) bool { return cookie&cookieOwnerMask == cookieOwner }
 
@@ -163,7 +172,9 @@ func ObjectID(intentID string) uint32 {
 // Our marks on a packet: that it has been through our tables, and, while it
 // is there, that a guard rule exempts it from policy, that it answers what the
 // other end sent, that it opens a connection, that a rule allows it, not just
-// the absence of one, and which of two banks of policies' flows it meets.
+// the absence of one, which of two banks of policies' flows it meets, that its
+// connection is known to go on, that it is for a service that too many ask, and
+// that it has taught what it could.
 const (
 	markReg    = 15
 	markBit    = 31
@@ -178,7 +189,15 @@ const (
 	allowMask  = uint32(1) << allowBit
 	bankBit    = 26 // whose flows of policies it meets (bank.go)
 	bankMask   = uint32(1) << bankBit
-	markBits   = markBit - bankBit + 1
+	// of connections that go on, and of packets that conntrack does not follow
+	// (remembered.go)
+	knownBit    = 25
+	knownMask   = uint32(1) << knownBit
+	crowdedBit  = 24
+	crowdedMask = uint32(1) << crowdedBit
+	taughtBit   = 23
+	taughtMask  = uint32(1) << taughtBit
+	markBits    = markBit - taughtBit + 1
 )
 
 // The registers that hold, while a packet is under policy, the classes of who
@@ -223,7 +242,7 @@ func (l Layout) baseFlows() []openflow.Flow {
 		{
 			Table: l.table(tableReturn), Priority: returnPriority, Cookie: cookie(CategoryReturn, 0),
 			Instructions: openflow.Instructions{Actions: []openflow.Action{
-				mark(bankBit, markBits, 1<<(markBit-bankBit)), // the first mark alone
+				mark(taughtBit, markBits, 1<<(markBit-taughtBit)), // the first mark alone
 				openflow.Resubmit{Table: 0},
 			}},
 		},
@@ -244,10 +263,10 @@ func (l Layout) hook() openflow.Flow {
 }
 
 // filters select every flow that can concern us: those in our tables, and in
-// table 0 those that could be our hook.
+// table 0 those that could be our hook; not those that packets teach.
 func (l Layout) filters() []openflow.FlowFilter {
 	out := []openflow.FlowFilter{{Table: 0, Match: hookMatch()}}
-	for t := range tableCount {
+	for t := range tableRemembered {
 		out = append(out, openflow.FlowFilter{Table: l.table(t)})
 	}
 	return out

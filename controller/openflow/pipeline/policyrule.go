@@ -141,7 +141,6 @@ func clauses(r *compile.Rule, p rulePlace, ls []classList) []openflow.Flow {
 // have no packet in common, and no packet is in none of them.
 type variant struct {
 	value, mask uint32 // of our marks
-	isNew       bool   // of connections that conntrack does not know
 	first       bool   // packets that open a connection
 	metered     bool
 }
@@ -158,9 +157,9 @@ func variants(r *compile.Rule) []variant {
 }
 
 // ofNew narrows a variant to what whoever opens a connection sends, as long
-// as conntrack does not know it.
+// as it is not known to go on.
 func (v variant) ofNew() variant {
-	v.mask, v.isNew = v.mask|replyMask, true
+	v.mask |= replyMask | knownMask
 	return v
 }
 
@@ -168,9 +167,6 @@ func (v variant) match() openflow.Match {
 	var m openflow.Match
 	if v.mask != 0 {
 		m = append(m, openflow.Reg(markReg, v.value, v.mask))
-	}
-	if v.isNew {
-		m = append(m, has(openflow.CTNew))
 	}
 	return m
 }

@@ -40,6 +40,8 @@ import (
 // from a low port to a high one is entered at the SYN.) Datagrams have no
 // SYN: they must be allowed as an answer only where no rule but the absence
 // of rules allows them.
+//
+// What conntrack does not follow goes beside it (remembered.go).
 
 // DefaultZone is the first of our conntrack zones unless configured
 // otherwise; others count from 1 upwards.
@@ -70,18 +72,20 @@ const invalidSample = 65
 
 // Priorities in the tables of the frame below: what is first decides.
 const (
-	stateExempt  uint16 = 50
-	stateRelated uint16 = 40
-	stateReply   uint16 = 30
-	stateUpward  uint16 = 28 // SYN from a low port to a high one
-	stateSYN     uint16 = 26
-	stateDoubt   uint16 = 24 // who opened the connection
-	stateInvalid uint16 = 20
-	stateAside   uint16 = 20 // discovery and address assignment
-	stateOpens   uint16 = 18 // a connection
-	stateMiddle  uint16 = 16 // of a connection that nobody saw begin
-	stateTrack   uint16 = 10
-	stateFirst   uint16 = 1 // of a connection that no rule decides
+	stateRemember uint16 = 60 // to 62: connections that conntrack does not follow
+	stateExempt   uint16 = 50
+	stateRelated  uint16 = 40
+	stateReply    uint16 = 30
+	stateUpward   uint16 = 28 // SYN from a low port to a high one
+	stateSYN      uint16 = 26
+	stateDoubt    uint16 = 24 // who opened the connection
+	stateInvalid  uint16 = 20
+	stateAside    uint16 = 20 // discovery and address assignment
+	stateOpens    uint16 = 18 // a connection
+	stateMiddle   uint16 = 16 // of a connection that nobody saw begin
+	stateTrack    uint16 = 10
+	stateBeside   uint16 = 5 // what conntrack does not follow
+	stateFirst    uint16 = 1 // of a connection that no rule decides
 )
 
 // ephemeral is the bit that ports of clients have, from 32768 on, where most
@@ -105,8 +109,8 @@ func (l Layout) statefulFrame(t TapConfig) []openflow.Flow {
 	for _, m := range untracked() {
 		f.add(tableConntrack, stateAside, m, f.to(tableReturn))
 	}
-	for _, ip := range families() {
-		f.add(tableConntrack, stateTrack, openflow.Match{ip}, openflow.Conntrack{Zone: l.Zone, Table: l.table(tableState), Recirc: true})
+	for _, m := range followed() {
+		f.add(tableConntrack, stateTrack, m, openflow.Conntrack{Zone: l.Zone, Table: l.table(tableState), Recirc: true})
 	}
 	f.stateTable(t)
 	f.classTables()
@@ -117,6 +121,7 @@ func (l Layout) statefulFrame(t TapConfig) []openflow.Flow {
 		f.flows = append(f.flows, l.missFirst(last, last+1))
 	}
 	f.commitTable()
+	f.rememberedFlows()
 	return f.flows
 }
 
@@ -176,13 +181,13 @@ func (f *frame) stateTable(t TapConfig) {
 		f.add(tableState, stateMiddle, openflow.Match{ip, isNew, openflow.IPProto(flow.ProtoTCP)}, f.to(tableSource))
 	}
 	f.add(tableState, stateTrack, openflow.Match{isNew, openflow.CTMark(0, enteredMark)}, opens...)
+	f.add(tableState, stateTrack, openflow.Match{has(openflow.CTEstablished)}, mark(knownBit, 1, 1), f.to(tableSource))
 	f.flows = append(f.flows, f.layout.miss(tableState, tableSource))
 }
 
-// commitTable enters what is allowed. The pipeline behind us finds the packet
-// untracked, as it came: it may track connections itself.
+// commitTable enters what is allowed.
 func (f *frame) commitTable() {
-	on := []openflow.Action{openflow.CTClear{}, class(openerReg, 0), class(responderReg, 0), class(serviceReg, 0), f.to(tableReturn)}
+	on := f.onwards()
 	enterAs := func(exec ...openflow.Action) []openflow.Action {
 		return append([]openflow.Action{openflow.Conntrack{Zone: f.layout.Zone, Commit: true, Exec: exec}}, on...)
 	}
@@ -207,6 +212,12 @@ func (f *frame) commitTable() {
 		f.add(tableCommit, stateTrack, openflow.Match{ip, isNew}, enter...)
 	}
 	f.add(tableCommit, missPriority, nil, on...)
+}
+
+// onwards leads out. The pipeline behind us finds the packet untracked, as it
+// came: it may track connections itself.
+func (f *frame) onwards() []openflow.Action {
+	return []openflow.Action{openflow.CTClear{}, class(openerReg, 0), class(responderReg, 0), class(serviceReg, 0), f.to(tableReturn)}
 }
 
 // answer has a packet judged as an answer to the other end.

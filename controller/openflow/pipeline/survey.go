@@ -101,6 +101,10 @@ func (l Layout) actionsDisturb(actions []openflow.Action) string {
 			if l.owns(a.Table) {
 				return leads
 			}
+		case openflow.Learn:
+			if l.owns(a.Table) {
+				return "learns flows in our tables"
+			}
 		case openflow.Conntrack:
 			if a.Recirc && l.owns(a.Table) {
 				return leads
