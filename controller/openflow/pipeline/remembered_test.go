@@ -400,3 +400,35 @@ func (l *lab) datapath() string {
 	}
 	return out
 }
+
+// Who is rejected hears of it by an ICMP error, and a limit holds for what the
+// opener sends, not for what it gets.
+func TestSCTPIsRejectedAndLimited(t *testing.T) {
+	l := newLab(t, "rh", 2)
+	b := l.start()
+	client, server, errors := l.speaker(0, flow.ProtoSCTP, 50000), l.speaker(1, flow.ProtoSCTP, 3868), l.speaker(0, flow.ProtoICMP, 0)
+	l.enforce(b, l.rule("reject", policy.TierApplication, 1, policy.ActionReject, 1, flow.ProtoSCTP, 3868))
+	l.settle()
+	l.eventually("an ICMP error", func() bool { client.send(l, l.addr(1), 3868, chunkInit); return errors.received.Load() > 0 })
+	if server.received.Load() != 0 {
+		t.Error("the server heard of what is rejected")
+	}
+	limit := l.rule("limit", policy.TierApplication, 1, policy.ActionRateLimit, 1, flow.ProtoSCTP, 3868)
+	limit.rate = policy.Rate{PacketsPerSecond: 50, Burst: 5}
+	l.enforce(b, limit)
+	client.associate(l, l.addr(1), 3868)
+	start, came := time.Now(), server.received.Load()
+	l.eventually("the limit to meet a thousand packets", func() bool {
+		for range 100 {
+			client.send(l, l.addr(1), 3868, chunkData)
+		}
+		return l.hits(b, "limit").Packets >= 1000
+	})
+	if n, most := server.received.Load()-came, 100+uint64(time.Since(start).Seconds()*50); n > most {
+		t.Errorf("%d of a thousand packets passed a limit of 50 a second, want at most %d", n, most)
+	}
+	for range 200 {
+		server.send(l, l.addr(0), 50000, chunkData)
+	}
+	l.eventually("all answers", func() bool { return client.chunks[chunkData].Load() == server.sent[chunkData].Load() })
+}
