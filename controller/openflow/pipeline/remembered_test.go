@@ -286,11 +286,12 @@ func TestRememberedAfterTheSwitchRestarts(t *testing.T) {
 	if err := l.sw.StartSwitch(l.ctx); err != nil {
 		t.Fatal(err)
 	}
-	client.has(l, chunkSACK, func() { client.send(l, l.addr(1), 3868, chunkData) })
 	l.eventually("everything to be back", func() bool {
+		client.send(l, l.addr(1), 3868, chunkData) // before our flows are back, it teaches nothing
 		drift, err := b.Drift(l.ctx)
 		return err == nil && len(drift) == 0 && l.taught() == 2
 	})
+	client.has(l, chunkSACK, func() { client.send(l, l.addr(1), 3868, chunkData) })
 }
 
 // Policies that come and go cost an association nothing that stays allowed.
