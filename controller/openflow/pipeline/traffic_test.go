@@ -295,7 +295,7 @@ func TestLeaveKeepsPolicies(t *testing.T) {
 		t.Fatal("the containment went with the controller")
 	}
 	l.eventually("the containment to end", func() bool { return l.ours() == alone })
-	if flows := l.ofctl("dump-flows"); strings.Contains(flows, "hard_timeout") || strings.Contains(flows, "sample(") {
+	if flows := l.ofctl("dump-flows"); strings.Contains(flows, " hard_timeout") || strings.Contains(flows, "sample(") {
 		t.Errorf("left:\n%s", flows)
 	}
 	s := l.stream(0, 1, 9000, time.Millisecond)
