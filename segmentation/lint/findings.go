@@ -42,6 +42,9 @@ func (c *checker) unused() {
 		}
 	}
 	peers(c.set.Protected)
+	for i := range c.set.SourceGuards {
+		peers(c.set.SourceGuards[i].AppliesTo)
+	}
 	for i := range c.set.Policies {
 		p := &c.set.Policies[i]
 		peers(p.AppliesTo)
@@ -63,6 +66,41 @@ func (c *checker) unused() {
 	for _, name := range slices.Sorted(maps.Keys(c.set.Services)) {
 		if !services[name] {
 			c.add(Finding{Severity: SeverityNote, Kind: KindUnused, Message: "no policy speaks of the service " + name}, c.set.ServiceAt(name))
+		}
+	}
+}
+
+// unguarded tells of groups whose egress is restricted while no source guard is
+// enforced for them: who forges his source leaves them. Where there are no guards
+// at all that is how it is meant.
+func (c *checker) unguarded() {
+	guarded := map[string]bool{}
+	var guard func(name string)
+	guard = func(name string) {
+		if !guarded[name] {
+			guarded[name] = true
+			for _, other := range c.set.Groups[name].Groups {
+				guard(other)
+			}
+		}
+	}
+	for i := range c.set.SourceGuards {
+		if g := &c.set.SourceGuards[i]; g.Mode == policy.ModeEnforce {
+			for _, p := range g.AppliesTo {
+				guard(p.String())
+			}
+		}
+	}
+	for i := range c.set.Policies {
+		p := &c.set.Policies[i]
+		restricts := slices.ContainsFunc(p.Egress, func(r policy.Rule) bool { return r.Action == policy.ActionDeny || r.Action == policy.ActionReject })
+		if len(c.set.SourceGuards) == 0 || guarded[policy.Any] || p.Mode != policy.ModeEnforce || p.Origin != nil || !restricts {
+			continue
+		}
+		for _, peer := range p.AppliesTo {
+			if !guarded[peer.String()] {
+				c.aboutPolicy(p, SeverityWarning, KindUnguarded, "restricts what "+peer.String()+" opens, and no source guard is enforced for it: whoever forges his source is not restricted")
+			}
 		}
 	}
 }

@@ -55,6 +55,8 @@ const (
 	KindEmptyGroup Kind = "empty-group"
 	// KindUnused: nothing speaks of a group or a service.
 	KindUnused Kind = "unused"
+	// KindUnguarded: egress is restricted of those whose sources nobody guards.
+	KindUnguarded Kind = "unguarded"
 	// KindUnchecked: something could not be judged.
 	KindUnchecked Kind = "unchecked"
 )
@@ -95,6 +97,7 @@ func Check(set *policy.Set, opt Options) []Finding {
 	c := &checker{set: set, opt: opt, told: map[Finding]bool{}}
 	c.unused()
 	c.expired()
+	c.unguarded()
 	if w, ok := newWorld(set, opt); ok {
 		c.judge(w)
 	} else {

@@ -178,3 +178,32 @@ func BenchmarkCheck(b *testing.B) {
 		}
 	})
 }
+
+// Where some sources are guarded, egress rules for others are told of, and no
+// group that only a guard speaks of is unused.
+func TestUnguarded(t *testing.T) {
+	const file = `apiVersion: segmentation/v1
+groups: {web: {selector: {app: web}}, db: {selector: {app: db}}, both: {groups: [web, db]}}
+sourceGuards: [{name: own, mode: MODE, appliesTo: [both]}]
+policies:
+- {name: out, tier: application, mode: enforce, appliesTo: [web, 10.0.0.1], egress: [{name: r, action: deny, to: [192.0.2.0/24]}]}
+`
+	for mode, want := range map[string]int{"enforce": 1, "staged": 2} {
+		set, err := policy.Read(policy.Source{Name: "f.yaml", Data: []byte(strings.Replace(file, "MODE", mode, 1))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := 0
+		for _, f := range Check(set, Options{Now: time.Now()}) {
+			if f.Kind == KindUnguarded {
+				n++
+			}
+			if f.Kind == KindUnused {
+				t.Errorf("%+v", f)
+			}
+		}
+		if n != want {
+			t.Errorf("%s: told of %d, want %d", mode, n, want)
+		}
+	}
+}
