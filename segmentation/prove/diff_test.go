@@ -287,6 +287,9 @@ func TestManyRulesAreOneRegion(t *testing.T) {
 		few, many = few+len(together), many+len(apart)
 		both := policytest.World{Set: &policy.Set{Groups: w.Set.Groups, Policies: slices.Concat(w.Set.Policies, next.Policies)}, Inventory: w.Inventory}
 		for _, c := range rapid.SliceOfN(policytest.Connections(both), 20, 40).Draw(t, "connections") {
+			if c.Src == c.Dst {
+				continue // nobody talks with himself over a switch: a region of such pairs alone is not told
+			}
 			a, b := covering(apart, c), covering(together, c)
 			if len(a) != len(b) {
 				t.Fatalf("%+v: told by %d changes apart, by %d together", c, len(a), len(b))
