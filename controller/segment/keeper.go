@@ -6,11 +6,9 @@ package segment
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
-	"slices"
 	"sync"
 	"time"
 
@@ -69,7 +67,8 @@ type Change struct {
 	Ports int    // at which sources are guarded
 	// Endpoints whose class changed, and guarded ports that did.
 	Endpoints int
-	Took      time.Duration // until every connected switch had it
+	// Took is until every switch had it that was not slow.
+	Took time.Duration
 }
 
 // The keeper looks at least this often at what has no event: addresses that
@@ -84,7 +83,8 @@ type Keeper struct {
 	cfg     Config
 	wake    chan struct{}
 	learned chan struct{} // something that is not written down
-	parts   []*part       // what is read
+	arrived chan delivery
+	parts   []*part // what is read
 
 	mu      sync.Mutex
 	read    *Policies // replaced, never changed
@@ -110,25 +110,18 @@ type Keeper struct {
 	minute int64  // and when
 
 	// of Run alone
-	has     map[string]given
-	retry   map[string]time.Time
-	trouble string
-}
-
-// given is what a switch was given, and what that was made of.
-type given struct {
-	part    *compile.Program
-	program *compile.Program
-	build   uint64
-	sources []sourceguard.Port
-	plan    *sourceguard.Plan
+	has      map[string]given
+	retry    map[string]time.Time
+	busy     map[string]bool // switches that are being given something
+	couriers sync.WaitGroup
+	trouble  string
 }
 
 // New returns a keeper that has read the policies. A fault in them is an
 // error, of type strictyaml.Errors where a file is at fault.
 func New(cfg Config) (*Keeper, error) {
-	k := &Keeper{cfg: cfg, memory: &memory{Hosts: map[netip.Addr]remembered{}}, wake: make(chan struct{}, 1), learned: make(chan struct{}, 1), compiler: compile.New(), plan: &sourceguard.Plan{}, guards: guards{plan: &sourceguard.Plan{}}, failed: map[string]string{},
-		has: map[string]given{}, retry: map[string]time.Time{}, read: &Policies{Feeds: map[string][]netip.Prefix{}}}
+	k := &Keeper{cfg: cfg, memory: &memory{Hosts: map[netip.Addr]remembered{}}, wake: make(chan struct{}, 1), learned: make(chan struct{}, 1), arrived: make(chan delivery), compiler: compile.New(), plan: &sourceguard.Plan{}, guards: guards{plan: &sourceguard.Plan{}}, failed: map[string]string{},
+		has: map[string]given{}, retry: map[string]time.Time{}, busy: map[string]bool{}, read: &Policies{Feeds: map[string][]netip.Prefix{}}}
 	k.parts = k.newParts()
 	for _, p := range k.parts {
 		if err := k.take(p); err != nil {
@@ -203,11 +196,14 @@ func (k *Keeper) Run(ctx context.Context) error {
 		k.step(ctx, time.Now())
 		select {
 		case <-ctx.Done():
+		case d := <-k.arrived:
+			k.settled(d)
 		case <-k.wake:
 		case <-tick.C:
 		}
 	}
-	close(stop) // what was learned last is known now
+	k.couriers.Wait() // nobody changes a switch behind us
+	close(stop)       // what was learned last is known now
 	select {
 	case <-saved:
 	case <-time.After(2*saveTimeout + time.Second): // one that goes on, and the last; else the disk is gone
@@ -228,7 +224,7 @@ func (k *Keeper) step(ctx context.Context, now time.Time) {
 		return
 	}
 	k.trouble = ""
-	if len(next.program.Rules) == 0 && len(next.plan.Ports) == 0 && len(k.has) == 0 { // nothing is wanted, and never was
+	if len(next.program.Rules) == 0 && len(next.plan.Ports) == 0 && len(k.has) == 0 && len(k.busy) == 0 { // nothing is wanted, and never was
 		return
 	}
 	if k.cfg.Switches != nil {
@@ -295,59 +291,6 @@ func (k *Keeper) look(read *Policies, now time.Time) {
 	k.inv = inv
 	k.mu.Unlock()
 	k.builds++
-}
-
-// distribute gives each switch its part, side by side.
-func (k *Keeper) distribute(ctx context.Context, cur current, now time.Time) {
-	names := k.cfg.Switches.Names()
-	maps.DeleteFunc(k.has, func(name string, _ given) bool { return !slices.Contains(names, name) })
-	var homes map[netip.Addr]string
-	var giving sync.WaitGroup
-	errs := make([]error, len(names))
-	next := make([]given, len(names))
-	for i, name := range names {
-		had := k.has[name]
-		if k.retry[name].After(now) || had.program == cur.program && had.build == cur.build && had.plan == cur.plan {
-			continue
-		}
-		if homes == nil {
-			homes = place(&cur.inv)
-		}
-		next[i] = given{local(cur.program, homes, name), cur.program, cur.build, at(cur.plan, name), cur.plan}
-		samePart, sameGuards := had.part != nil && same(had.part, next[i].part), had.plan != nil && sameSources(had.sources, next[i].sources)
-		if samePart && sameGuards {
-			k.has[name], next[i] = next[i], given{}
-			continue
-		}
-		giving.Go(func() {
-			ctx, cancel := context.WithTimeout(ctx, setTimeout)
-			defer cancel()
-			if !sameGuards {
-				errs[i] = k.cfg.Switches.SetSources(ctx, name, next[i].sources)
-			}
-			if !samePart {
-				errs[i] = errors.Join(errs[i], k.cfg.Switches.SetPolicy(ctx, name, next[i].part))
-			}
-		})
-	}
-	giving.Wait()
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	for i, name := range names {
-		switch {
-		case next[i].part == nil:
-		case errs[i] == nil:
-			k.has[name] = next[i]
-			delete(k.failed, name)
-			delete(k.retry, name)
-		case !errors.Is(errs[i], context.Canceled):
-			if k.failed[name] != errs[i].Error() {
-				k.cfg.Log.WithError(errs[i]).WithField("bridge", name).Error("policies could not be enforced")
-			}
-			k.failed[name] = errs[i].Error()
-			k.retry[name] = now.Add(time.Second)
-		}
-	}
 }
 
 // tell reports a change.

@@ -3,6 +3,7 @@ package segment_test
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"net/netip"
 	"sync"
 	"testing"
@@ -111,6 +112,102 @@ func TestLearnedAddressesAreWrittenAtOnce(t *testing.T) {
 		time.Sleep(time.Second)
 		if value, _ := store.saved(); !bytes.Contains([]byte(value), []byte("10.0.1.29")) {
 			t.Errorf("the last one is missing: %s", value)
+		}
+	})
+}
+
+// slow are two switches, of which the first hangs until it is let go.
+type slow struct {
+	letGo chan struct{}
+	mu    sync.Mutex
+	got   map[string]int // rules of the latest program
+	calls map[string]int
+}
+
+func (s *slow) Names() []string { return []string{"br0", "br1"} }
+
+func (s *slow) SetPolicy(ctx context.Context, sw string, p *compile.Program) error {
+	if sw == "br0" {
+		select {
+		case <-s.letGo:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.got[sw], s.calls[sw] = len(p.Rules), s.calls[sw]+1
+	return nil
+}
+
+func (s *slow) SetSources(context.Context, string, []sourceguard.Port) error { return nil }
+
+// had returns how many rules a switch was given last, and how often it was.
+func (s *slow) had(sw string) (rules, calls int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.got[sw], s.calls[sw]
+}
+
+// oneMore says policies of one rule for web, and after more of two.
+type oneMore struct {
+	noFiles
+	mu    sync.Mutex
+	rules int
+}
+
+func (o *oneMore) more() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.rules++
+}
+
+func (o *oneMore) LoadPolicies() (*segment.Policies, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	text := "apiVersion: segmentation/v1\npolicies:\n- name: p\n  tier: baseline\n  priority: 1\n  mode: enforce\n  appliesTo: [10.0.0.0/24]\n  ingress:\n"
+	for i := range o.rules {
+		text += fmt.Sprintf("  - {name: r%d, action: deny, from: [any], services: [{proto: tcp, ports: [%d]}]}\n", i, 1000+i)
+	}
+	set, err := policy.Read(policy.Source{Name: "p.yaml", Data: []byte(text)})
+	return &segment.Policies{Set: set}, err
+}
+
+// A switch that takes long delays no other one, and has what is wanted then when
+// it is done.
+func TestSlowSwitchDelaysNoOther(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := logrus.New()
+		log.SetOutput(t.Output())
+		switches := &slow{letGo: make(chan struct{}), got: map[string]int{}, calls: map[string]int{}}
+		files := &oneMore{rules: 1}
+		k, err := segment.New(segment.Config{Source: files, World: func() segment.World { return segment.World{Snapshot: snapshot()} }, Switches: switches, Log: log})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { defer close(done); _ = k.Run(ctx) }()
+		defer func() { cancel(); <-done }()
+		for want := 1; want <= 3; want++ {
+			time.Sleep(2 * time.Second)
+			if n, _ := switches.had("br1"); n != want {
+				t.Errorf("%d rules in place of %d, while the other switch hangs", n, want)
+			}
+			if want < 3 {
+				files.more()
+				if err := k.Reload(ctx); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		if _, calls := switches.had("br0"); calls != 0 {
+			t.Fatal("the other switch does not hang")
+		}
+		close(switches.letGo)
+		time.Sleep(time.Second)
+		if n, calls := switches.had("br0"); n != 3 || calls != 2 {
+			t.Errorf("%d rules in %d programs, want the first and the last", n, calls)
 		}
 	})
 }
