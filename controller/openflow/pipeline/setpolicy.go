@@ -12,11 +12,12 @@ import (
 	"github.com/platelet-sdn/platelet/segmentation/compile"
 )
 
-// Segments reports whether policies restrict anybody on the bridge.
+// Segments reports whether policies restrict anybody on the bridge, or sources
+// are guarded there.
 func (b *Bridge) Segments() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.policy.tracks()
+	return b.policy.tracks() || len(b.sources.ports) > 0
 }
 
 // SetPolicy replaces the policies that are enforced by those of the program,
