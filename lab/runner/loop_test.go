@@ -2,6 +2,7 @@ package runner_test
 
 import (
 	"context"
+	"errors"
 	"net"
 	"os"
 	"strings"
@@ -128,6 +129,9 @@ func checkOnce(t *testing.T, ctx context.Context, lab *runner.Lab, from, to stri
 			t.Fatal(err)
 		}
 		n, _, err := unix.Recvfrom(in, buf, 0)
+		for errors.Is(err, unix.EINTR) { // not restarted by the kernel where there is a timeout
+			n, _, err = unix.Recvfrom(in, buf, 0)
+		}
 		if err != nil || n < 15 || buf[14] != i {
 			t.Fatalf("waited for broadcast %d, got %d, %d bytes, %v (a copy, or nothing at all)", i, buf[14], n, err)
 		}
