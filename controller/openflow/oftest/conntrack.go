@@ -133,8 +133,9 @@ func (t *tracker) track(now time.Time, p *Packet, known Conntrack, a *of.Conntra
 		ct.State = CTInvalid
 	case c == nil:
 		c, ct.State, full = t.create(now, p, k, a.Commit)
-	case ct.State&CTTracked != 0:
-		// It was asked in this zone before, and answers the same.
+	case known.held && ct.State&CTTracked != 0:
+		// It was asked in this zone before, and answers the same. (A packet that
+		// found no connection then may find the one that a copy of it has begun.)
 	case related:
 		ct.State |= CTRelated
 		if reply {
@@ -151,6 +152,7 @@ func (t *tracker) track(now time.Time, p *Packet, known Conntrack, a *of.Conntra
 	}
 	ct.State |= CTTracked
 	ct.Orig = k.tuple()
+	ct.held = c != nil
 	if c != nil {
 		c.write(p, a.Exec)
 		ct.Mark, ct.Label, ct.Orig = c.mark, c.label, c.key.tuple()

@@ -71,6 +71,8 @@ type Conntrack struct {
 	// Orig is the connection's original direction, as ct_nw_src and its
 	// neighbours match it. For ICMP the ports are type and code.
 	Orig Tuple
+
+	held bool // it was of a connection that is known
 }
 
 // Tuple is one direction of a connection.
