@@ -55,6 +55,12 @@ func pipelines() map[string][]of.Flow {
 				flow(0, 10, of.Match{ip}, of.Conntrack{Commit: true, Zone: 5, Recirc: true, Table: 1, Exec: mark(0x77)}),
 				flow(1, 10, of.Match{ip}, show()...)}
 		}),
+		"a copy commits first": both(func(ip of.OXM) []of.Flow {
+			return []of.Flow{
+				flow(0, 10, of.Match{ip}, of.Conntrack{Zone: 6, Recirc: true, Table: 1}, of.Conntrack{Commit: true, Zone: 6, Recirc: true, Table: 2}),
+				flow(1, 10, of.Match{ip}, of.Conntrack{Commit: true, Zone: 6}),
+				flow(2, 10, of.Match{ip}, show()...)}
+		}),
 		"commit what is allowed": both(func(ip of.OXM) []of.Flow {
 			return []of.Flow{
 				flow(0, 10, of.Match{ip}, of.Conntrack{Zone: 1, Recirc: true, Table: 1}),
