@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"os"
 	"slices"
 	"sync"
 	"time"
@@ -17,7 +16,6 @@ import (
 	"github.com/platelet-sdn/platelet/controller/openflow/pipeline"
 	"github.com/platelet-sdn/platelet/controller/ovsdb"
 	"github.com/platelet-sdn/platelet/controller/ovsdb/telemetry"
-	"github.com/platelet-sdn/platelet/topology"
 )
 
 // ErrUnclean is wrapped where something of Platelet's is left behind.
@@ -47,11 +45,8 @@ type cleaner struct {
 // is left alone, and one of OVN's is never touched; the error says which are not clean, and why. What the state holds
 // is not changed: a controller that is started again contains again whom it had contained.
 func Clean(ctx context.Context, cfg config.File, log logrus.FieldLogger) ([]string, error) {
-	host, err := os.Hostname()
-	if err != nil {
-		host = "unknown host"
-	}
-	c := &cleaner{cfg: cfg, log: log, instance: pipeline.Instance{ID: newName(), Who: fmt.Sprintf("clean, process %d on %s", os.Getpid(), host)}}
+	c := &cleaner{cfg: cfg, log: log, instance: pipeline.Instance{ID: newName(), Who: "clean, " + who()}}
+	var err error
 	if c.db, err = ovsdb.New(database(cfg.OVS, log)); err != nil {
 		return nil, err
 	}
@@ -79,9 +74,9 @@ func Clean(ctx context.Context, cfg config.File, log logrus.FieldLogger) ([]stri
 
 // clean cleans the bridges side by side.
 func (c *cleaner) clean(ctx context.Context) ([]string, error) {
-	switches, err := c.switches(ctx)
+	switches, err := firstTopology(ctx, c.db, cleanWithin)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: the switch's database at %s %w: %s", ErrUnclean, c.cfg.OVS.DB, err, c.db.Status().LastError)
 	}
 	var names []string
 	for _, name := range slices.Sorted(maps.Keys(switches)) {
@@ -110,25 +105,6 @@ func (c *cleaner) clean(ctx context.Context) ([]string, error) {
 		errs = append(errs, fmt.Errorf("%w: restore telemetry: %w", ErrUnclean, err))
 	}
 	return clean, errors.Join(errs...)
-}
-
-// switches waits for the database.
-func (c *cleaner) switches(ctx context.Context) (map[string]topology.Switch, error) {
-	known := make(chan map[string]topology.Switch, 1)
-	c.db.OnTopology(func(s map[string]topology.Switch) {
-		select {
-		case known <- s:
-		default:
-		}
-	})
-	select {
-	case s := <-known:
-		return s, nil
-	case <-time.After(cleanWithin):
-		return nil, fmt.Errorf("%w: the switch's database at %s does not answer: %s", ErrUnclean, c.cfg.OVS.DB, c.db.Status().LastError)
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
 }
 
 // bridge cleans one.

@@ -19,22 +19,30 @@ import (
 // identify returns who we are: an ID that stays the same over restarts, and for
 // people the machine and the process.
 func identify(ctx context.Context, state *bus.Bus, cfg *config.File) (pipeline.Instance, error) {
-	host, err := os.Hostname()
-	if err != nil {
-		host = "unknown host"
-	}
 	id := cfg.State.Instance
 	switch {
 	case id != "":
 	case cfg.State.NATS != "": // what is kept there is everybody's
-		id = machineName(host, cfg)
+		id = machineName(hostname(), cfg)
 	default:
+		var err error
 		if id, err = keptName(ctx, state); err != nil {
 			return pipeline.Instance{}, err
 		}
 	}
-	return pipeline.Instance{ID: id, Who: fmt.Sprintf("process %d on %s", os.Getpid(), host)}, nil
+	return pipeline.Instance{ID: id, Who: who()}, nil
 }
+
+func hostname() string {
+	host, err := os.Hostname()
+	if err != nil {
+		return "unknown host"
+	}
+	return host
+}
+
+// who names the process for people.
+func who() string { return fmt.Sprintf("process %d on %s", os.Getpid(), hostname()) }
 
 // machineName tells controllers apart that share a state: by the machine, and by
 // the socket and the directory that no other one of the machine can have.

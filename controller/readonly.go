@@ -2,11 +2,13 @@ package controller
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/netip"
 	"slices"
 	"time"
 
+	"github.com/platelet-sdn/platelet/controller/ovsdb"
 	"github.com/platelet-sdn/platelet/flowcollector"
 	"github.com/platelet-sdn/platelet/topology"
 )
@@ -14,20 +16,11 @@ import (
 // listenToExports adds the local addresses to which the bridges export
 // already: a read-only controller uses what is there.
 func (c *Controller) listenToExports(ctx context.Context, fc *flowcollector.Config) {
-	known := make(chan map[string]topology.Switch, 1)
-	c.db.OnTopology(func(s map[string]topology.Switch) {
-		select {
-		case known <- s:
-		default:
+	switches, err := firstTopology(ctx, c.db, 3*time.Second)
+	if err != nil {
+		if ctx.Err() == nil {
+			c.log.Warn("the switch's database does not answer; listening to the configured addresses")
 		}
-	})
-	var switches map[string]topology.Switch
-	select {
-	case switches = <-known:
-	case <-time.After(3 * time.Second):
-		c.log.Warn("the switch's database does not answer; listening to the configured addresses")
-		return
-	case <-ctx.Done():
 		return
 	}
 	own := c.ownAddresses()
@@ -49,6 +42,28 @@ func (c *Controller) listenToExports(ctx context.Context, fc *flowcollector.Conf
 		for _, set := range x.CollectorSets {
 			fc.IPFIX = addLocal(fc.IPFIX, own, set.Targets)
 		}
+	}
+}
+
+// errSilent says that a database did not answer in time.
+var errSilent = errors.New("does not answer")
+
+// firstTopology waits until the database has shown its bridges.
+func firstTopology(ctx context.Context, db *ovsdb.Client, within time.Duration) (map[string]topology.Switch, error) {
+	known := make(chan map[string]topology.Switch, 1)
+	db.OnTopology(func(s map[string]topology.Switch) {
+		select {
+		case known <- s:
+		default:
+		}
+	})
+	select {
+	case s := <-known:
+		return s, nil
+	case <-time.After(within):
+		return nil, errSilent
+	case <-ctx.Done():
+		return nil, ctx.Err()
 	}
 }
 
