@@ -74,6 +74,13 @@ func (l *lab) received(host int) int {
 // transmit sends a frame from a host, n times.
 func (l *lab) transmit(host int, frame []byte, n int) {
 	l.t.Helper()
+	l.transmitEach(host, n, func(int, net.HardwareAddr) ([]byte, error) { return frame, nil })
+}
+
+// transmitEach sends n frames from a host, which are made of their number and
+// the host's address.
+func (l *lab) transmitEach(host, n int, frame func(i int, from net.HardwareAddr) ([]byte, error)) {
+	l.t.Helper()
 	l.inHost(host, func() error {
 		iface, err := net.InterfaceByName("eth0")
 		if err != nil {
@@ -84,8 +91,12 @@ func (l *lab) transmit(host int, frame []byte, n int) {
 			return err
 		}
 		defer unix.Close(fd)
-		for range n {
-			if err := unix.Sendto(fd, frame, 0, &unix.SockaddrLinklayer{Ifindex: iface.Index}); err != nil {
+		for i := range n {
+			raw, err := frame(i, iface.HardwareAddr)
+			if err != nil {
+				return err
+			}
+			if err := unix.Sendto(fd, raw, 0, &unix.SockaddrLinklayer{Ifindex: iface.Index}); err != nil {
 				return err
 			}
 		}

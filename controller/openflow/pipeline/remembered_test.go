@@ -7,13 +7,12 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/platelet-sdn/platelet/controller/openflow/pipeline"
 	"github.com/platelet-sdn/platelet/flowcollector/flow"
@@ -324,32 +323,17 @@ func TestPolicyChangesSpareAssociations(t *testing.T) {
 func (l *lab) forged(host, to int, port uint16, n int) {
 	l.t.Helper()
 	mac := l.hardware(to)
-	l.inHost(host, func() error {
-		iface, err := net.InterfaceByName("eth0")
-		if err != nil {
-			return err
+	l.transmitEach(host, n, func(_ int, from net.HardwareAddr) ([]byte, error) {
+		body := chunk(uint16(rand.Uint32()), port, chunkInit, make([]byte, 16))
+		ip := binary.BigEndian.AppendUint16([]byte{4<<4 | 5, 0}, uint16(20+len(body)))
+		ip = append(ip, 0, 0, 0, 0, 64, flow.ProtoSCTP, 0, 0, 11, byte(rand.Uint32()), byte(rand.Uint32()), byte(rand.Uint32()))
+		ip = append(ip, l.addr(to).AsSlice()...)
+		sum := uint32(0)
+		for i := 0; i < len(ip); i += 2 {
+			sum += uint32(binary.BigEndian.Uint16(ip[i:]))
 		}
-		fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW, 0)
-		if err != nil {
-			return err
-		}
-		defer unix.Close(fd)
-		for range n {
-			body := chunk(uint16(rand.Uint32()), port, chunkInit, make([]byte, 16))
-			ip := binary.BigEndian.AppendUint16([]byte{4<<4 | 5, 0}, uint16(20+len(body)))
-			ip = append(ip, 0, 0, 0, 0, 64, flow.ProtoSCTP, 0, 0, 11, byte(rand.Uint32()), byte(rand.Uint32()), byte(rand.Uint32()))
-			ip = append(ip, l.addr(to).AsSlice()...)
-			sum := uint32(0)
-			for i := 0; i < len(ip); i += 2 {
-				sum += uint32(binary.BigEndian.Uint16(ip[i:]))
-			}
-			binary.BigEndian.PutUint16(ip[10:], ^uint16(sum>>16+sum&0xffff))
-			frame := append(append(append(append([]byte{}, mac...), iface.HardwareAddr...), 8, 0), append(ip, body...)...)
-			if err := unix.Sendto(fd, frame, 0, &unix.SockaddrLinklayer{Ifindex: iface.Index}); err != nil {
-				return err
-			}
-		}
-		return nil
+		binary.BigEndian.PutUint16(ip[10:], ^uint16(sum>>16+sum&0xffff))
+		return slices.Concat(mac, from, []byte{8, 0}, ip, body), nil
 	})
 }
 

@@ -14,8 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/platelet-sdn/platelet/controller/openflow/datapath"
 	"github.com/platelet-sdn/platelet/controller/openflow/pipeline"
 	"github.com/platelet-sdn/platelet/flowcollector/flow"
@@ -451,27 +449,9 @@ func TestSYNsAreNotEntered(t *testing.T) {
 	l.session(0, 1, 9000).flows(l)
 	met := l.met(b, "allow")
 	seen := met()
-	l.inHost(0, func() error {
-		link, err := net.InterfaceByName("eth0")
-		if err != nil {
-			return err
-		}
-		fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW, 0)
-		if err != nil {
-			return err
-		}
-		defer unix.Close(fd)
-		for i := range 2000 {
-			path := wire.Path{SrcMAC: link.HardwareAddr, DstMAC: wire.Broadcast(), Src: netip.AddrFrom4([4]byte{198, 18, byte(i >> 8), byte(i)}), Dst: l.addr(1)}
-			frame, err := path.TCP(wire.Segment{SrcPort: uint16(1024 + i), DstPort: uint16(9000 + i%100), Seq: uint32(i), Flags: wire.SYN, Window: 1024})
-			if err != nil {
-				return err
-			}
-			if err := unix.Sendto(fd, frame, 0, &unix.SockaddrLinklayer{Ifindex: link.Index, Halen: 6}); err != nil {
-				return err
-			}
-		}
-		return nil
+	l.transmitEach(0, 2000, func(i int, from net.HardwareAddr) ([]byte, error) {
+		path := wire.Path{SrcMAC: from, DstMAC: wire.Broadcast(), Src: netip.AddrFrom4([4]byte{198, 18, byte(i >> 8), byte(i)}), Dst: l.addr(1)}
+		return path.TCP(wire.Segment{SrcPort: uint16(1024 + i), DstPort: uint16(9000 + i%100), Seq: uint32(i), Flags: wire.SYN, Window: 1024})
 	})
 	l.eventually("the rule to meet the flood", func() bool { return met() >= seen+1000 })
 	if n := l.connections(); n != 1 {
