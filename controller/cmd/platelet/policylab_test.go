@@ -43,19 +43,7 @@ func TestRecommendedPolicyInTheLab(t *testing.T) {
 	// It is short: what only one of two hosts did, once, is all that
 	// there may be to learn from.
 	learned := r.record("learned", func() { honest(ctx, t, lab, 1) })
-	file := filepath.Join(r.dir, "policy.yaml")
-	if out, code, err := call(t, "policy", "recommend", "--records", learned, "--inventory", topology, "--min-confidence", "0.3", "-o", file); code != 0 {
-		t.Fatalf("exit %d, %v: %s", code, err, out)
-	}
-	raw, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	set, err := policy.Read(policy.Source{Name: file, Data: raw})
-	if err != nil {
-		t.Fatal(err)
-	}
-	enforceStaged(set)
+	set, raw := r.recommended(learned, topology)
 	o := oracle.New(set, labInventory(env.Topology), time.Now())
 	judge := func(c connection.Entry) bool {
 		return o.Verdict(oracle.Connection{Src: c.Opener, Dst: c.Responder, Proto: policy.Proto(c.Proto), SrcPort: 40000, DstPort: c.Port, Type: c.Type, Code: c.Code}).Allowed()
@@ -349,4 +337,24 @@ func connections(t *testing.T, file string) []connection.Entry {
 		}
 	}
 	return out
+}
+
+// recommended learns policies from records and has them enforced; it returns their
+// text as well.
+func (r *exportRecorder) recommended(records, topology string) (*policy.Set, []byte) {
+	r.t.Helper()
+	file := filepath.Join(r.dir, "policy.yaml")
+	if out, code, err := call(r.t, "policy", "recommend", "--records", records, "--inventory", topology, "--min-confidence", "0.3", "-o", file); code != 0 {
+		r.t.Fatalf("exit %d, %v: %s", code, err, out)
+	}
+	raw, err := os.ReadFile(file)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	set, err := policy.Read(policy.Source{Name: file, Data: raw})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	enforceStaged(set)
+	return set, raw
 }

@@ -5,8 +5,6 @@ import (
 	"encoding/binary"
 	"net"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -18,7 +16,6 @@ import (
 	"github.com/platelet-sdn/platelet/lab/labtest"
 	"github.com/platelet-sdn/platelet/lab/runner"
 	"github.com/platelet-sdn/platelet/lab/wire"
-	"github.com/platelet-sdn/platelet/segmentation/policy"
 )
 
 // announcement is a packet to everybody, or to a group.
@@ -108,19 +105,7 @@ func TestRecommendedMulticastInTheLab(t *testing.T) {
 			send(t, lab, honest...)
 		}
 	})
-	file := filepath.Join(r.dir, "policy.yaml")
-	if out, code, err := call(t, "policy", "recommend", "--records", records, "--inventory", topology, "--min-confidence", "0.3", "-o", file); code != 0 {
-		t.Fatalf("exit %d, %v: %s", code, err, out)
-	}
-	raw, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	set, err := policy.Read(policy.Source{Name: file, Data: raw})
-	if err != nil {
-		t.Fatal(err)
-	}
-	enforceStaged(set)
+	set, raw := r.recommended(records, topology)
 	program(ctx, t, env, lab, set)
 
 	at, err := agent.In(lab, "h1")
